@@ -1,0 +1,2 @@
+//! The program `duralog`.
+fn main() {}

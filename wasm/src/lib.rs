@@ -1,0 +1,1 @@
+//! duralog in the browser.
