@@ -1,0 +1,194 @@
+//! Devices: what keeps the bytes, and what each operation promises when the power goes.
+
+use core::fmt;
+
+use crate::{
+    CheckpointId,
+    segment::{Geometry, SegmentId},
+};
+
+/// What a device keeps. A file, a range of keys in `IndexedDB`, one or more labelled slots of flash.
+///
+/// The order is that in which objects are listed: segments, then checkpoints, then the metadata, ids ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// A bounded run of frames.
+    Segment(SegmentId),
+    /// A snapshot of the application's state.
+    Checkpoint(CheckpointId),
+    /// What speeds up opening and may be missing.
+    Meta,
+}
+
+impl fmt::Display for Object {
+    /// The object's name in a directory.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(id) => write!(f, "{id}.wal"),
+            Self::Checkpoint(id) => write!(f, "checkpoint_{:016x}.ckpt", id.value()),
+            Self::Meta => f.write_str("wal.meta"),
+        }
+    }
+}
+
+impl Object {
+    /// The object that has this name in a directory, or `None` for a name of something else.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let id = |rest: &str, ending: &str| {
+            let digits = rest.strip_suffix(ending)?;
+            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            (digits.len() == 16 && digits.bytes().all(hex)).then(|| u64::from_str_radix(digits, 16).ok())?
+        };
+        if let Some(rest) = name.strip_prefix("segment_") {
+            id(rest, ".wal").map(|id| Self::Segment(SegmentId::new(id)))
+        } else if let Some(rest) = name.strip_prefix("checkpoint_") {
+            id(rest, ".ckpt").map(|id| Self::Checkpoint(CheckpointId::new(id)))
+        } else {
+            (name == "wal.meta").then_some(Self::Meta)
+        }
+    }
+}
+
+/// What kind of failure a device's error is: what decides, where the error itself only informs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// There is no room; nothing of what was durable is lost.
+    NoSpace,
+    /// A newer writer was seen: this one must not write any more.
+    Fenced,
+    /// The object or the medium is not there any more.
+    Gone,
+    /// The medium takes no writes.
+    ReadOnly,
+    /// Anything else: nothing is known about what the operation did.
+    Other,
+}
+
+/// An error of a device.
+pub trait DeviceError: fmt::Debug + fmt::Display {
+    /// What kind it is.
+    fn kind(&self) -> ErrorKind;
+}
+
+/// What a new object's room is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// It reads as the blank byte throughout, also after a crash.
+    Blank,
+    /// It may hold bytes of an earlier life.
+    Recycled,
+}
+
+/// A blocking medium: files, memory, the simulated faulty device, NOR flash.
+///
+/// Until a [`sync`](Self::sync) has returned `Ok`, a power cut may keep, tear or lose the effect of any call, each for
+/// itself and in any order, but harms nothing outside the granules and names that these calls touched. An error
+/// leaves the effect of its call unknown, unless its kind says more.
+pub trait Device {
+    /// What goes wrong here.
+    type Error: DeviceError;
+
+    /// What the medium is like; the same as long as the device is open.
+    fn geometry(&self) -> Geometry;
+
+    /// The first object behind `after` in the order of [`Object`], or the very first.
+    ///
+    /// # Errors
+    /// The medium cannot be listed.
+    fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, Self::Error>;
+
+    /// The last object before `before`, or the very last.
+    ///
+    /// # Errors
+    /// The medium cannot be listed.
+    fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, Self::Error>;
+
+    /// Makes an object with room for `size` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] if it is there already; [`ErrorKind::NoSpace`] if it does not fit: then nothing was made.
+    fn create(&mut self, object: Object, size: u64) -> Result<Room, Self::Error>;
+
+    /// Reads at `at` into `buf` and returns how many bytes came; fewer than asked for are no sign of the end, 0 is.
+    ///
+    /// # Errors
+    /// The bytes cannot be read.
+    fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, Self::Error>;
+
+    /// Writes `bytes`, whole granules, at `at`, a multiple of the granule.
+    ///
+    /// # Errors
+    /// Any part of the bytes may have been written.
+    fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Self::Error>;
+
+    /// Gives back the room from `at` on, which is blank.
+    ///
+    /// # Errors
+    /// The room was not given back, which harms nothing.
+    fn trim(&mut self, object: Object, at: u64) -> Result<(), Self::Error>;
+
+    /// Removes the object, bytes and name; after a power cut it may be back until the next sync. Removing what is
+    /// not there succeeds.
+    ///
+    /// # Errors
+    /// The object may still be there.
+    fn remove(&mut self, object: Object) -> Result<(), Self::Error>;
+
+    /// The barrier: when it returns `Ok`, everything done before through this device, names too, is durable.
+    ///
+    /// # Errors
+    /// Nothing is known about what was done since the last sync, and a later sync says nothing about it.
+    fn sync(&mut self) -> Result<(), Self::Error>;
+}
+
+/// [`Device`], awaited: the same operations with the same promises.
+///
+/// The futures need not be `Send`. A future that is dropped leaves the effect of its call unknown, as an error does.
+#[allow(async_fn_in_trait)] // Media of one thread have futures that are not `Send`; drivers do not spawn.
+pub trait AsyncDevice {
+    /// What goes wrong here.
+    type Error: DeviceError;
+    /// See [`Device::geometry`].
+    fn geometry(&self) -> Geometry;
+    /// See [`Device::next`].
+    async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, Self::Error>;
+    /// See [`Device::prev`].
+    async fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, Self::Error>;
+    /// See [`Device::create`].
+    async fn create(&mut self, object: Object, size: u64) -> Result<Room, Self::Error>;
+    /// See [`Device::read`].
+    async fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, Self::Error>;
+    /// See [`Device::write`].
+    async fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Self::Error>;
+    /// See [`Device::trim`].
+    async fn trim(&mut self, object: Object, at: u64) -> Result<(), Self::Error>;
+    /// See [`Device::remove`].
+    async fn remove(&mut self, object: Object) -> Result<(), Self::Error>;
+    /// See [`Device::sync`].
+    async fn sync(&mut self) -> Result<(), Self::Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_found_again_by_its_name_and_by_no_other() {
+        let objects =
+            [Object::Segment(SegmentId::new(26)), Object::Checkpoint(CheckpointId::new(u64::MAX)), Object::Meta];
+        assert_eq!(objects[0].to_string(), "segment_000000000000001a.wal");
+        for object in objects {
+            assert_eq!(Object::from_name(&object.to_string()), Some(object));
+        }
+        for name in ["LOCK", "segment_1a.wal", "segment_000000000000001A.wal", "segment_+00000000000001a.wal", "wal.meta~"]
+        {
+            assert_eq!(Object::from_name(name), None, "{name}");
+        }
+        assert!(objects[0] < objects[1] && objects[1] < objects[2]);
+    }
+}

@@ -1,0 +1,553 @@
+//! Machines and their drivers: machines decide, drivers touch the device.
+//!
+//! A *machine* says which single step it needs next and is called again with what the step brought. It holds no
+//! device, no clock and no lock. [`drive`] and [`drive_async`] do the steps; they are the only code of this crate that
+//! touches a medium, so every medium shares every machine.
+
+use core::{fmt, ops::Range};
+
+use crate::{
+    Lsn,
+    device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, Room},
+    fault::Fault,
+    frame::FrameType,
+    report::Finding,
+    segment::SegmentId,
+};
+
+/// One thing a machine needs done before it can go on. Ranges index the scratch buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Which object follows, segments first, ids ascending.
+    Next {
+        /// The object before it; `None` asks for the first.
+        after: Option<Object>,
+    },
+    /// The same order backwards: the metadata, then the newest checkpoint, the newest segment last.
+    Prev {
+        /// The object behind it; `None` asks for the last.
+        before: Option<Object>,
+    },
+    /// Make an object with room for `size` bytes.
+    Create {
+        /// The object.
+        object: Object,
+        /// Its room in bytes.
+        size: u64,
+    },
+    /// Read; fewer bytes may come than asked for, 0 is the end.
+    Read {
+        /// The object.
+        object: Object,
+        /// Where in it.
+        at: u64,
+        /// Where to in the buffer.
+        into: Range<usize>,
+    },
+    /// Write all or fail.
+    Write {
+        /// The object.
+        object: Object,
+        /// Where in it.
+        at: u64,
+        /// Where from in the buffer.
+        from: Range<usize>,
+    },
+    /// Give back blank room.
+    Trim {
+        /// The object.
+        object: Object,
+        /// From here on.
+        at: u64,
+    },
+    /// Remove bytes and name.
+    Remove {
+        /// The object.
+        object: Object,
+    },
+    /// The barrier: everything before is durable.
+    Sync,
+    /// Hand an entry to the host.
+    Entry(Place),
+    /// Hand a finding to the host.
+    Finding(Finding),
+    /// Fill the range with the host's next snapshot bytes; 0 ends them.
+    Fill {
+        /// Where to in the buffer.
+        into: Range<usize>,
+    },
+    /// Make the buffer at least this long; its bytes stay.
+    Grow {
+        /// Bytes.
+        needed: usize,
+    },
+}
+
+/// An entry that a machine hands over: where it stands on the medium and in the buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Microseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// What it is.
+    pub kind: FrameType,
+    /// The segment it stands in.
+    pub segment: SegmentId,
+    /// Where its frame begins there.
+    pub offset: u32,
+    /// Its payload in the scratch buffer.
+    pub payload: Range<usize>,
+}
+
+/// What the step just done brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Nothing but that it was done, or nothing was asked yet.
+    Nothing,
+    /// That many bytes.
+    Moved(usize),
+    /// An object, or none.
+    Object(Option<Object>),
+    /// What the new object's room is like.
+    Created(Room),
+    /// A read that failed for good: nothing is known about the bytes.
+    Unreadable,
+}
+
+impl Answer {
+    /// Takes the answer out: whoever asked has it.
+    pub(crate) fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::Nothing)
+    }
+
+    /// Takes the object out of an answer to [`Step::Next`] or [`Step::Prev`].
+    pub(crate) fn object(&mut self) -> Option<Object> {
+        match self.take() {
+            Self::Object(object) => object,
+            other => unreachable!("the driver answered {other:?} to a question for an object"),
+        }
+    }
+}
+
+/// Why a machine stopped: `?` carries a needed step up to the driver in the same way as a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// This step first.
+    Need(Step),
+    /// It cannot go on.
+    Fault(Fault),
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Step> for Stop {
+    fn from(step: Step) -> Self {
+        Self::Need(step)
+    }
+}
+
+/// Pure logic that needs steps done.
+pub trait Machine {
+    /// What it comes to.
+    type Output;
+
+    /// Goes on with the answer to the step it asked for last, until it is done or needs another.
+    ///
+    /// If a step fails or is abandoned, `step` is simply never called again; failure, cancellation and crash are one
+    /// case.
+    ///
+    /// # Errors
+    /// [`Stop::Need`]: the next step. [`Stop::Fault`]: it cannot go on.
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Self::Output, Stop>;
+}
+
+/// An entry, as the host of a machine gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Microseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// What it is, and whether a batch goes on behind it.
+    pub kind: FrameType,
+    /// The id of the transaction that it belongs to.
+    pub transaction: Option<u64>,
+    /// The segment it stands in.
+    pub segment: SegmentId,
+    /// Where its frame begins there.
+    pub offset: u32,
+    /// What was logged, without the transaction's id.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Entry<'a> {
+    fn new(place: &Place, buf: &'a [u8]) -> Self {
+        let payload = &buf[place.payload.clone()];
+        let (transaction, payload) = match payload.split_first_chunk::<8>() {
+            Some((id, rest)) if place.kind.is_in_transaction() => (Some(u64::from_le_bytes(*id)), rest),
+            _ => (None, payload),
+        };
+        Self {
+            lsn: place.lsn,
+            timestamp: place.timestamp,
+            kind: place.kind,
+            transaction,
+            segment: place.segment,
+            offset: place.offset,
+            payload,
+        }
+    }
+
+    /// Bytes of its frame on the medium.
+    #[must_use]
+    pub fn serialized_size(&self) -> usize {
+        let id = if self.transaction.is_some() { crate::frame::TRANSACTION_ID_LEN } else { 0 };
+        crate::frame::FRAME_OVERHEAD as usize + id + self.payload.len()
+    }
+}
+
+/// Whether a driver goes on after an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Return to the caller, who may drive the machine on later.
+    Pause,
+}
+
+/// The caller's side of a machine: entries and findings go out, snapshot bytes come in.
+pub trait Host {
+    /// Takes an entry, in order, each once.
+    fn entry(&mut self, entry: Entry<'_>) -> Flow {
+        let _ = entry;
+        Flow::Continue
+    }
+
+    /// Takes a finding.
+    fn finding(&mut self, finding: &Finding) {
+        let _ = finding;
+    }
+
+    /// Puts the next bytes of a snapshot into `buf` and returns how many; 0 ends the snapshot.
+    fn fill(&mut self, buf: &mut [u8]) -> usize {
+        let _ = buf;
+        0
+    }
+}
+
+/// A host that takes nothing and gives nothing.
+impl Host for () {}
+
+/// A scratch buffer: caller-owned memory that a machine works in.
+pub trait Scratch {
+    /// The buffer.
+    fn bytes(&mut self) -> &mut [u8];
+
+    /// Makes it at least `needed` bytes long and keeps what is in it, if it can.
+    fn grow(&mut self, needed: usize) {
+        let _ = needed;
+    }
+}
+
+impl Scratch for [u8] {
+    fn bytes(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+impl<const N: usize> Scratch for [u8; N] {
+    fn bytes(&mut self) -> &mut [u8] {
+        self
+    }
+}
+
+/// A buffer that grows: a machine asks for no more than the largest frame that its log may hold.
+#[cfg(feature = "alloc")]
+impl Scratch for alloc::vec::Vec<u8> {
+    fn bytes(&mut self) -> &mut [u8] {
+        self
+    }
+
+    fn grow(&mut self, needed: usize) {
+        if needed > self.len() {
+            self.resize(needed, 0);
+        }
+    }
+}
+
+/// Why driving a machine failed.
+#[derive(Debug)]
+pub enum Error<E> {
+    /// The machine could not go on.
+    Fault(Fault),
+    /// The device failed.
+    Device {
+        /// What was being done.
+        action: Action,
+        /// To which object; `None` for a sync or a listing.
+        object: Option<Object>,
+        /// The device's error.
+        error: E,
+    },
+}
+
+/// What was asked of a device that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Listing objects.
+    List,
+    /// Making an object.
+    Create,
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Giving room back.
+    Trim,
+    /// Removing an object.
+    Remove,
+    /// Syncing.
+    Sync,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::List => "list the log's objects",
+            Self::Create => "create",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Trim => "trim",
+            Self::Remove => "remove",
+            Self::Sync => "sync",
+        })
+    }
+}
+
+impl<E: DeviceError> Error<E> {
+    /// The kind of the device's error, if it was the device.
+    pub fn device_kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Fault(_) => None,
+            Self::Device { error, .. } => Some(error.kind()),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Device { action, object: Some(object), error } => write!(f, "cannot {action} {object}: {error}"),
+            Self::Device { action, object: None, error } => write!(f, "cannot {action}: {error}"),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for Error<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Fault(fault) => Some(fault),
+            Self::Device { error, .. } => Some(error),
+        }
+    }
+}
+
+/// How often a read that fails is tried before it counts as failed.
+const READ_TRIES: u32 = 3;
+
+/// Drives `machine` to its end.
+///
+/// # Errors
+/// The machine's fault, or the device's error; after either the machine must not be driven on.
+///
+/// # Panics
+/// If the host pauses: use [`drive_until_pause`] for one that does.
+pub fn drive<M: Machine, D: Device>(
+    mut machine: M,
+    device: &mut D,
+    buf: &mut (impl Scratch + ?Sized),
+    host: &mut impl Host,
+) -> Result<M::Output, Error<D::Error>> {
+    Ok(drive_until_pause(&mut machine, device, buf, host)?.expect("this host does not pause"))
+}
+
+/// Drives `machine` until it is done or the host pauses at an entry, which gives `None`; drive it again to go on.
+///
+/// # Errors
+/// As [`drive`].
+pub fn drive_until_pause<M: Machine, D: Device>(
+    machine: &mut M,
+    device: &mut D,
+    buf: &mut (impl Scratch + ?Sized),
+    host: &mut impl Host,
+) -> Result<Option<M::Output>, Error<D::Error>> {
+    let mut answer = Answer::Nothing;
+    let mut unreadable = None;
+    loop {
+        let step = match machine.step(buf.bytes(), answer) {
+            Ok(output) => return Ok(Some(output)),
+            Err(Stop::Need(step)) => step,
+            Err(Stop::Fault(fault)) => return Err(stopped(fault, unreadable)),
+        };
+        let failed = |action, object| move |error| Error::Device { action, object, error };
+        answer = match step {
+            Step::Next { after } => Answer::Object(device.next(after).map_err(failed(Action::List, None))?),
+            Step::Prev { before } => Answer::Object(device.prev(before).map_err(failed(Action::List, None))?),
+            Step::Create { object, size } => {
+                Answer::Created(device.create(object, size).map_err(failed(Action::Create, Some(object)))?)
+            }
+            Step::Read { object, at, into } => {
+                let buf = &mut buf.bytes()[into];
+                let mut read = device.read(object, at, buf);
+                for _ in 1..READ_TRIES {
+                    if read.is_err() {
+                        read = device.read(object, at, buf);
+                    }
+                }
+                read.map_or_else(
+                    |error| {
+                        unreadable = Some((object, error));
+                        Answer::Unreadable
+                    },
+                    Answer::Moved,
+                )
+            }
+            Step::Write { object, at, from } => {
+                device.write(object, at, &buf.bytes()[from]).map_err(failed(Action::Write, Some(object)))?;
+                Answer::Nothing
+            }
+            Step::Trim { object, at } => {
+                device.trim(object, at).map_err(failed(Action::Trim, Some(object)))?;
+                Answer::Nothing
+            }
+            Step::Remove { object } => {
+                device.remove(object).map_err(failed(Action::Remove, Some(object)))?;
+                Answer::Nothing
+            }
+            Step::Sync => {
+                device.sync().map_err(failed(Action::Sync, None))?;
+                Answer::Nothing
+            }
+            Step::Entry(place) => {
+                if host.entry(Entry::new(&place, buf.bytes())) == Flow::Pause {
+                    return Ok(None);
+                }
+                Answer::Nothing
+            }
+            Step::Finding(finding) => {
+                host.finding(&finding);
+                Answer::Nothing
+            }
+            Step::Fill { into } => Answer::Moved(host.fill(&mut buf.bytes()[into])),
+            Step::Grow { needed } => {
+                buf.grow(needed);
+                Answer::Nothing
+            }
+        };
+    }
+}
+
+/// [`drive`], awaited. A future that is dropped abandons the machine, as an error does.
+///
+/// # Errors
+/// As [`drive`].
+pub async fn drive_async<M: Machine, D: AsyncDevice>(
+    mut machine: M,
+    device: &mut D,
+    buf: &mut (impl Scratch + ?Sized),
+    host: &mut impl Host,
+) -> Result<M::Output, Error<D::Error>> {
+    Ok(drive_async_until_pause(&mut machine, device, buf, host).await?.expect("this host does not pause"))
+}
+
+/// [`drive_until_pause`], awaited.
+///
+/// # Errors
+/// As [`drive`].
+pub async fn drive_async_until_pause<M: Machine, D: AsyncDevice>(
+    machine: &mut M,
+    device: &mut D,
+    buf: &mut (impl Scratch + ?Sized),
+    host: &mut impl Host,
+) -> Result<Option<M::Output>, Error<D::Error>> {
+    let mut answer = Answer::Nothing;
+    let mut unreadable = None;
+    loop {
+        let step = match machine.step(buf.bytes(), answer) {
+            Ok(output) => return Ok(Some(output)),
+            Err(Stop::Need(step)) => step,
+            Err(Stop::Fault(fault)) => return Err(stopped(fault, unreadable)),
+        };
+        let failed = |action, object| move |error| Error::Device { action, object, error };
+        answer = match step {
+            Step::Next { after } => Answer::Object(device.next(after).await.map_err(failed(Action::List, None))?),
+            Step::Prev { before } => Answer::Object(device.prev(before).await.map_err(failed(Action::List, None))?),
+            Step::Create { object, size } => {
+                Answer::Created(device.create(object, size).await.map_err(failed(Action::Create, Some(object)))?)
+            }
+            Step::Read { object, at, into } => {
+                let buf = &mut buf.bytes()[into];
+                let mut read = device.read(object, at, buf).await;
+                for _ in 1..READ_TRIES {
+                    if read.is_err() {
+                        read = device.read(object, at, buf).await;
+                    }
+                }
+                read.map_or_else(
+                    |error| {
+                        unreadable = Some((object, error));
+                        Answer::Unreadable
+                    },
+                    Answer::Moved,
+                )
+            }
+            Step::Write { object, at, from } => {
+                device.write(object, at, &buf.bytes()[from]).await.map_err(failed(Action::Write, Some(object)))?;
+                Answer::Nothing
+            }
+            Step::Trim { object, at } => {
+                device.trim(object, at).await.map_err(failed(Action::Trim, Some(object)))?;
+                Answer::Nothing
+            }
+            Step::Remove { object } => {
+                device.remove(object).await.map_err(failed(Action::Remove, Some(object)))?;
+                Answer::Nothing
+            }
+            Step::Sync => {
+                device.sync().await.map_err(failed(Action::Sync, None))?;
+                Answer::Nothing
+            }
+            Step::Entry(place) => {
+                if host.entry(Entry::new(&place, buf.bytes())) == Flow::Pause {
+                    return Ok(None);
+                }
+                Answer::Nothing
+            }
+            Step::Finding(finding) => {
+                host.finding(&finding);
+                Answer::Nothing
+            }
+            Step::Fill { into } => Answer::Moved(host.fill(&mut buf.bytes()[into])),
+            Step::Grow { needed } => {
+                buf.grow(needed);
+                Answer::Nothing
+            }
+        };
+    }
+}
+
+/// A machine's fault, or the device's error where the fault is that bytes could not be read.
+fn stopped<E>(fault: Fault, unreadable: Option<(Object, E)>) -> Error<E> {
+    match (fault, unreadable) {
+        (Fault::Unreadable { .. }, Some((object, error))) => {
+            Error::Device { action: Action::Read, object: Some(object), error }
+        }
+        (fault, _) => Error::Fault(fault),
+    }
+}

@@ -1,0 +1,96 @@
+//! Why a machine cannot go on.
+
+use core::fmt;
+
+use uuid::Uuid;
+
+use crate::{
+    Lsn,
+    device::Object,
+    report::{Finding, Verdict},
+    segment::SegmentId,
+};
+
+/// Why a machine cannot go on. What the medium's bytes say, in numbers; no text of it decides anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The scratch buffer is too small for a frame or header that has to be read whole, and did not grow.
+    BufferTooSmall {
+        /// Bytes that it would take.
+        needed: usize,
+    },
+    /// The device holds no log.
+    NoLog,
+    /// There should be a log, and the device holds none, or one that ends before what the caller knows was durable.
+    Lost {
+        /// The LSN that the caller knows of.
+        expected: Lsn,
+    },
+    /// Bytes that were durable no longer verify, or are missing.
+    Damaged(Finding),
+    /// The device could not read what was needed; nothing is known about it.
+    Unreadable {
+        /// The object.
+        object: Object,
+        /// Where in it.
+        offset: u64,
+    },
+    /// A segment of another log stands where one of this log should.
+    Foreign {
+        /// That segment.
+        segment: SegmentId,
+        /// The log it belongs to.
+        found: Uuid,
+        /// The log that was expected.
+        expected: Uuid,
+    },
+    /// A version, flag or frame that this crate does not know. It is not damage: a newer version wrote it.
+    Unsupported {
+        /// Where.
+        object: Object,
+        /// Where in it.
+        offset: u64,
+        /// The version of a header, or the code of a frame.
+        number: u8,
+    },
+    /// More segments lie beside the chain than a writer ever leaves.
+    TooManyDead,
+    /// LSN, epoch or segment id would pass the highest number of 64 bits.
+    Exhausted,
+    /// What is asked for lies below the low-water mark: truncation gave it up.
+    Truncated {
+        /// The first LSN that is kept.
+        low_water: Lsn,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BufferTooSmall { needed } => write!(f, "the scratch buffer is too small: {needed} bytes are needed"),
+            Self::NoLog => f.write_str("there is no log here"),
+            Self::Lost { expected } => {
+                write!(f, "{expected} is known to have been durable, and the log does not hold it any more")
+            }
+            Self::Damaged(finding) => match finding.verdict {
+                Verdict::Unsynced | Verdict::Unproven => write!(f, "refused: {finding}"),
+                _ => write!(f, "damage: {finding}"),
+            },
+            Self::Unreadable { object, offset } => write!(f, "{object} cannot be read at offset {offset}"),
+            Self::Foreign { segment, found, expected } => {
+                write!(f, "{segment}.wal belongs to the log {found}, not to {expected}")
+            }
+            Self::Unsupported { object, offset, number } => write!(
+                f,
+                "{object} holds at offset {offset} a version or type {number} that this version of duralog does not know; \
+                 a newer one wrote it"
+            ),
+            Self::TooManyDead => f.write_str("more segments lie beside the log than a writer ever leaves"),
+            Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
+            Self::Truncated { low_water } => write!(f, "the log was truncated: it begins at {low_water}"),
+        }
+    }
+}
+
+impl core::error::Error for Fault {}

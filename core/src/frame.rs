@@ -1,0 +1,391 @@
+//! Frames: how one entry or mark stands on the medium (`FORMAT.md`, sections 2 and 4).
+//!
+//! ```text
+//! 0      4      8          12    20          28     29        29+n        33+n
+//! | WAL1 | size | checksum | LSN | timestamp | type | payload | checksum |
+//! ```
+//!
+//! Both checksums are salted with the segment and the frame's place in it, so that a frame verifies at one place of
+//! one log only.
+
+use uuid::Uuid;
+
+use crate::{
+    Lsn,
+    checksum::{Crc, Update},
+    segment::SegmentId,
+};
+
+/// The first bytes of every frame.
+pub const FRAME_MAGIC: [u8; 4] = *b"WAL1";
+/// Bytes of a frame before its payload.
+pub const FRAME_HEADER_LEN: usize = 29;
+/// Bytes of a frame behind its payload.
+pub const FRAME_TRAILER_LEN: usize = 4;
+/// Bytes that a frame has besides its payload.
+pub const FRAME_OVERHEAD: u32 = 33;
+/// The most bytes that the application slot holds.
+pub const SLOT_MAX: usize = 64;
+/// Bytes of a transaction's id at the head of a payload.
+pub const TRANSACTION_ID_LEN: usize = 8;
+
+const _: () = assert!(FRAME_HEADER_LEN + FRAME_TRAILER_LEN == FRAME_OVERHEAD as usize);
+
+/// The byte that says what a frame is: six bits of code, one for a transaction, one for a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameType(u8);
+
+impl FrameType {
+    const CODE: u8 = 0x3F;
+    const IN_TRANSACTION: u8 = 0x40;
+    const BATCH_CONTINUES: u8 = 0x80;
+    const FIRST_MARK: u8 = 32;
+
+    /// The type of an entry or mark of this code, outside a batch and a transaction.
+    #[must_use]
+    pub const fn new(code: u8) -> Self {
+        Self(code & Self::CODE)
+    }
+
+    /// The type that stands in a frame.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Self {
+        Self(byte)
+    }
+
+    /// The byte that stands in the frame.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        self.0
+    }
+
+    /// The same, as part of a transaction: its id leads the payload.
+    #[must_use]
+    pub const fn in_transaction(self) -> Self {
+        Self(self.0 | Self::IN_TRANSACTION)
+    }
+
+    /// The same, as an entry of a batch that goes on with the next entry.
+    #[must_use]
+    pub const fn batch_continues(self) -> Self {
+        Self(self.0 | Self::BATCH_CONTINUES)
+    }
+
+    /// The six bits that say what it is.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self.0 & Self::CODE
+    }
+
+    /// Whether a transaction's id leads the payload.
+    #[must_use]
+    pub const fn is_in_transaction(self) -> bool {
+        self.0 & Self::IN_TRANSACTION != 0
+    }
+
+    /// Whether the next entry belongs to the same batch.
+    #[must_use]
+    pub const fn continues_batch(self) -> bool {
+        self.0 & Self::BATCH_CONTINUES != 0
+    }
+
+    /// Whether it is a control frame, which takes no LSN.
+    #[must_use]
+    pub const fn is_mark(self) -> bool {
+        self.code() >= Self::FIRST_MARK
+    }
+}
+
+/// What stands in a frame's header, its checksum apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Bytes of the whole frame, magic to trailer.
+    pub size: u32,
+    /// The entry's LSN; of a mark, that of the last entry before it.
+    pub lsn: Lsn,
+    /// Microseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// What the frame is.
+    pub kind: FrameType,
+}
+
+/// Why bytes are not a frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAFrame {
+    /// The first four bytes are no frame's.
+    Magic,
+    /// The header checksum does not fit: other bytes, another place or another log.
+    HeaderChecksum,
+    /// The checksum fits and the size cannot be: no writer of version 1 does this.
+    Size,
+}
+
+/// The salts of one segment: its frames' checksums begin here.
+#[derive(Clone, Copy, Debug)]
+pub struct Salts {
+    header: Crc,
+    entry: Crc,
+}
+
+impl Salts {
+    /// The salts of the segment `segment` of `log`, whose header has this epoch and nonce.
+    #[must_use]
+    pub fn new(update: Update, log: Uuid, segment: SegmentId, epoch: u64, nonce: u64) -> Self {
+        let (first, second) = log.as_bytes().split_at(8);
+        let of = |half: &[u8]| {
+            Crc::new(update)
+                .with(half)
+                .with(&segment.value().to_le_bytes())
+                .with(&epoch.to_le_bytes())
+                .with(&nonce.to_le_bytes())
+        };
+        Self { header: of(first), entry: of(second) }
+    }
+
+    fn header_checksum(&self, offset: u32, frame: &[u8]) -> u32 {
+        // One call for the 25 bytes: they are too few to be worth three.
+        let mut message = [0; 4 + 4 + 17];
+        message[..4].copy_from_slice(&offset.to_le_bytes());
+        message[4..8].copy_from_slice(&frame[4..8]);
+        message[8..].copy_from_slice(&frame[12..FRAME_HEADER_LEN]);
+        self.header.with(&message).value()
+    }
+
+    fn entry_checksum(&self, offset: u32, frame: &[u8]) -> u32 {
+        self.entry.with(&offset.to_le_bytes()).with(&frame[..frame.len() - FRAME_TRAILER_LEN]).value()
+    }
+
+    /// Completes the frame at `offset` of the segment: `frame` is as long as the whole frame and has its payload in
+    /// place; header and trailer are written around it.
+    ///
+    /// # Panics
+    /// If `frame` is shorter than [`FRAME_OVERHEAD`] or longer than a `u32` counts.
+    pub fn complete(&self, frame: &mut [u8], offset: u32, lsn: Lsn, timestamp: u64, kind: FrameType) {
+        let size = u32::try_from(frame.len()).expect("a frame is shorter than its segment");
+        frame[..4].copy_from_slice(&FRAME_MAGIC);
+        frame[4..8].copy_from_slice(&size.to_le_bytes());
+        frame[12..20].copy_from_slice(&lsn.value().to_le_bytes());
+        frame[20..28].copy_from_slice(&timestamp.to_le_bytes());
+        frame[28] = kind.byte();
+        let sum = self.header_checksum(offset, frame);
+        frame[8..12].copy_from_slice(&sum.to_le_bytes());
+        let sum = self.entry_checksum(offset, frame);
+        let end = frame.len();
+        frame[end - FRAME_TRAILER_LEN..].copy_from_slice(&sum.to_le_bytes());
+    }
+
+    /// Reads the frame header that stands at `offset` of the segment; `bytes` begin there.
+    ///
+    /// # Errors
+    /// Why no header of this segment stands there. Fewer bytes than [`FRAME_HEADER_LEN`] are no header.
+    pub fn header(&self, bytes: &[u8], offset: u32) -> Result<FrameHeader, NotAFrame> {
+        let Some(bytes) = bytes.first_chunk::<FRAME_HEADER_LEN>() else {
+            return Err(NotAFrame::Magic);
+        };
+        if bytes[..4] != FRAME_MAGIC {
+            return Err(NotAFrame::Magic);
+        }
+        if self.header_checksum(offset, bytes) != u32_at(bytes, 8) {
+            return Err(NotAFrame::HeaderChecksum);
+        }
+        let size = u32_at(bytes, 4);
+        if size < FRAME_OVERHEAD {
+            return Err(NotAFrame::Size);
+        }
+        Ok(FrameHeader {
+            size,
+            lsn: Lsn::new(u64_at(bytes, 12)),
+            timestamp: u64_at(bytes, 20),
+            kind: FrameType::from_byte(bytes[28]),
+        })
+    }
+
+    /// Whether the entry checksum of the whole frame `frame`, which stands at `offset`, fits.
+    #[must_use]
+    pub fn entry_fits(&self, frame: &[u8], offset: u32) -> bool {
+        self.entry_checksum(offset, frame) == u32_at(frame, frame.len() - FRAME_TRAILER_LEN)
+    }
+}
+
+/// The little-endian `u32` at `at`; the caller knows that it is there.
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut number = [0; 4];
+    number.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(number)
+}
+
+/// The little-endian `u64` at `at`; the caller knows that it is there.
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+/// What a mark says besides the durable LSN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark<'a> {
+    /// Nothing else: a durable mark.
+    Durable,
+    /// The log's epoch from here on.
+    Epoch(u64),
+    /// The first LSN that truncation promised to keep.
+    LowWater {
+        /// That LSN.
+        lsn: Lsn,
+        /// Whether a checkpoint holds what is below it.
+        covered: bool,
+    },
+    /// The application's own bytes, at most [`SLOT_MAX`].
+    Slot(&'a [u8]),
+    /// The log was closed.
+    Seal,
+}
+
+/// Why a mark's frame, sound by its checksums, cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAMark {
+    /// A mark that a reader must know, and this one does not: a later version wrote it.
+    Unsupported,
+    /// A mark that a reader may pass over.
+    Skippable,
+}
+
+impl<'a> Mark<'a> {
+    /// The longest payload of a mark.
+    pub const MAX_PAYLOAD: usize = 8 + SLOT_MAX;
+
+    /// The six bits of its type.
+    #[must_use]
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Durable => 32,
+            Self::Epoch(_) => 33,
+            Self::LowWater { .. } => 34,
+            Self::Slot(_) => 35,
+            Self::Seal => 36,
+        }
+    }
+
+    /// Bytes of its payload, the durable LSN included.
+    #[must_use]
+    pub const fn payload_len(&self) -> usize {
+        8 + match self {
+            Self::Durable | Self::Seal => 0,
+            Self::Epoch(_) => 8,
+            Self::LowWater { .. } => 9,
+            Self::Slot(bytes) => bytes.len(),
+        }
+    }
+
+    /// Bytes of its whole frame.
+    #[must_use]
+    pub fn frame_len(&self) -> u32 {
+        debug_assert!(self.payload_len() <= Self::MAX_PAYLOAD);
+        FRAME_OVERHEAD + u32::try_from(self.payload_len()).unwrap_or(u32::MAX - FRAME_OVERHEAD)
+    }
+
+    /// Writes the payload into `to`, which is as long as [`payload_len`](Self::payload_len) says.
+    pub fn encode(&self, durable: Lsn, to: &mut [u8]) {
+        let (head, rest) = to.split_at_mut(8);
+        head.copy_from_slice(&durable.value().to_le_bytes());
+        match self {
+            Self::Durable | Self::Seal => {}
+            Self::Epoch(epoch) => rest.copy_from_slice(&epoch.to_le_bytes()),
+            Self::LowWater { lsn, covered } => {
+                rest[..8].copy_from_slice(&lsn.value().to_le_bytes());
+                rest[8] = u8::from(*covered);
+            }
+            Self::Slot(bytes) => rest.copy_from_slice(bytes),
+        }
+    }
+
+    /// Reads the payload of a mark: the durable LSN it carries, and what else it says.
+    ///
+    /// # Errors
+    /// [`NotAMark`]: it cannot be followed, and whether it may be passed over.
+    pub fn decode(code: u8, payload: &'a [u8]) -> Result<(Lsn, Self), NotAMark> {
+        if code >= 48 {
+            return Err(NotAMark::Skippable);
+        }
+        let Some((durable, rest)) = payload.split_first_chunk::<8>() else {
+            return Err(NotAMark::Unsupported);
+        };
+        let mark = match (code, rest.len()) {
+            (32, 0) => Self::Durable,
+            (33, 8) => Self::Epoch(u64_at(rest, 0)),
+            (34, 9) if rest[8] <= 1 => Self::LowWater { lsn: Lsn::new(u64_at(rest, 0)), covered: rest[8] == 1 },
+            (35, 0..=SLOT_MAX) => Self::Slot(rest),
+            (36, 0) => Self::Seal,
+            _ => return Err(NotAMark::Unsupported),
+        };
+        Ok((Lsn::new(u64::from_le_bytes(*durable)), mark))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::checksum::portable;
+
+    fn salts(segment: u64, nonce: u64) -> Salts {
+        Salts::new(portable, Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f), SegmentId::new(segment), 1, nonce)
+    }
+
+    fn frame(salts: &Salts, offset: u32, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; 33 + payload.len()];
+        frame[29..29 + payload.len()].copy_from_slice(payload);
+        salts.complete(&mut frame, offset, Lsn::new(1), 1_700_000_000_000_000, FrameType::new(10));
+        frame
+    }
+
+    fn sound(salts: &Salts, frame: &[u8], offset: u32) -> bool {
+        salts.header(frame, offset).is_ok_and(|h| h.size as usize == frame.len()) && salts.entry_fits(frame, offset)
+    }
+
+    #[test]
+    fn a_frame_reads_back_where_it_was_written_and_nowhere_else() {
+        let (here, offset) = (salts(1, 7), 256);
+        let bytes = frame(&here, offset, b"payload");
+        assert!(sound(&here, &bytes, offset));
+        assert!(!sound(&here, &bytes, offset + 1), "at another place");
+        assert!(!sound(&salts(2, 7), &bytes, offset), "in another segment");
+        assert!(!sound(&salts(1, 8), &bytes, offset), "in an earlier life of the segment");
+        let header = here.header(&bytes, offset).unwrap();
+        assert_eq!((header.size, header.lsn, header.timestamp), (40, Lsn::new(1), 1_700_000_000_000_000));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_frame_is_found() {
+        let here = salts(3, 0);
+        let bytes = frame(&here, 4224, b"a payload");
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(!sound(&here, &damaged, 4224), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn marks_read_back_and_a_mark_that_must_be_known_is_not_skipped() {
+        for mark in [
+            Mark::Durable,
+            Mark::Epoch(9),
+            Mark::LowWater { lsn: Lsn::new(5), covered: true },
+            Mark::Slot(b"vote 7"),
+            Mark::Slot(b""),
+            Mark::Seal,
+        ] {
+            let mut payload = vec![0; mark.payload_len()];
+            mark.encode(Lsn::new(4), &mut payload);
+            assert_eq!(Mark::decode(mark.code(), &payload), Ok((Lsn::new(4), mark)));
+            assert!(FrameType::new(mark.code()).is_mark());
+        }
+        assert_eq!(Mark::decode(37, &[0; 8]), Err(NotAMark::Unsupported));
+        assert_eq!(Mark::decode(32, &[0; 7]), Err(NotAMark::Unsupported));
+        assert_eq!(Mark::decode(48, &[]), Err(NotAMark::Skippable));
+        assert!(!FrameType::new(31).is_mark());
+    }
+}

@@ -1,0 +1,271 @@
+//! What recovery found: verdicts with their witnesses, and the report.
+
+use core::fmt;
+
+use uuid::Uuid;
+
+use crate::{
+    CheckpointId, Lsn,
+    decision::Policy,
+    device::Object,
+    segment::SegmentId,
+};
+
+/// What is to be thought of bytes that are not the good frame that should stand there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A crash left it: nothing proves that it was durable, and the log's mode promised nothing.
+    Unsynced,
+    /// Nothing proves that it was durable, but the log's mode would have acknowledged it: a crash or rot explain it
+    /// equally.
+    Unproven,
+    /// A witness proves that it was durable: damage.
+    Rot,
+    /// The device cannot read it: nothing is known.
+    Unreadable,
+    /// It belongs to another log.
+    Foreign,
+    /// Sound frames out of order: no writer of version 1 does this.
+    Conflict,
+    /// Sound, and of a newer version.
+    Unsupported,
+}
+
+impl Verdict {
+    /// One word for reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unsynced => "unsynced",
+            Self::Unproven => "unproven",
+            Self::Rot => "rot",
+            Self::Unreadable => "unreadable",
+            Self::Foreign => "foreign",
+            Self::Conflict => "conflict",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
+    /// Whether a crash alone explains it.
+    #[must_use]
+    pub const fn is_torn_tail(self) -> bool {
+        matches!(self, Self::Unsynced | Self::Unproven)
+    }
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Seen {
+    /// The frame expected.
+    Good,
+    /// Blank, or the end of the bytes.
+    End,
+    /// Bytes that are no frame header.
+    BadHeader,
+    /// A sound frame header before bytes that do not fit its entry checksum.
+    BadEntry,
+    /// The device could not read the place.
+    Unreadable,
+    /// A sound frame whose LSN was there before.
+    Conflict,
+    /// A sound frame whose LSN lies ahead of the one expected.
+    Hole,
+    /// A sound frame of a type that this version does not know.
+    Unsupported,
+    /// A segment that its successor names is missing, or another stands in its place.
+    MissingSegment,
+    /// Both copies of a segment's header are bad.
+    BadSegmentHeader,
+    /// One copy of a segment's header is bad: the other serves, nothing is lost.
+    BadHeaderCopy,
+    /// A checkpoint is bad.
+    BadCheckpoint,
+    /// The metadata object is bad: nothing is lost.
+    BadMeta,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Good => "a good frame",
+            Self::End => "nothing where an entry should stand",
+            Self::BadHeader => "bytes that are no frame",
+            Self::BadEntry => "an entry whose checksum does not fit",
+            Self::Unreadable => "bytes that cannot be read",
+            Self::Conflict => "an entry that was there before",
+            Self::Hole => "an entry missing before a later one",
+            Self::Unsupported => "a frame of a newer version",
+            Self::MissingSegment => "a segment missing",
+            Self::BadSegmentHeader => "a segment whose header is bad in both copies",
+            Self::BadHeaderCopy => "a bad copy of the segment's header",
+            Self::BadCheckpoint => "a bad checkpoint",
+            Self::BadMeta => "bad metadata",
+        })
+    }
+}
+
+/// A surviving fact that proves an LSN to have been durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// A mark.
+    Mark {
+        /// The segment it stands in.
+        segment: SegmentId,
+        /// Where its frame begins.
+        offset: u32,
+        /// The durable LSN it carries.
+        durable: Lsn,
+    },
+    /// The header of a successor: its predecessor was durable up to the size that it names.
+    Successor(SegmentId),
+    /// A checkpoint: the log was durable up to its LSN.
+    Checkpoint {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// Its LSN.
+        lsn: Lsn,
+    },
+    /// The metadata of the log's newest epoch.
+    Meta {
+        /// The durable LSN that it carries.
+        durable: Lsn,
+    },
+    /// The caller, by `expect_durable`.
+    Caller {
+        /// The LSN that the caller knows of.
+        durable: Lsn,
+    },
+    /// A sound frame further behind than a writer ever writes beyond its last sync.
+    BeyondWriteLimit {
+        /// The segment it stands in.
+        segment: SegmentId,
+        /// Where.
+        offset: u32,
+    },
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mark { segment, offset, durable } => {
+                write!(f, "the mark at offset {offset} of {segment}.wal says that {durable} was durable")
+            }
+            Self::Successor(id) => write!(f, "{id}.wal was begun behind it"),
+            Self::Checkpoint { id, lsn } => write!(f, "{id} was taken at {lsn}"),
+            Self::Meta { durable } => write!(f, "wal.meta says that {durable} was durable"),
+            Self::Caller { durable } => write!(f, "the caller knows that {durable} was durable"),
+            Self::BeyondWriteLimit { segment, offset } => {
+                write!(f, "{segment}.wal was written to at offset {offset}, which a sync must have preceded")
+            }
+        }
+    }
+}
+
+/// One place of the log that is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is to be thought of it.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub seen: Seen,
+    /// Where.
+    pub object: Object,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// How many bytes; 0 where that is not known.
+    pub len: u64,
+    /// The first and last LSN that are gone, where there are any.
+    pub lsns: Option<(Lsn, Lsn)>,
+    /// What proves it, if it is damage.
+    pub witness: Option<Witness>,
+    /// Whether nothing is lost by it: a checkpoint or an accepted loss covers it, or the bytes stand twice.
+    pub harmless: bool,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {} at offset {}", self.seen, self.object, self.offset)?;
+        match self.lsns {
+            Some((first, last)) if first == last => write!(f, ", {first}")?,
+            Some((first, last)) => write!(f, ", {first} to {last}")?,
+            None => {}
+        }
+        match self.witness {
+            Some(witness) => write!(f, "; {witness}")?,
+            None if self.verdict.is_torn_tail() => f.write_str("; nothing proves that it was durable")?,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// The tail that was cut off, or would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// [`Verdict::Unsynced`] or [`Verdict::Unproven`].
+    pub verdict: Verdict,
+    /// The segment.
+    pub segment: SegmentId,
+    /// Where it begins.
+    pub offset: u32,
+    /// Bytes up to the last that is not blank, as far as was searched.
+    pub len: u32,
+    /// Whole frames in it: behind a hole, or of a batch that was never finished.
+    pub frames: u32,
+}
+
+/// What recovery found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The log.
+    pub log: Uuid,
+    /// Its epoch.
+    pub epoch: u64,
+    /// The policy that was asked for.
+    pub policy: Policy,
+    /// The first LSN that truncation keeps.
+    pub low_water: Lsn,
+    /// The LSN of the last entry recovered.
+    pub last: Lsn,
+    /// The LSNs whose entries were verified, first and last; no more is claimed.
+    pub verified: Option<(Lsn, Lsn)>,
+    /// The highest LSN that surviving bytes or the caller prove to have been durable.
+    pub durable: Lsn,
+    /// Whether the log was closed, and all that it says was durable is there.
+    pub closed: bool,
+    /// The tail that was cut off, or would be.
+    pub torn_tail: Option<TornTail>,
+    /// Findings that lose something.
+    pub damage: u32,
+    /// The first of them.
+    pub first_damage: Option<Finding>,
+    /// Findings that lose nothing.
+    pub harmless: u32,
+    /// A segment that was being created when the writer stopped.
+    pub unfinished: Option<SegmentId>,
+    /// Entries that were copied into a new segment, because only a cache may have held them.
+    pub repersisted: u64,
+    /// The newest checkpoint whose header verifies.
+    pub checkpoint: Option<(CheckpointId, Lsn)>,
+}
+
+impl Report {
+    /// Whether nothing was dropped and nothing is damaged.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.torn_tail.is_none() && self.damage == 0
+    }
+
+    /// Whether the policy allows to write on.
+    #[must_use]
+    pub const fn is_writable(&self) -> bool {
+        match self.policy {
+            Policy::Strict => self.is_clean(),
+            Policy::Default => self.damage == 0,
+            Policy::PointInTime | Policy::Salvage => true,
+            Policy::Inspect => false,
+        }
+    }
+}

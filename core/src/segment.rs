@@ -1,0 +1,360 @@
+//! Segments: ids, what a medium is like, and the header that stands twice at the head of each (`FORMAT.md`, section 3).
+
+use core::fmt;
+
+use uuid::Uuid;
+
+use crate::{
+    Lsn,
+    checksum::{Crc, Update},
+    frame::{FRAME_OVERHEAD, Mark, u32_at, u64_at},
+};
+
+/// The first bytes of every segment.
+pub const SEGMENT_MAGIC: [u8; 4] = *b"WALS";
+/// The version of the format that this crate reads and writes.
+pub const FORMAT_VERSION: u8 = 1;
+/// Bytes of one copy of a segment's header.
+pub const SEGMENT_HEADER_LEN: usize = 128;
+/// Where the second copy of a header may stand.
+pub const COPY_OFFSETS: [u32; 3] = [128, 512, 4096];
+/// The most transactions that any log may have open at once: what a reader needs to remember is bounded.
+pub const TRANSACTIONS_MAX: usize = 16;
+/// The least write limit: a batch of one small entry and the marks beside it.
+pub const WRITE_LIMIT_MIN: u32 = 256;
+
+/// The id of a segment: 1 for a log's first, growing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentId(u64);
+
+impl SegmentId {
+    /// No segment.
+    pub const NONE: Self = Self(0);
+
+    /// The id with this number.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn value(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "segment_{:016x}", self.0)
+    }
+}
+
+/// What a medium is like. New segments are written by it and say so in their header; old ones are read by theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes of a segment, its header included.
+    pub segment_size: u32,
+    /// A torn write harms no byte outside the granules it writes; a power of two up to 4096.
+    pub granule: u32,
+    /// Where the second copy of a segment's header stands, beyond what one lost block takes with it: 128, 512 or 4096.
+    pub copy_offset: u32,
+    /// What room that was never written reads as: 0x00 or 0xFF.
+    pub blank: u8,
+    /// Whether a sync makes durable all that reads return, whatever failed before.
+    pub settled: bool,
+    /// How many objects fit, where their number is fixed.
+    pub slots: Option<u32>,
+}
+
+impl Geometry {
+    /// Where frames begin in a segment of this geometry.
+    #[must_use]
+    pub const fn frames_at(&self) -> u32 {
+        align_up(self.copy_offset + 128, self.granule)
+    }
+
+    /// Room at the end of each segment that entries leave to marks, so that truncation needs no new segment: eight
+    /// marks, each written and synced by itself.
+    #[must_use]
+    pub const fn reserve(&self) -> u32 {
+        // Spelt out, for a `const fn` cannot call the mark's own method in a constant: the longest mark's frame.
+        const LONGEST: u32 = FRAME_OVERHEAD + 8 + 64;
+        align_up(LONGEST, self.granule) * 8
+    }
+
+    /// The largest write limit that this geometry allows: what a crash leaves unproven must fit into one new segment.
+    #[must_use]
+    pub const fn write_limit_max(&self) -> u32 {
+        self.segment_size.saturating_sub(self.frames_at() + self.reserve()) & !(self.granule - 1)
+    }
+}
+
+const _: () = assert!(Mark::MAX_PAYLOAD == 8 + 64);
+
+/// `offset` rounded up to the next multiple of `granule`, a power of two.
+#[must_use]
+pub const fn align_up(offset: u32, granule: u32) -> u32 {
+    (offset + (granule - 1)) & !(granule - 1)
+}
+
+/// What a segment's header says of the segment before it: where it was cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Its id; [`SegmentId::NONE`] if there is none.
+    pub id: SegmentId,
+    /// Its nonce.
+    pub nonce: u64,
+    /// The LSN of its last live entry; where it has none, its first LSN less one.
+    pub last: Lsn,
+    /// The offset right behind its last live entry.
+    pub size: u32,
+}
+
+/// A segment's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The log it belongs to.
+    pub log: Uuid,
+    /// The segment's id.
+    pub id: SegmentId,
+    /// The epoch in which it was begun.
+    pub epoch: u64,
+    /// Part of the salt: random where the writer has a source, else 0.
+    pub nonce: u64,
+    /// The LSN that its first entry has or will have.
+    pub first: Lsn,
+    /// Microseconds since the Unix epoch, not before any earlier timestamp of the log.
+    pub created: u64,
+    /// The first LSN that truncation promised to keep.
+    pub low_water: Lsn,
+    /// Whether a checkpoint holds what is below the low-water mark.
+    pub low_water_covered: bool,
+    /// Damage and gaps at or below this LSN were accepted.
+    pub accepted_loss: Lsn,
+    /// The first LSN of the oldest transaction open where the segment begins, else its first LSN.
+    pub transaction_floor: Lsn,
+    /// The most transactions that may be open at once.
+    pub max_transactions: u8,
+    /// Whether each append is acknowledged as durable.
+    pub immediate: bool,
+    /// Whether room behind the frames may hold bytes of an earlier life.
+    pub recycled: bool,
+    /// What room that was never written reads as.
+    pub blank: u8,
+    /// The write granule in bytes.
+    pub granule: u32,
+    /// Where the second copy stands.
+    pub copy_offset: u32,
+    /// No frame ends behind it.
+    pub segment_size: u32,
+    /// Never more bytes than this are written beyond the last sync.
+    pub write_limit: u32,
+    /// The segment before it.
+    pub predecessor: Predecessor,
+}
+
+/// Why bytes are not a segment's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAHeader {
+    /// Too few bytes, another magic, or a checksum that does not fit.
+    Invalid,
+    /// Sound, and of a version or with a flag that this crate does not know.
+    Unsupported {
+        /// The version that it names.
+        version: u8,
+        /// The flags that it has.
+        flags: u8,
+    },
+}
+
+const FLAG_BLANK_FF: u8 = 1;
+const FLAG_RECYCLED: u8 = 1 << 1;
+const COPY_SHIFT: u8 = 2;
+const COPY_MASK: u8 = 3;
+const FLAG_COVERED: u8 = 1 << 4;
+const FLAG_IMMEDIATE: u8 = 1 << 5;
+const FLAGS_KNOWN: u8 = 0x3F;
+const GRANULE_MAX: u32 = 4096;
+
+impl SegmentHeader {
+    /// Where the frames begin.
+    #[must_use]
+    pub const fn frames_at(&self) -> u32 {
+        align_up(self.copy_offset + 128, self.granule)
+    }
+
+    /// The bytes of one copy.
+    #[must_use]
+    pub fn encode(&self, update: Update) -> [u8; SEGMENT_HEADER_LEN] {
+        let mut bytes = [0; SEGMENT_HEADER_LEN];
+        bytes[..4].copy_from_slice(&SEGMENT_MAGIC);
+        bytes[4] = FORMAT_VERSION;
+        bytes[5] = self.flags();
+        bytes[6] = u8::try_from(self.granule.trailing_zeros()).unwrap_or(u8::MAX);
+        bytes[7] = self.max_transactions;
+        bytes[8..24].copy_from_slice(self.log.as_bytes());
+        let numbers = [
+            self.id.value(),
+            self.epoch,
+            self.nonce,
+            self.first.value(),
+            self.created,
+            self.low_water.value(),
+            self.accepted_loss.value(),
+            self.transaction_floor.value(),
+            self.predecessor.id.value(),
+            self.predecessor.nonce,
+            self.predecessor.last.value(),
+        ];
+        for (at, number) in (24..).step_by(8).zip(numbers) {
+            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        for (at, number) in (112..).step_by(4).zip([self.predecessor.size, self.segment_size, self.write_limit]) {
+            bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        let sum = Crc::new(update).with(&bytes[..124]).value();
+        bytes[124..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    fn flags(&self) -> u8 {
+        let copy = match self.copy_offset {
+            128 => 0,
+            512 => 1,
+            _ => 2,
+        };
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+        flag(self.blank == 0xFF, FLAG_BLANK_FF)
+            | flag(self.recycled, FLAG_RECYCLED)
+            | (copy << COPY_SHIFT)
+            | flag(self.low_water_covered, FLAG_COVERED)
+            | flag(self.immediate, FLAG_IMMEDIATE)
+    }
+
+    /// Reads one copy, which stands at `offset` of the segment.
+    ///
+    /// # Errors
+    /// [`NotAHeader`]: no copy of version 1 stands there. Values that no writer writes make it invalid too.
+    pub fn decode(update: Update, bytes: &[u8], offset: u32) -> Result<Self, NotAHeader> {
+        let bytes = bytes.first_chunk::<SEGMENT_HEADER_LEN>().ok_or(NotAHeader::Invalid)?;
+        if bytes[..4] != SEGMENT_MAGIC || Crc::new(update).with(&bytes[..124]).value() != u32_at(bytes, 124) {
+            return Err(NotAHeader::Invalid);
+        }
+        let (version, flags) = (bytes[4], bytes[5]);
+        if version != FORMAT_VERSION || flags & !FLAGS_KNOWN != 0 {
+            return Err(NotAHeader::Unsupported { version, flags });
+        }
+        let copy = usize::from((flags >> COPY_SHIFT) & COPY_MASK);
+        let header = Self {
+            log: Uuid::from_slice(&bytes[8..24]).map_err(|_| NotAHeader::Invalid)?,
+            id: SegmentId::new(u64_at(bytes, 24)),
+            epoch: u64_at(bytes, 32),
+            nonce: u64_at(bytes, 40),
+            first: Lsn::new(u64_at(bytes, 48)),
+            created: u64_at(bytes, 56),
+            low_water: Lsn::new(u64_at(bytes, 64)),
+            low_water_covered: flags & FLAG_COVERED != 0,
+            accepted_loss: Lsn::new(u64_at(bytes, 72)),
+            transaction_floor: Lsn::new(u64_at(bytes, 80)),
+            max_transactions: bytes[7],
+            immediate: flags & FLAG_IMMEDIATE != 0,
+            recycled: flags & FLAG_RECYCLED != 0,
+            blank: if flags & FLAG_BLANK_FF == 0 { 0 } else { 0xFF },
+            granule: 1u32.checked_shl(u32::from(bytes[6])).ok_or(NotAHeader::Invalid)?,
+            copy_offset: *COPY_OFFSETS.get(copy).ok_or(NotAHeader::Invalid)?,
+            segment_size: u32_at(bytes, 116),
+            write_limit: u32_at(bytes, 120),
+            predecessor: Predecessor {
+                id: SegmentId::new(u64_at(bytes, 88)),
+                nonce: u64_at(bytes, 96),
+                last: Lsn::new(u64_at(bytes, 104)),
+                size: u32_at(bytes, 112),
+            },
+        };
+        if header.is_possible() && (offset == 0 || offset == header.copy_offset) {
+            Ok(header)
+        } else {
+            Err(NotAHeader::Invalid)
+        }
+    }
+
+    /// Whether the values fit together. A checksum of 32 bits alone does not make hostile bytes a header.
+    fn is_possible(&self) -> bool {
+        self.granule <= GRANULE_MAX
+            && self.granule <= self.copy_offset
+            && self.segment_size <= Self::SIZE_MAX
+            && self.frames_at() < self.segment_size
+            && self.write_limit >= WRITE_LIMIT_MIN
+            && self.write_limit <= self.segment_size - self.frames_at()
+            && self.max_transactions > 0
+            && usize::from(self.max_transactions) <= TRANSACTIONS_MAX
+            && self.id > self.predecessor.id
+            && self.epoch > 0
+            && self.first > Lsn::ZERO
+            && self.transaction_floor <= self.first
+    }
+
+    /// The largest segment: offsets stay clear of the end of 32 bits.
+    pub const SIZE_MAX: u32 = 1 << 31;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::portable;
+
+    pub(crate) fn header() -> SegmentHeader {
+        SegmentHeader {
+            log: Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f),
+            id: SegmentId::new(3),
+            epoch: 2,
+            nonce: 0x1122_3344_5566_7788,
+            first: Lsn::new(12),
+            created: 1_700_000_000_000_000,
+            low_water: Lsn::new(4),
+            low_water_covered: true,
+            accepted_loss: Lsn::new(2),
+            transaction_floor: Lsn::new(10),
+            max_transactions: 8,
+            immediate: true,
+            recycled: false,
+            blank: 0xFF,
+            granule: 16,
+            copy_offset: 512,
+            segment_size: 65536,
+            write_limit: 16384,
+            predecessor: Predecessor { id: SegmentId::new(2), nonce: 9, last: Lsn::new(11), size: 4000 },
+        }
+    }
+
+    #[test]
+    fn a_header_reads_back_at_both_its_places() {
+        let bytes = header().encode(portable);
+        assert_eq!(SegmentHeader::decode(portable, &bytes, 0), Ok(header()));
+        assert_eq!(SegmentHeader::decode(portable, &bytes, 512), Ok(header()));
+        assert_eq!(SegmentHeader::decode(portable, &bytes, 128), Err(NotAHeader::Invalid));
+        assert_eq!(header().frames_at(), 640);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_header_is_found() {
+        let bytes = header().encode(portable);
+        for bit in 0..bytes.len() * 8 {
+            let mut damaged = bytes;
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(portable, &damaged, 0), Err(NotAHeader::Invalid), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_another_version_or_with_an_unknown_flag_is_told_apart_from_damage() {
+        for (at, value) in [(4, 2), (5, 0x40 | header().encode(portable)[5])] {
+            let mut bytes = header().encode(portable);
+            bytes[at] = value;
+            let sum = Crc::new(portable).with(&bytes[..124]).value();
+            bytes[124..].copy_from_slice(&sum.to_le_bytes());
+            assert!(matches!(SegmentHeader::decode(portable, &bytes, 0), Err(NotAHeader::Unsupported { .. })));
+        }
+    }
+}
