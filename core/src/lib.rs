@@ -7,5 +7,6 @@ extern crate alloc;
 
 pub mod checksum;
 mod lsn;
+pub mod operation;
 
 pub use lsn::{CheckpointId, Exhausted, Lsn};
