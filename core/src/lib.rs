@@ -5,6 +5,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod checkpoint;
 pub mod checksum;
 mod lsn;
 pub mod operation;
