@@ -8,6 +8,7 @@ extern crate alloc;
 pub mod checkpoint;
 pub mod checksum;
 mod lsn;
+pub mod meta;
 pub mod operation;
 
 pub use lsn::{CheckpointId, Exhausted, Lsn};
