@@ -5,7 +5,10 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod checkpoint;
 pub mod checksum;
 mod lsn;
+pub mod meta;
+pub mod operation;
 
 pub use lsn::{CheckpointId, Exhausted, Lsn};
