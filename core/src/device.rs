@@ -185,7 +185,8 @@ mod tests {
         for object in objects {
             assert_eq!(Object::from_name(&object.to_string()), Some(object));
         }
-        for name in ["LOCK", "segment_1a.wal", "segment_000000000000001A.wal", "segment_+00000000000001a.wal", "wal.meta~"]
+        for name in
+            ["LOCK", "segment_1a.wal", "segment_000000000000001A.wal", "segment_+00000000000001a.wal", "wal.meta~"]
         {
             assert_eq!(Object::from_name(name), None, "{name}");
         }

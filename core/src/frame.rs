@@ -331,7 +331,13 @@ mod tests {
     use crate::checksum::portable;
 
     fn salts(segment: u64, nonce: u64) -> Salts {
-        Salts::new(portable, Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f), SegmentId::new(segment), 1, nonce)
+        Salts::new(
+            portable,
+            Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f),
+            SegmentId::new(segment),
+            1,
+            nonce,
+        )
     }
 
     fn frame(salts: &Salts, offset: u32, payload: &[u8]) -> Vec<u8> {

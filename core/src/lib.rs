@@ -5,10 +5,33 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+mod chain;
 pub mod checkpoint;
 pub mod checksum;
+mod cursor;
+mod decision;
+mod device;
+mod drive;
+mod fault;
+pub mod frame;
 mod lsn;
 pub mod meta;
 pub mod operation;
+mod recovery;
+mod report;
+pub mod segment;
+mod tail;
+mod window;
 
+pub use chain::View;
+pub use decision::Policy;
+pub use device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, Room};
+pub use drive::{
+    Action, Answer, Entry, Error, Flow, Host, Machine, Place, Scratch, Step, Stop, drive, drive_async,
+    drive_async_until_pause, drive_until_pause,
+};
+pub use fault::Fault;
 pub use lsn::{CheckpointId, Exhausted, Lsn};
+pub use recovery::{CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
+pub use report::{Finding, Report, Seen, TornTail, Verdict, Witness};
+pub use segment::{Geometry, SegmentId};

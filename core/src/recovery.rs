@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     Lsn,
     chain::{DEAD_MAX, Dead, HeaderRead, HeaderReader, View},
-    checkpoint::{CHECKPOINT_HEADER_LEN, CheckpointHeader},
+    checkpoint::{CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
     device::Object,
@@ -84,14 +84,19 @@ pub struct Recovery {
 
 #[derive(Debug)]
 enum State {
-    List { before: Option<Object>, asked: bool },
+    List {
+        before: Option<Object>,
+        asked: bool,
+    },
     Meta(Window),
     Checkpoint(Window),
     Header(SegmentId, HeaderReader),
     /// No segment has a header: whether the lowest ever had one.
     Body(SegmentId, Window),
     Tail(TailScan),
-    Chain { asked: bool },
+    Chain {
+        asked: bool,
+    },
     ChainHeader(SegmentId, HeaderReader),
     Finish,
 }
@@ -154,7 +159,7 @@ impl Recovery {
                 }
                 State::Checkpoint(window) => {
                     let object = window.object();
-                    let bytes = window.get(buf, answer, 0, CHECKPOINT_HEADER_LEN)?;
+                    let bytes = window.get(buf, answer, 0, HEADER_LEN)?;
                     let head =
                         if let Bytes::Whole(bytes) = bytes { CheckpointHeader::decode(&buf[bytes]).ok() } else { None };
                     self.checkpoint(object, head);
@@ -198,7 +203,7 @@ impl Recovery {
     fn listed(&mut self, object: Object) -> State {
         match object {
             Object::Meta => State::Meta(Window::new(object, META_LEN as u64)),
-            Object::Checkpoint(_) => State::Checkpoint(Window::new(object, CHECKPOINT_HEADER_LEN as u64)),
+            Object::Checkpoint(_) => State::Checkpoint(Window::new(object, HEADER_LEN as u64)),
             Object::Segment(id) => State::Header(id, HeaderReader::new(self.options.checksum, id)),
         }
     }

@@ -4,12 +4,7 @@ use core::fmt;
 
 use uuid::Uuid;
 
-use crate::{
-    CheckpointId, Lsn,
-    decision::Policy,
-    device::Object,
-    segment::SegmentId,
-};
+use crate::{CheckpointId, Lsn, decision::Policy, device::Object, segment::SegmentId};
 
 /// What is to be thought of bytes that are not the good frame that should stand there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use crate::{
     drive::{Answer, Step, Stop},
     fault::Fault,
     frame::{Mark, NotAMark, SLOT_MAX},
+    operation::Code,
     report::{Finding, Seen, TornTail, Verdict, Witness},
     segment::{SegmentHeader, TRANSACTIONS_MAX},
 };
@@ -167,8 +168,7 @@ impl TailScan {
                         Found::Other(seen) => seen,
                     };
                     let search = self.cursor.search(self.tail.header.write_limit);
-                    self.state =
-                        State::Search { at: self.cursor.at(), seen, search, behind: Behind::default() };
+                    self.state = State::Search { at: self.cursor.at(), seen, search, behind: Behind::default() };
                 }
                 State::Search { search, .. } => match search.next(buf, answer)? {
                     Some(frame) => self.found_behind(&frame, buf),
@@ -218,7 +218,7 @@ impl TailScan {
             core::cmp::Ordering::Less => return Ok(Seen::Conflict),
             core::cmp::Ordering::Equal => {}
         }
-        if !crate::operation::Code::is_known(kind.code()) {
+        if Code::from_u8(kind.code()).is_none() {
             return Ok(Seen::Unsupported);
         }
         self.expected = lsn.next().map_err(|_| Fault::Exhausted)?;
