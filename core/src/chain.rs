@@ -55,6 +55,11 @@ impl HeaderReader {
         Self { id, update, window: Self::window(id, 0), place: Place::First, read: HeaderRead::default() }
     }
 
+    /// The segment.
+    pub(crate) fn id(&self) -> SegmentId {
+        self.id
+    }
+
     /// A window on one copy alone: nothing behind it is read.
     fn window(id: SegmentId, offset: u32) -> Window {
         Window::new(Object::Segment(id), u64::from(offset) + SEGMENT_HEADER_LEN as u64)

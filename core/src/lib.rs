@@ -5,6 +5,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+mod begin;
 mod chain;
 pub mod checkpoint;
 pub mod checksum;
@@ -17,12 +18,15 @@ pub mod frame;
 mod lsn;
 pub mod meta;
 pub mod operation;
+mod reader;
 mod recovery;
 mod report;
 pub mod segment;
 mod tail;
 mod window;
+mod writer;
 
+pub use begin::{Begin, Begun, Plan};
 pub use chain::View;
 pub use decision::Policy;
 pub use device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, Room};
@@ -32,6 +36,10 @@ pub use drive::{
 };
 pub use fault::Fault;
 pub use lsn::{CheckpointId, Exhausted, Lsn};
+pub use reader::{Read, Reader};
 pub use recovery::{CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
 pub use report::{Finding, Report, Seen, TornTail, Verdict, Witness};
 pub use segment::{Geometry, SegmentId};
+pub use writer::{
+    Commit, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError, Writer, WriterOptions,
+};

@@ -146,11 +146,6 @@ impl TailScan {
         }
     }
 
-    /// The header of the segment that is scanned.
-    pub(crate) fn header(&self) -> &SegmentHeader {
-        &self.tail.header
-    }
-
     pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Tail, Stop> {
         loop {
             match &mut self.state {

@@ -1,0 +1,333 @@
+//! Beginning a segment: at a rotation, at a take-over for writing, at a cut.
+//!
+//! The header is the commit point. What it vouches for (the predecessor up to its cut, and frames copied into the new
+//! segment) is durable before it is written; before that the new segment means nothing, and afterwards the bytes
+//! behind the predecessor's cut mean nothing.
+
+use crate::{
+    Lsn,
+    chain::Dead,
+    checksum::Update,
+    cursor::{Cursor, Found},
+    device::{Object, Room},
+    drive::{Answer, Machine, Step, Stop},
+    fault::Fault,
+    frame::{FrameHeader, Salts},
+    report::{Finding, Seen, Verdict},
+    segment::{SEGMENT_HEADER_LEN, SegmentHeader, align_up},
+    tail::Boundary,
+};
+
+/// What is to be begun, and what goes before it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub(crate) update: Update,
+    /// The new segment's header; where frames are copied, what it says of the predecessor's end is found on the way.
+    pub(crate) header: SegmentHeader,
+    /// Segments that were never finished: erased, and that synced, before anything else.
+    pub(crate) erase: Dead,
+    /// Segments that have long been dead.
+    pub(crate) remove: Dead,
+    pub(crate) copy: Option<Copying>,
+}
+
+/// Entries that may exist only in a cache, and are copied into the new segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Copying {
+    /// The segment they stand in.
+    pub(crate) from: SegmentHeader,
+    /// Where reading begins.
+    pub(crate) start: Boundary,
+    /// Entries up to this LSN are durable where they are.
+    pub(crate) durable: Lsn,
+    /// Behind the last entry that counts.
+    pub(crate) end: u32,
+    /// Whether the new segment replaces the old one altogether, rather than following it.
+    pub(crate) passes_over: bool,
+}
+
+/// The new segment, durable with its header and its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Begun {
+    pub(crate) header: SegmentHeader,
+    /// Where the first write goes.
+    pub(crate) at: u32,
+    /// Right behind the last entry copied, or where frames begin.
+    pub(crate) behind: u32,
+    /// Entries copied.
+    pub(crate) copied: u64,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Begin {
+    plan: Plan,
+    salts: Salts,
+    state: State,
+    copy: Option<Copy>,
+    /// Where the next bytes go in the new segment.
+    at: u32,
+    behind: u32,
+    copied: u64,
+    /// Bytes written beyond the last sync.
+    unsynced: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Erase(usize),
+    EraseSync,
+    Create,
+    Created,
+    Copy,
+    CopySync,
+    Header,
+    Second,
+    HeaderSync,
+    Remove(usize),
+}
+
+/// The copying: frames are read into the upper part of the buffer and framed anew in the lower.
+#[derive(Debug)]
+struct Copy {
+    plan: Copying,
+    cursor: Cursor,
+    /// Where the upper part begins.
+    middle: usize,
+    /// Bytes framed in the lower part.
+    staged: usize,
+    /// The last entry that stays where it is, and the offset behind it.
+    last: Lsn,
+    cut: u32,
+    grown: bool,
+}
+
+impl Copy {
+    /// Makes the lower part large enough for a frame of `size` bytes, and the upper part for reading it.
+    fn make_room(&mut self, len: usize, size: u32, granule: u32) -> Result<(), Stop> {
+        let middle = align_up(size, granule) as usize;
+        let needed = middle + size as usize;
+        if len < needed {
+            if self.grown {
+                return Err(Fault::BufferTooSmall { needed }.into());
+            }
+            self.grown = true;
+            return Err(Step::Grow { needed }.into());
+        }
+        self.grown = false;
+        self.middle = middle;
+        self.cursor.forget();
+        Ok(())
+    }
+}
+
+impl Begin {
+    /// The machine that does what `plan` says.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let header = &plan.header;
+        let salts = Salts::new(plan.update, header.log, header.id, header.epoch, header.nonce);
+        let copy = plan.copy.clone().map(|copying| Copy {
+            cursor: Cursor::new(plan.update, &copying.from, copying.start.next, copying.end),
+            middle: 0,
+            staged: 0,
+            last: copying.start.last,
+            cut: copying.start.behind,
+            plan: copying,
+            grown: false,
+        });
+        let at = header.frames_at();
+        Self { plan, salts, state: State::Erase(0), copy, at, behind: at, copied: 0, unsynced: 0 }
+    }
+
+    fn object(&self) -> Object {
+        Object::Segment(self.plan.header.id)
+    }
+
+    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Begun, Stop> {
+        loop {
+            match self.state {
+                State::Erase(index) => match self.plan.erase.get(index) {
+                    Some(&id) => {
+                        self.state = State::Erase(index + 1);
+                        return Err(Step::Remove { object: Object::Segment(id) }.into());
+                    }
+                    None => self.state = if index > 0 { State::EraseSync } else { State::Create },
+                },
+                State::EraseSync => {
+                    self.state = State::Create;
+                    return Err(Step::Sync.into());
+                }
+                State::Create => {
+                    self.state = State::Created;
+                    let size = u64::from(self.plan.header.segment_size);
+                    return Err(Step::Create { object: self.object(), size }.into());
+                }
+                State::Created => {
+                    self.plan.header.recycled = matches!(answer.take(), Answer::Created(Room::Recycled));
+                    self.state = if self.copy.is_some() { State::Copy } else { State::Header };
+                }
+                State::Copy => self.copy(buf, answer)?,
+                State::CopySync => {
+                    self.state = State::Header;
+                    return Err(Step::Sync.into());
+                }
+                State::Header => {
+                    self.state = State::Second;
+                    return Err(self.write_header(buf, 0)?.into());
+                }
+                State::Second => {
+                    self.state = State::HeaderSync;
+                    return Err(self.write_header(buf, self.plan.header.copy_offset)?.into());
+                }
+                State::HeaderSync => {
+                    self.state = State::Remove(0);
+                    return Err(Step::Sync.into());
+                }
+                State::Remove(index) => match self.plan.remove.get(index) {
+                    Some(&id) => {
+                        self.state = State::Remove(index + 1);
+                        return Err(Step::Remove { object: Object::Segment(id) }.into());
+                    }
+                    None => {
+                        let Self { at, behind, copied, .. } = *self;
+                        return Ok(Begun { header: self.plan.header, at, behind, copied });
+                    }
+                },
+            }
+        }
+    }
+
+    fn write_header(&self, buf: &mut [u8], offset: u32) -> Result<Step, Fault> {
+        let header = &self.plan.header;
+        let len = SEGMENT_HEADER_LEN.max(header.granule as usize);
+        let copy = buf.get_mut(..len).ok_or(Fault::BufferTooSmall { needed: len })?;
+        copy.fill(header.blank);
+        copy[..SEGMENT_HEADER_LEN].copy_from_slice(&header.encode(self.plan.update));
+        Ok(Step::Write { object: self.object(), at: offset.into(), from: 0..len })
+    }
+
+    /// Copies entries until all are copied: then the state has moved on.
+    fn copy(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<(), Stop> {
+        let granule = self.plan.header.granule;
+        loop {
+            let Some(copy) = &mut self.copy else { unreachable!("there is something to copy") };
+            if copy.middle == 0 {
+                copy.middle = (buf.len() / 2) & !(granule as usize - 1);
+            }
+            let frame = match copy.cursor.next(&mut buf[copy.middle..], answer) {
+                Ok(Found::Frame(frame)) => frame,
+                Err(stop) => return Err(shifted(stop, copy.middle)),
+                // Up to here recovery read sound frames: it is the end of what counts, or damage since.
+                Ok(Found::Other(seen)) if copy.cursor.at() < copy.plan.end => {
+                    return Err(changed(&copy.plan, copy.cursor.at(), seen).into());
+                }
+                Ok(Found::Other(_)) if copy.staged > 0 => return Err(self.flush(buf)),
+                Ok(Found::Other(_)) => {
+                    self.cut();
+                    return Ok(());
+                }
+            };
+            let FrameHeader { size, lsn, timestamp, kind } = frame.header;
+            if kind.is_mark() {
+                continue;
+            }
+            if lsn <= copy.plan.durable {
+                copy.last = lsn;
+                copy.cut = frame.end;
+                continue;
+            }
+            let new = copy.staged..copy.staged + size as usize;
+            if new.end > copy.middle {
+                copy.cursor.go(frame.at);
+                if copy.staged > 0 {
+                    return Err(self.flush(buf));
+                }
+                copy.make_room(buf.len(), size, granule)?;
+                continue;
+            }
+            let (lower, upper) = buf.split_at_mut(copy.middle);
+            let offset = self.at + staged(copy.staged);
+            lower[new.clone()].copy_from_slice(&upper[frame.bytes()]);
+            self.salts.complete(&mut lower[new.clone()], offset, lsn, timestamp, kind);
+            copy.staged = new.end;
+            self.behind = offset + size;
+            self.copied += 1;
+        }
+    }
+
+    /// Writes what was framed; a sync goes before it where the write limit asks for one.
+    fn flush(&mut self, buf: &mut [u8]) -> Stop {
+        let object = self.object();
+        let header = &self.plan.header;
+        let Some(copy) = &mut self.copy else { unreachable!("there is something to copy") };
+        let len = align_up(staged(copy.staged), header.granule);
+        if self.unsynced > 0 && self.unsynced + len > header.write_limit {
+            self.unsynced = 0;
+            return Step::Sync.into();
+        }
+        buf[copy.staged..len as usize].fill(header.blank);
+        let write = Step::Write { object, at: self.at.into(), from: 0..len as usize };
+        copy.staged = 0;
+        self.at += len;
+        self.unsynced += len;
+        write.into()
+    }
+
+    /// All is copied: the header can say where the predecessor ends.
+    fn cut(&mut self) {
+        let Some(copy) = self.copy.take() else { return };
+        let header = &mut self.plan.header;
+        if !copy.plan.passes_over {
+            header.predecessor.last = copy.last;
+            header.predecessor.size = copy.cut;
+            if self.copied > 0 {
+                header.first = copy.last.next_or_max();
+                header.transaction_floor = header.transaction_floor.min(header.first);
+            }
+        }
+        self.state = if self.copied > 0 { State::CopySync } else { State::Header };
+    }
+}
+
+impl Machine for Begin {
+    type Output = Begun;
+
+    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Begun, Stop> {
+        self.advance(buf, &mut answer)
+    }
+}
+
+/// Bytes framed in the lower part, which is smaller than a segment.
+fn staged(len: usize) -> u32 {
+    u32::try_from(len).expect("what is framed at once is smaller than a segment")
+}
+
+/// A step that was meant for the upper part of the buffer, for the whole of it.
+fn shifted(stop: Stop, by: usize) -> Stop {
+    match stop {
+        Stop::Need(Step::Read { object, at, into }) => {
+            Step::Read { object, at, into: into.start + by..into.end + by }.into()
+        }
+        Stop::Need(Step::Grow { needed }) => Step::Grow { needed: needed + by }.into(),
+        stop => stop,
+    }
+}
+
+/// What recovery read does not read the same a second time.
+fn changed(copying: &Copying, at: u32, seen: Seen) -> Fault {
+    let object = Object::Segment(copying.from.id);
+    if seen == Seen::Unreadable {
+        return Fault::Unreadable { object, offset: at.into() };
+    }
+    Fault::Damaged(Finding {
+        verdict: Verdict::Rot,
+        seen,
+        object,
+        offset: at.into(),
+        len: 0,
+        lsns: None,
+        witness: None,
+        harmless: false,
+    })
+}

@@ -1,0 +1,971 @@
+//! The writer: entries are staged in a buffer, groups of them committed with one write and one sync.
+//!
+//! A writer decides; it touches no device. Whoever holds it stages entries ([`Writer::stage`]), takes what is staged
+//! as a [`Group`] ([`Writer::take`]), has a [`Commit`] driven, and says how that went ([`Writer::landed`],
+//! [`Writer::failed`]). While a group is under way, the next one can be staged in another buffer.
+//!
+//! ```text
+//! one write:  | mark: what was durable before | entry | entry | ... | blank up to the granule |
+//! ```
+
+use heapless::Vec;
+use uuid::Uuid;
+
+use crate::{
+    Lsn,
+    begin::{Begun, Copying, Plan},
+    chain::{Dead, View},
+    checksum::{Update, portable},
+    decision::Policy,
+    device::{ErrorKind, Object},
+    drive::{Action, Answer, Machine, Scratch, Step, Stop},
+    frame::{
+        FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, SLOT_MAX, Salts, TRANSACTION_ID_LEN,
+    },
+    operation::OperationRef,
+    recovery::Recovered,
+    segment::{Geometry, Predecessor, SegmentHeader, SegmentId, TRANSACTIONS_MAX, WRITE_LIMIT_MIN, align_up},
+};
+
+/// What a writer is told about the log it writes.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterOptions {
+    /// What the medium is like.
+    pub geometry: Geometry,
+    /// Never more bytes than this are written beyond the last sync, and no batch is longer; see
+    /// [`Geometry::write_limit_max`].
+    pub write_limit: u32,
+    /// The most transactions open at once, 1 to 16.
+    pub max_transactions: u8,
+    /// Whether each append is acknowledged as durable: recovery calls a torn tail of such a log unproven.
+    pub immediate: bool,
+    /// The implementation of CRC-32C.
+    pub checksum: Update,
+}
+
+impl WriterOptions {
+    /// The usual options for this medium: a write limit of a quarter of a segment.
+    #[must_use]
+    pub fn new(geometry: Geometry) -> Self {
+        let quarter = (geometry.segment_size / 4) & !(geometry.granule - 1);
+        Self {
+            geometry,
+            write_limit: quarter.max(WRITE_LIMIT_MIN).min(geometry.write_limit_max()),
+            max_transactions: 8,
+            immediate: false,
+            checksum: portable,
+        }
+    }
+
+    /// Whether the values fit together.
+    ///
+    /// # Errors
+    /// [`InvalidOptions`] names the first value that does not.
+    pub fn validate(&self) -> Result<(), InvalidOptions> {
+        let geometry = &self.geometry;
+        if !geometry.granule.is_power_of_two() || geometry.granule > 4096 {
+            return Err(InvalidOptions::Granule);
+        }
+        if ![128, 512, 4096].contains(&geometry.copy_offset) || geometry.copy_offset < geometry.granule {
+            return Err(InvalidOptions::CopyOffset);
+        }
+        if geometry.segment_size > SegmentHeader::SIZE_MAX
+            || geometry.write_limit_max() < WRITE_LIMIT_MIN
+            || !geometry.segment_size.is_multiple_of(geometry.granule)
+        {
+            let least = geometry.frames_at() + geometry.reserve() + WRITE_LIMIT_MIN.max(geometry.granule);
+            return Err(InvalidOptions::SegmentSize { least, most: SegmentHeader::SIZE_MAX });
+        }
+        if !(WRITE_LIMIT_MIN..=geometry.write_limit_max()).contains(&self.write_limit) {
+            return Err(InvalidOptions::WriteLimit { least: WRITE_LIMIT_MIN, most: geometry.write_limit_max() });
+        }
+        if !(1..=TRANSACTIONS_MAX).contains(&usize::from(self.max_transactions)) {
+            return Err(InvalidOptions::MaxTransactions);
+        }
+        Ok(())
+    }
+}
+
+/// A value of the options that cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidOptions {
+    /// The granule is no power of two from 1 to 4096.
+    Granule,
+    /// The copy offset is none of 128, 512 and 4096, or less than the granule.
+    CopyOffset,
+    /// A segment has no room for a header, a batch and the marks, is too large, or is no multiple of the granule.
+    SegmentSize {
+        /// The least that would do, in bytes.
+        least: u32,
+        /// The most that would do, in bytes.
+        most: u32,
+    },
+    /// The write limit does not fit the segment.
+    WriteLimit {
+        /// The least that would do, in bytes.
+        least: u32,
+        /// The most that would do, in bytes.
+        most: u32,
+    },
+    /// The most open transactions are not 1 to 16.
+    MaxTransactions,
+}
+
+impl core::fmt::Display for InvalidOptions {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Granule => f.write_str("the granule must be a power of two from 1 to 4096"),
+            Self::CopyOffset => f.write_str("the copy offset must be 128, 512 or 4096 and not less than the granule"),
+            Self::SegmentSize { least, most } => {
+                write!(f, "the segment size must be {least} to {most} bytes and a multiple of the granule")
+            }
+            Self::WriteLimit { least, most } => write!(f, "the write limit must be {least} to {most} bytes"),
+            Self::MaxTransactions => f.write_str("the most open transactions must be 1 to 16"),
+        }
+    }
+}
+
+impl core::error::Error for InvalidOptions {}
+
+/// What is appended: an operation, or bytes that only the application knows.
+pub trait Payload {
+    /// The code of the entry's type.
+    fn code(&self) -> u8;
+    /// Bytes of the payload.
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Writes the payload into `to`, which is [`len`](Self::len) bytes long.
+    fn write(&self, to: &mut [u8]);
+}
+
+impl Payload for OperationRef<'_> {
+    fn code(&self) -> u8 {
+        Self::code(self).value()
+    }
+
+    fn len(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        // As long as `len` said: there is room.
+        let _ = self.encode(to);
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl Payload for crate::operation::Operation {
+    fn code(&self) -> u8 {
+        self.borrowed().code().value()
+    }
+
+    fn len(&self) -> usize {
+        self.borrowed().encoded_len()
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        let _ = self.borrowed().encode(to);
+    }
+}
+
+/// Opaque bytes.
+impl Payload for [u8] {
+    fn code(&self) -> u8 {
+        crate::operation::Code::Opaque.value()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        to.copy_from_slice(self);
+    }
+}
+
+impl<P: Payload + ?Sized> Payload for &P {
+    fn code(&self) -> u8 {
+        (**self).code()
+    }
+
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        (**self).write(to);
+    }
+}
+
+/// Why nothing was staged. The writer is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The entry or batch is larger than the write limit allows.
+    TooLarge {
+        /// Bytes of the frames that it would take.
+        len: u64,
+        /// The most that they may take.
+        max: u32,
+    },
+    /// Commit what is staged, with a sync, and begin a segment ([`Writer::plan`]), then stage again.
+    NeedsSegment,
+    /// Commit what is staged, then stage again.
+    NeedsCommit,
+    /// The buffer is too small and did not grow.
+    BufferTooSmall {
+        /// Bytes that it would take.
+        needed: usize,
+    },
+    /// An earlier write or sync failed, or was abandoned: reopen the log.
+    Poisoned,
+    /// No LSN is left.
+    Exhausted,
+}
+
+/// A group of frames on its way to the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    segment: SegmentId,
+    at: u32,
+    /// Bytes in the buffer, from its beginning; 0 for a sync alone.
+    len: u32,
+    /// The last entry in it, or before it.
+    last: Lsn,
+    /// Right behind that entry.
+    behind: u32,
+    /// The durable LSN that its mark carries.
+    claim: Option<Lsn>,
+    sync: bool,
+}
+
+impl Group {
+    /// The last LSN that the group holds.
+    #[must_use]
+    pub fn last(&self) -> Lsn {
+        self.last
+    }
+
+    /// Bytes that will be written.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Whether it is a sync alone.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The machine that commits one group: one write, and one sync if the group asks for it.
+#[derive(Debug)]
+pub struct Commit {
+    group: Group,
+    written: bool,
+    synced: bool,
+}
+
+impl Commit {
+    /// Commits `group`; the buffer is the one it was staged in.
+    #[must_use]
+    pub fn new(group: Group) -> Self {
+        Self { group, written: group.len == 0, synced: !group.sync }
+    }
+}
+
+impl Machine for Commit {
+    type Output = ();
+
+    fn step(&mut self, _: &mut [u8], _: Answer) -> Result<(), Stop> {
+        if !core::mem::replace(&mut self.written, true) {
+            let object = Object::Segment(self.group.segment);
+            return Err(Step::Write { object, at: self.group.at.into(), from: 0..self.group.len as usize }.into());
+        }
+        if !core::mem::replace(&mut self.synced, true) {
+            return Err(Step::Sync.into());
+        }
+        Ok(())
+    }
+}
+
+/// Frames staged and not yet taken.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stage {
+    /// Bytes, the lead included.
+    len: u32,
+    /// Bytes at the front for the marks that lead the write.
+    lead: u32,
+    /// Right behind the last entry, from the beginning of the group.
+    behind: Option<u32>,
+    /// The timestamp of the lead: that of the group's first frame.
+    time: u64,
+    /// The last entry before the group.
+    before: Lsn,
+    /// The durable LSN that a mark staged for itself carries.
+    claim: Lsn,
+    /// Whether a mark in it is an epoch mark, or carries the slot.
+    epoch: bool,
+    slot: bool,
+}
+
+/// The writer of one log.
+#[derive(Debug)]
+pub struct Writer {
+    options: WriterOptions,
+    log: Uuid,
+    epoch: u64,
+    segment: SegmentHeader,
+    salts: Salts,
+    /// Where the next group goes.
+    at: u32,
+    /// Right behind the last live entry of the active segment that was written.
+    behind: u32,
+    /// That entry; where there is none, the one before the segment.
+    live: Lsn,
+    next: Lsn,
+    time: u64,
+    durable: Lsn,
+    /// The last entry that was written, synced or not.
+    written: Lsn,
+    /// The durable LSN of the newest mark in the active segment.
+    marked: Option<Lsn>,
+    /// Bytes written beyond the last sync.
+    unsynced: u32,
+    stage: Stage,
+    flight: Option<Group>,
+    state: State,
+    /// Whether this writer has begun a segment: from then on the epoch is its own.
+    taken_over: bool,
+    epoch_due: bool,
+    slot_due: bool,
+    slot: Vec<u8, SLOT_MAX>,
+    low_water: Lsn,
+    low_water_covered: bool,
+    accepted_loss: Lsn,
+    oldest: SegmentId,
+    highest: SegmentId,
+    unfinished: Dead,
+    dead: Dead,
+    /// Segments outside the chain that recovery found: removed when a segment is begun.
+    stale: Dead,
+    copy: Option<Copying>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    /// A segment has to be begun before anything is staged: it is full, or the log was not taken over yet.
+    NeedsSegment,
+    /// A plan was given out.
+    Beginning,
+    Poisoned,
+}
+
+impl Writer {
+    /// The writer of a new log, whose UUID is `log`: random, or else unlike that of any other log.
+    ///
+    /// The first segment has to be begun: [`plan`](Self::plan).
+    ///
+    /// # Errors
+    /// A value of the options that cannot be.
+    pub fn create(options: WriterOptions, log: Uuid, leftovers: &[SegmentId]) -> Result<Self, InvalidOptions> {
+        options.validate()?;
+        let header = SegmentHeader {
+            log,
+            id: leftovers.iter().copied().max().unwrap_or(SegmentId::NONE),
+            epoch: 0,
+            nonce: 0,
+            first: Lsn::FIRST,
+            created: 0,
+            low_water: Lsn::FIRST,
+            low_water_covered: false,
+            accepted_loss: Lsn::ZERO,
+            transaction_floor: Lsn::FIRST,
+            max_transactions: options.max_transactions,
+            immediate: options.immediate,
+            recycled: false,
+            blank: options.geometry.blank,
+            granule: options.geometry.granule,
+            copy_offset: options.geometry.copy_offset,
+            segment_size: options.geometry.segment_size,
+            write_limit: options.write_limit,
+            predecessor: Predecessor::default(),
+        };
+        let mut writer = Self::new(options, header, Lsn::ZERO);
+        writer.oldest = SegmentId::NONE;
+        for &id in leftovers {
+            // More than a writer ever leaves stay where they are: the new ids are above them.
+            let _ = writer.unfinished.push(id);
+        }
+        Ok(writer)
+    }
+
+    /// The writer that takes over a log from its recovery.
+    ///
+    /// Where [`needs_segment`](Self::needs_segment) is true at once, entries were found that only a cache may hold:
+    /// begin a segment ([`plan`](Self::plan)) before anything that was recovered is called durable. Else the
+    /// take-over waits for the first write.
+    ///
+    /// # Errors
+    /// [`TakeOverError`]: the options, or the policy's refusal.
+    pub fn take_over(options: WriterOptions, recovered: &Recovered) -> Result<Self, TakeOverError> {
+        options.validate().map_err(TakeOverError::Options)?;
+        let Recovered { report, tail, view, .. } = recovered;
+        if !report.is_writable() {
+            return Err(TakeOverError::Refused);
+        }
+        let lost = report.durable.max(tail.last);
+        if lost > tail.last && report.policy == Policy::Default {
+            return Err(TakeOverError::Refused);
+        }
+        let mut writer = Self::new(options, tail.header, lost);
+        writer.epoch = tail.epoch;
+        writer.behind = tail.behind;
+        writer.live = tail.last;
+        writer.time = tail.last_time;
+        writer.slot = tail.slot.clone();
+        writer.slot_due = !tail.slot.is_empty();
+        writer.low_water = tail.low_water;
+        writer.low_water_covered = tail.low_water_covered;
+        let given_up = report.damage > 0 || lost > tail.last;
+        writer.accepted_loss = if given_up { tail.header.accepted_loss.max(lost) } else { tail.header.accepted_loss };
+        writer.oldest = view.oldest;
+        writer.highest = recovered.highest;
+        writer.unfinished = recovered.unfinished.clone();
+        writer.dead = view.dead.clone();
+        // The newest dead segment stays as evidence until the next checkpoint.
+        writer.stale = view.dead.iter().copied().skip(1).collect();
+        // Where a witness from elsewhere proves more than is there, it proves all that is there.
+        if tail.marked < Some(tail.last) && lost == tail.last {
+            writer.durable = tail.marked.unwrap_or(tail.header.first.previous());
+            writer.copy = Some(Copying {
+                from: tail.header,
+                start: tail.proven,
+                durable: writer.durable,
+                end: tail.behind,
+                passes_over: tail.marked.is_none(),
+            });
+        }
+        Ok(writer)
+    }
+
+    fn new(options: WriterOptions, segment: SegmentHeader, last: Lsn) -> Self {
+        Self {
+            options,
+            log: segment.log,
+            epoch: segment.epoch,
+            salts: Salts::new(options.checksum, segment.log, segment.id, segment.epoch, segment.nonce),
+            at: segment.segment_size,
+            behind: segment.frames_at(),
+            live: last,
+            next: last.next_or_max(),
+            time: segment.created,
+            durable: last,
+            written: last,
+            marked: None,
+            unsynced: 0,
+            stage: Stage::default(),
+            flight: None,
+            state: State::NeedsSegment,
+            taken_over: false,
+            epoch_due: false,
+            slot_due: false,
+            slot: Vec::new(),
+            low_water: segment.low_water,
+            low_water_covered: segment.low_water_covered,
+            accepted_loss: segment.accepted_loss,
+            oldest: segment.id,
+            highest: segment.id,
+            unfinished: Dead::new(),
+            dead: Dead::new(),
+            stale: Dead::new(),
+            copy: None,
+            segment,
+        }
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> Uuid {
+        self.log
+    }
+
+    /// The epoch in which it writes.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The LSN that the next entry will have.
+    #[must_use]
+    pub fn next_lsn(&self) -> Lsn {
+        self.next
+    }
+
+    /// The last LSN known to be on stable storage.
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.durable
+    }
+
+    /// The last LSN that was written, synced or not.
+    #[must_use]
+    pub fn written(&self) -> Lsn {
+        self.written
+    }
+
+    /// Bytes staged and not yet taken.
+    #[must_use]
+    pub fn staged(&self) -> u32 {
+        self.stage.len
+    }
+
+    /// The most bytes that the frames of one entry or batch may take.
+    #[must_use]
+    pub fn batch_max(&self) -> u32 {
+        self.options.write_limit - align_up(longest_lead(), self.options.geometry.granule)
+    }
+
+    /// Whether recovered entries have to be copied before they may be called durable.
+    #[must_use]
+    pub fn needs_segment(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// Whether an earlier failure stops all writing until the log is reopened.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.state == State::Poisoned
+    }
+
+    /// Whether a mark written now would say something new: the durable LSN has moved since the last one.
+    #[must_use]
+    pub fn mark_due(&self) -> bool {
+        self.state == State::Ready && self.marked < Some(self.durable)
+    }
+
+    /// What a reader has to know of the log as it stands on the medium now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            update: self.options.checksum,
+            log: self.log,
+            oldest: self.oldest,
+            newest: self.segment.id,
+            dead: self.dead.clone(),
+            last: self.written,
+            end: self.behind,
+            low_water: self.low_water,
+            accepted_loss: self.accepted_loss,
+        }
+    }
+
+    /// Stages entries: one, or a batch that a crash keeps whole or not at all. Each takes the next LSN.
+    ///
+    /// `now` is the time in microseconds since the Unix epoch; a clock that runs backwards is held. Returns the first
+    /// and the last LSN. Nothing is durable, nor even written, before a [`Commit`] of the group is done.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing was staged then.
+    ///
+    /// # Panics
+    /// If there are no items.
+    pub fn stage<P: Payload>(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        transaction: Option<u64>,
+        items: &[P],
+    ) -> Result<(Lsn, Lsn), StageError> {
+        assert!(!items.is_empty(), "a batch of nothing is not staged");
+        let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
+        let len = items.iter().map(|item| u64::from(FRAME_OVERHEAD) + (id_len + item.len()) as u64).sum();
+        let max = self.batch_max();
+        let Some(len) = u32::try_from(len).ok().filter(|len| *len <= max) else {
+            return Err(StageError::TooLarge { len, max });
+        };
+        let last = self.next.advanced(items.len() as u64 - 1).ok().filter(|last| *last < Lsn::MAX);
+        let last = last.ok_or(StageError::Exhausted)?;
+        self.open_group(buf, now, len, Room::Entries)?;
+        let first = self.next;
+        for (index, item) in items.iter().enumerate() {
+            let mut kind = FrameType::new(item.code());
+            if transaction.is_some() {
+                kind = kind.in_transaction();
+            }
+            if index + 1 < items.len() {
+                kind = kind.batch_continues();
+            }
+            let at = self.stage.len as usize;
+            let payload_at = at + FRAME_HEADER_LEN;
+            let end = payload_at + id_len + item.len() + FRAME_TRAILER_LEN;
+            let frame = &mut buf.bytes()[at..end];
+            let payload = &mut frame[FRAME_HEADER_LEN..end - at - FRAME_TRAILER_LEN];
+            if let Some(id) = transaction {
+                payload[..TRANSACTION_ID_LEN].copy_from_slice(&id.to_le_bytes());
+            }
+            item.write(&mut payload[id_len..]);
+            self.salts.complete(frame, self.at + self.stage.len, self.next, self.time, kind);
+            self.stage.len = u32::try_from(end).unwrap_or(u32::MAX);
+            self.next = self.next.next_or_max();
+        }
+        self.stage.behind = Some(self.stage.len);
+        debug_assert_eq!(self.next.previous(), last);
+        Ok((first, last))
+    }
+
+    /// Stages a mark. It may use the room that entries leave free at the end of a segment.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    fn stage_mark(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, mark: Mark<'_>) -> Result<(), StageError> {
+        self.open_group(buf, now, mark.frame_len(), Room::Marks)?;
+        let frame = &mut buf.bytes()[self.stage.len as usize..(self.stage.len + mark.frame_len()) as usize];
+        let lsn = self.next.previous();
+        let durable = self.durable.min(lsn);
+        frame_mark(&self.salts, frame, self.at + self.stage.len, lsn, self.time, durable, mark);
+        self.stage.len += mark.frame_len();
+        self.stage.claim = durable;
+        Ok(())
+    }
+
+    /// Stages a durable mark, so that recovery can prove how far the log was durable: for a log that falls idle.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub fn stage_durable_mark(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
+        self.stage_mark(buf, now, Mark::Durable)
+    }
+
+    /// Stages the seal of a clean close. Everything must be durable.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage); [`StageError::NeedsCommit`] if something is not durable yet.
+    pub fn stage_seal(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
+        if self.stage.len > 0 || self.durable != self.next.previous() {
+            return Err(StageError::NeedsCommit);
+        }
+        self.stage_mark(buf, now, Mark::Seal)
+    }
+
+    /// Makes sure that `len` more bytes can be staged, and begins a group if none is begun.
+    fn open_group(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        len: u32,
+        room: Room,
+    ) -> Result<(), StageError> {
+        match self.state {
+            State::Ready => {}
+            State::NeedsSegment => return Err(StageError::NeedsSegment),
+            State::Beginning | State::Poisoned => return Err(StageError::Poisoned),
+        }
+        let granule = self.options.geometry.granule;
+        let fresh = self.stage.len == 0;
+        let mut stage = self.stage;
+        if fresh {
+            stage = self.lead(room);
+            stage.time = self.time.max(now);
+        }
+        let end = align_up(stage.len + len, granule);
+        if end > self.options.write_limit {
+            return Err(StageError::NeedsCommit);
+        }
+        let kept = if room == Room::Entries { self.options.geometry.reserve() } else { 0 };
+        if self.at.saturating_add(end) > self.segment.segment_size.saturating_sub(kept) {
+            return Err(StageError::NeedsSegment);
+        }
+        let needed = end as usize;
+        if buf.bytes().len() < needed {
+            buf.grow(needed);
+        }
+        if buf.bytes().len() < needed {
+            return Err(if fresh { StageError::BufferTooSmall { needed } } else { StageError::NeedsCommit });
+        }
+        self.time = self.time.max(now);
+        self.stage = stage;
+        Ok(())
+    }
+
+    /// The marks that will lead the group begun now: their place is kept, they are framed when the group is taken.
+    fn lead(&self, room: Room) -> Stage {
+        let mut stage = Stage { before: self.next.previous(), epoch: self.epoch_due, ..Stage::default() };
+        // A mark by itself leads its own write, unless the epoch has to go before it.
+        if self.epoch_due {
+            stage.lead += Mark::Epoch(0).frame_len();
+        } else if room == Room::Entries {
+            stage.lead += Mark::Durable.frame_len();
+        }
+        if self.slot_due {
+            stage.slot = true;
+            stage.lead += Mark::Slot(&self.slot).frame_len();
+        }
+        stage.len = stage.lead;
+        stage
+    }
+
+    /// Takes what is staged as a group to commit, with a sync where `sync` says so.
+    ///
+    /// `None`: there is nothing to do. Where the write limit asks for a sync first, the group is that sync alone, and
+    /// what is staged stays so: take again afterwards. The group's bytes are the first of `buf`, which is not to be
+    /// staged into before the group has landed.
+    ///
+    /// # Errors
+    /// [`StageError::Poisoned`]: an earlier group did not land.
+    pub fn take(&mut self, buf: &mut [u8], sync: Durability) -> Result<Option<Group>, StageError> {
+        if self.flight.is_some() || matches!(self.state, State::Poisoned | State::Beginning) {
+            self.state = State::Poisoned;
+            return Err(StageError::Poisoned);
+        }
+        let len = align_up(self.stage.len, self.options.geometry.granule);
+        let (segment, last, behind) = (self.segment.id, self.written, self.behind);
+        let over = self.unsynced + len > self.options.write_limit;
+        let group = if len == 0 || over {
+            if self.unsynced == 0 || (len == 0 && sync == Durability::Os) {
+                return Ok(None);
+            }
+            Group { segment, at: self.at, len: 0, last, behind, claim: None, sync: true }
+        } else {
+            self.frame_lead(buf);
+            buf[self.stage.len as usize..len as usize].fill(self.segment.blank);
+            let lead_claim = if self.stage.lead > 0 { self.durable.min(self.stage.before) } else { Lsn::ZERO };
+            let group = Group {
+                segment,
+                at: self.at,
+                len,
+                last: self.next.previous(),
+                behind: self.stage.behind.map_or(self.behind, |end| self.at + end),
+                claim: Some(self.stage.claim.max(lead_claim)),
+                sync: sync == Durability::Durable,
+            };
+            self.at += len;
+            self.epoch_due &= !self.stage.epoch;
+            self.slot_due &= !self.stage.slot;
+            self.stage = Stage::default();
+            group
+        };
+        self.flight = Some(group);
+        Ok(Some(group))
+    }
+
+    /// Frames the marks that lead the group: what is durable now, before anything of the group is written.
+    fn frame_lead(&self, buf: &mut [u8]) {
+        let Stage { lead, epoch, slot, time, before, .. } = self.stage;
+        let mut at = 0;
+        let mut put = |mark: Mark<'_>| {
+            let len = mark.frame_len();
+            let frame = &mut buf[at as usize..(at + len) as usize];
+            frame_mark(&self.salts, frame, self.at + at, before, time, self.durable.min(before), mark);
+            at += len;
+        };
+        if epoch {
+            put(Mark::Epoch(self.epoch));
+        } else if lead > 0 && !(slot && lead == Mark::Slot(&self.slot).frame_len()) {
+            put(Mark::Durable);
+        }
+        if slot {
+            put(Mark::Slot(&self.slot));
+        }
+        debug_assert_eq!(at, lead);
+    }
+
+    /// The group was committed.
+    pub fn landed(&mut self, group: Group) {
+        debug_assert_eq!(self.flight, Some(group));
+        self.flight = None;
+        self.written = group.last;
+        if group.behind > self.behind {
+            self.behind = group.behind;
+            self.live = group.last;
+        }
+        self.unsynced += group.len;
+        if let Some(claim) = group.claim {
+            self.marked = self.marked.max(Some(claim));
+        }
+        if group.sync {
+            self.durable = self.written;
+            self.unsynced = 0;
+        }
+    }
+
+    /// The group, or the segment that was being begun, failed: the device could not do `action`, with an error of this
+    /// kind.
+    ///
+    /// Refused for lack of space, the writer goes on: what was staged or under way is dropped and its LSNs are given
+    /// out again, in a new segment, for the refused bytes may stand in this one. Any other failure, and any failed
+    /// sync, poisons it.
+    pub fn failed(&mut self, action: Action, kind: ErrorKind) {
+        self.flight = None;
+        if kind != ErrorKind::NoSpace || action == Action::Sync || self.state == State::Poisoned {
+            self.state = State::Poisoned;
+            return;
+        }
+        if self.state == State::Beginning && matches!(action, Action::Create | Action::Write) {
+            // What was unfinished before has been erased by then; what could not be created is not there.
+            self.unfinished.clear();
+            if action == Action::Write {
+                self.highest = SegmentId::new(self.highest.value().saturating_add(1));
+                let _ = self.unfinished.push(self.highest);
+            }
+        }
+        self.stage = Stage::default();
+        self.next = self.written.next_or_max();
+        self.state = State::NeedsSegment;
+    }
+
+    /// A machine could not go on with what the medium holds: nothing more is written.
+    pub fn poison(&mut self) {
+        self.state = State::Poisoned;
+    }
+
+    /// The plan of the segment to begin next: after a rotation, or to take the log over.
+    ///
+    /// `nonce` is random where there is a source, else 0. Drive a [`Begin`](crate::Begin) of it, then say how it went:
+    /// [`begun`](Self::begun) or [`failed`](Self::failed).
+    ///
+    /// # Errors
+    /// [`StageError::NeedsCommit`]: something is staged or not durable yet. [`StageError::Exhausted`]: no epoch or
+    /// id is left. [`StageError::Poisoned`].
+    pub fn plan(&mut self, now: u64, nonce: u64) -> Result<Plan, StageError> {
+        if matches!(self.state, State::Poisoned | State::Beginning) || self.flight.is_some() {
+            self.state = State::Poisoned;
+            return Err(StageError::Poisoned);
+        }
+        if self.stage.len > 0 || self.unsynced > 0 {
+            return Err(StageError::NeedsCommit);
+        }
+        let id = self.highest.value().checked_add(1).ok_or(StageError::Exhausted)?;
+        let epoch = self.epoch.checked_add(u64::from(!self.taken_over)).ok_or(StageError::Exhausted)?;
+        let geometry = self.options.geometry;
+        let room = self.copy.as_ref().map_or(0, |copy| {
+            let len = copy.end.saturating_sub(copy.start.next);
+            // Packed anew, the frames take at most a quarter more, where each write fills up its last granule.
+            geometry.frames_at() + len + len / 4 + 2 * geometry.granule + geometry.reserve()
+        });
+        let old = &self.segment;
+        let predecessor = match &self.copy {
+            Some(copy) if copy.passes_over => old.predecessor,
+            _ if old.epoch == 0 => Predecessor::default(),
+            _ => Predecessor { id: old.id, nonce: old.nonce, last: self.live, size: self.behind },
+        };
+        let first = match &self.copy {
+            Some(copy) if copy.passes_over => old.first,
+            _ => self.next,
+        };
+        let header = SegmentHeader {
+            log: self.log,
+            id: SegmentId::new(id),
+            epoch,
+            nonce,
+            first,
+            created: self.time.max(now),
+            low_water: self.low_water,
+            low_water_covered: self.low_water_covered,
+            accepted_loss: self.accepted_loss,
+            transaction_floor: first,
+            max_transactions: self.options.max_transactions,
+            immediate: self.options.immediate,
+            recycled: false,
+            blank: geometry.blank,
+            granule: geometry.granule,
+            copy_offset: geometry.copy_offset,
+            segment_size: geometry.segment_size.max(align_up(room, geometry.granule)),
+            write_limit: self.options.write_limit,
+            predecessor,
+        };
+        self.state = State::Beginning;
+        Ok(Plan {
+            update: self.options.checksum,
+            header,
+            erase: self.unfinished.clone(),
+            remove: self.stale.clone(),
+            copy: self.copy.clone(),
+        })
+    }
+
+    /// The segment was begun: writing goes on in it, and what was copied into it is durable.
+    pub fn begun(&mut self, begun: &Begun) {
+        debug_assert_eq!(self.state, State::Beginning);
+        let old = self.segment.id;
+        if let Some(copy) = self.copy.take()
+            && copy.passes_over
+        {
+            self.dead.retain(|id| !self.stale.contains(id));
+            // Bounded as recovery's own list is: what was stale has just been removed.
+            let _ = self.dead.insert(0, old);
+        }
+        if self.oldest == SegmentId::NONE || self.oldest == old && begun.header.predecessor.id != old {
+            self.oldest = begun.header.id;
+        }
+        self.stale.clear();
+        self.unfinished.clear();
+        self.epoch_due |= !self.taken_over;
+        self.taken_over = true;
+        self.epoch = begun.header.epoch;
+        self.time = self.time.max(begun.header.created);
+        self.segment = begun.header;
+        self.highest = begun.header.id;
+        self.salts =
+            Salts::new(self.options.checksum, self.log, begun.header.id, begun.header.epoch, begun.header.nonce);
+        self.at = begun.at;
+        self.behind = begun.behind;
+        self.live = self.next.previous();
+        self.durable = self.next.previous();
+        self.written = self.durable;
+        self.marked = None;
+        self.slot_due = !self.slot.is_empty();
+        self.state = State::Ready;
+    }
+}
+
+/// Which room a frame may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// All but what is kept for marks.
+    Entries,
+    /// All.
+    Marks,
+}
+
+/// How durable a group is to be when it has landed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// In the program's memory: lost when it ends.
+    Buffered,
+    /// Handed to the operating system: survives the end of the program, not that of the machine.
+    Os,
+    /// On stable storage.
+    Durable,
+}
+
+/// Why a log cannot be taken over for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TakeOverError {
+    /// A value of the options cannot be.
+    Options(InvalidOptions),
+    /// The policy refuses to write after what recovery found: its report says why.
+    Refused,
+}
+
+/// The most bytes of marks that lead a write.
+const fn longest_lead() -> u32 {
+    const EPOCH: u32 = FRAME_OVERHEAD + 16;
+    const SLOT: u32 = FRAME_OVERHEAD + 8 + 64;
+    EPOCH + SLOT
+}
+
+/// Frames a mark into `frame`, which is as long as it.
+fn frame_mark(salts: &Salts, frame: &mut [u8], offset: u32, lsn: Lsn, time: u64, durable: Lsn, mark: Mark<'_>) {
+    debug_assert!(durable <= lsn, "a mark claims no more than the entry before it");
+    let payload = FRAME_HEADER_LEN..frame.len() - FRAME_TRAILER_LEN;
+    mark.encode(durable, &mut frame[payload]);
+    salts.complete(frame, offset, lsn, time, FrameType::new(mark.code()));
+}
