@@ -58,6 +58,14 @@ pub struct Begun {
     pub(crate) copied: u64,
 }
 
+impl Begun {
+    /// How many entries were copied, because only a cache may have held them.
+    #[must_use]
+    pub fn copied(&self) -> u64 {
+        self.copied
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Begin {

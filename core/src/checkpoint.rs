@@ -14,6 +14,7 @@ use core::fmt;
 use uuid::Uuid;
 
 use crate::checksum::{Crc, Update, compute_checksum, verify_checksum};
+use crate::frame::{u32_at, u64_at};
 use crate::{CheckpointId, Lsn};
 
 #[cfg(feature = "alloc")]
@@ -115,18 +116,6 @@ impl CheckpointHeader {
         let ids = u64::from(self.documents) + u64::from(self.chunks);
         HEADER_LEN as u64 + ids * ID_LEN + u64::from(self.metadata_len)
     }
-}
-
-fn u32_at(bytes: &[u8; HEADER_LEN], offset: usize) -> u32 {
-    let mut field = [0; 4];
-    field.copy_from_slice(&bytes[offset..offset + 4]);
-    u32::from_le_bytes(field)
-}
-
-fn u64_at(bytes: &[u8; HEADER_LEN], offset: usize) -> u64 {
-    let mut field = [0; 8];
-    field.copy_from_slice(&bytes[offset..offset + 8]);
-    u64::from_le_bytes(field)
 }
 
 /// The trailer of a checkpoint, behind `written` bytes whose checksum is `crc`: the header, the ids, the metadata and

@@ -4,8 +4,15 @@ use core::fmt;
 
 use uuid::Uuid;
 
-use crate::Lsn;
-use crate::checksum::{compute_checksum, verify_checksum};
+use crate::{
+    Lsn,
+    checksum::{compute_checksum, verify_checksum},
+    device::Object,
+    drive::{Answer, Machine, Step, Stop},
+    fault::Fault,
+    frame::{u32_at, u64_at},
+    segment::{Geometry, align_up},
+};
 
 /// The first bytes of the metadata.
 pub const META_MAGIC: [u8; 4] = *b"WALM";
@@ -13,6 +20,7 @@ pub const META_MAGIC: [u8; 4] = *b"WALM";
 pub const META_VERSION: u8 = 1;
 /// The length of the metadata in bytes.
 pub const META_LEN: usize = 72;
+const LEN: u32 = 72;
 
 const CLEAN: u8 = 1;
 
@@ -90,18 +98,6 @@ impl Meta {
     }
 }
 
-fn u32_at(bytes: &[u8; META_LEN], offset: usize) -> u32 {
-    let mut field = [0; 4];
-    field.copy_from_slice(&bytes[offset..offset + 4]);
-    u32::from_le_bytes(field)
-}
-
-fn u64_at(bytes: &[u8; META_LEN], offset: usize) -> u64 {
-    let mut field = [0; 8];
-    field.copy_from_slice(&bytes[offset..offset + 8]);
-    u64::from_le_bytes(field)
-}
-
 /// Why bytes are not valid metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -134,6 +130,42 @@ impl fmt::Display for MetaError {
 }
 
 impl core::error::Error for MetaError {}
+
+/// The machine that replaces the metadata object. It does not sync: what it says was durable before, and losing it
+/// loses nothing.
+#[derive(Debug)]
+pub struct PutMeta {
+    meta: Meta,
+    geometry: Geometry,
+    state: u8,
+}
+
+impl PutMeta {
+    /// Replaces the metadata by `meta`. The buffer has room for [`META_LEN`] bytes and a granule.
+    #[must_use]
+    pub fn new(meta: Meta, geometry: Geometry) -> Self {
+        Self { meta, geometry, state: 0 }
+    }
+}
+
+impl Machine for PutMeta {
+    type Output = ();
+
+    fn step(&mut self, buf: &mut [u8], _: Answer) -> Result<(), Stop> {
+        self.state += 1;
+        match self.state {
+            1 => Err(Step::Create { object: Object::Meta, size: META_LEN as u64 }.into()),
+            2 => {
+                let len = align_up(LEN, self.geometry.granule) as usize;
+                let bytes = buf.get_mut(..len).ok_or(Fault::BufferTooSmall { needed: len })?;
+                bytes.fill(self.geometry.blank);
+                bytes[..META_LEN].copy_from_slice(&self.meta.encode());
+                Err(Step::Write { object: Object::Meta, at: 0, from: 0..len }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -83,6 +83,7 @@ pub struct Recovery {
 }
 
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
 enum State {
     List {
         before: Option<Object>,

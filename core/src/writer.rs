@@ -22,6 +22,7 @@ use crate::{
     frame::{
         FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, SLOT_MAX, Salts, TRANSACTION_ID_LEN,
     },
+    meta::Meta,
     operation::OperationRef,
     recovery::Recovered,
     segment::{Geometry, Predecessor, SegmentHeader, SegmentId, TRANSACTIONS_MAX, WRITE_LIMIT_MIN, align_up},
@@ -550,6 +551,27 @@ impl Writer {
         self.state == State::Ready && self.marked < Some(self.durable)
     }
 
+    /// What the metadata object says of the log as it stands; `clean` if it was closed.
+    #[must_use]
+    pub fn meta(&self, clean: bool) -> Meta {
+        Meta {
+            log: self.log,
+            epoch: self.epoch,
+            durable: self.durable,
+            segment: self.segment.id.value(),
+            nonce: self.segment.nonce,
+            low_water: self.low_water,
+            position: self.at,
+            clean,
+        }
+    }
+
+    /// The active segment, and where its next write goes: what is behind is blank.
+    #[must_use]
+    pub fn end(&self) -> (SegmentId, u32) {
+        (self.segment.id, self.at)
+    }
+
     /// What a reader has to know of the log as it stands on the medium now.
     #[must_use]
     pub fn view(&self) -> View {
@@ -664,8 +686,8 @@ impl Writer {
     ) -> Result<(), StageError> {
         match self.state {
             State::Ready => {}
-            State::NeedsSegment => return Err(StageError::NeedsSegment),
-            State::Beginning | State::Poisoned => return Err(StageError::Poisoned),
+            State::NeedsSegment | State::Beginning => return Err(StageError::NeedsSegment),
+            State::Poisoned => return Err(StageError::Poisoned),
         }
         let granule = self.options.geometry.granule;
         let fresh = self.stage.len == 0;
