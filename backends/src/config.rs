@@ -1,0 +1,148 @@
+//! How a log is opened.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use duralog_core::{Lsn, Policy};
+use uuid::Uuid;
+
+use crate::environment::{Environment, System};
+
+/// When an append is on stable storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// When it returns: each append waits for a sync, which it shares with all that wait at the same time.
+    Immediate,
+    /// After at most this long: a background thread syncs what was appended. [`sync`](crate::Log::sync) does it now.
+    Batched(Duration),
+    /// When the operating system gets to it, or when as many bytes as the write limit are outstanding, or at
+    /// [`sync`](crate::Log::sync).
+    Async,
+}
+
+impl Default for SyncMode {
+    fn default() -> Self {
+        Self::Batched(Duration::from_millis(100))
+    }
+}
+
+/// How a log is opened. All values have usual defaults; [`Log::open`](crate::Log::open) says what does not fit.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder that the log is kept in: `./wal`.
+    pub dir: PathBuf,
+    /// Bytes of a new segment: 64 MiB. Existing ones keep their size.
+    pub segment_size: u32,
+    /// The most bytes that are ever written beyond the last sync, and that one batch may take: a quarter of a segment
+    /// unless set.
+    pub write_limit: Option<u32>,
+    /// When an append is on stable storage: after 100 ms at most.
+    pub sync_mode: SyncMode,
+    /// How many checkpoints are kept, 1 to 8: 2.
+    pub checkpoint_retention: usize,
+    /// Whether room for a whole segment is taken from the file system when it is begun.
+    pub preallocate_segments: bool,
+    /// Whether a log is made where there is none.
+    pub create: bool,
+    /// What recovery may do about damage.
+    pub policy: Policy,
+    /// Whether opening reads and verifies every entry, rather than the newest segment's only.
+    pub full_check: bool,
+    /// An LSN that the caller knows to have been durable: a log that lost it is not opened as if it had not.
+    pub expect_durable: Option<Lsn>,
+    /// The log that has to be there.
+    pub expect_log_id: Option<Uuid>,
+    /// After how long without an append a durable mark is written, so that recovery can prove how far the log was
+    /// durable: a second. `None`: only the next write or the close carries it.
+    pub idle_mark: Option<Duration>,
+    /// The most transactions open at once, 1 to 16: 8.
+    pub max_transactions: u8,
+    /// Where time and random numbers come from.
+    pub environment: Arc<dyn Environment>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("./wal"),
+            segment_size: 64 << 20,
+            write_limit: None,
+            sync_mode: SyncMode::default(),
+            checkpoint_retention: 2,
+            preallocate_segments: true,
+            create: true,
+            policy: Policy::Default,
+            full_check: false,
+            expect_durable: None,
+            expect_log_id: None,
+            idle_mark: Some(Duration::from_secs(1)),
+            max_transactions: 8,
+            environment: Arc::new(System),
+        }
+    }
+}
+
+impl Config {
+    /// The usual values, for a log in the folder `dir`.
+    #[must_use]
+    pub fn new(dir: impl AsRef<Path>) -> Self {
+        Self { dir: dir.as_ref().to_owned(), ..Self::default() }
+    }
+
+    /// The same, with segments of this many bytes.
+    #[must_use]
+    pub fn with_segment_size(self, segment_size: u32) -> Self {
+        Self { segment_size, ..self }
+    }
+
+    /// The same, with at most this many bytes written beyond the last sync.
+    #[must_use]
+    pub fn with_write_limit(self, write_limit: u32) -> Self {
+        Self { write_limit: Some(write_limit), ..self }
+    }
+
+    /// The same, in this sync mode.
+    #[must_use]
+    pub fn with_sync_mode(self, sync_mode: SyncMode) -> Self {
+        Self { sync_mode, ..self }
+    }
+
+    /// The same, keeping this many checkpoints.
+    #[must_use]
+    pub fn with_checkpoint_retention(self, checkpoint_retention: usize) -> Self {
+        Self { checkpoint_retention, ..self }
+    }
+
+    /// The same, under this recovery policy.
+    #[must_use]
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// The same, making no log where there is none.
+    #[must_use]
+    pub fn existing(self) -> Self {
+        Self { create: false, ..self }
+    }
+
+    /// The same, reading and verifying every entry at opening.
+    #[must_use]
+    pub fn with_full_check(self) -> Self {
+        Self { full_check: true, ..self }
+    }
+
+    /// The same, for a caller that knows this LSN to have been durable.
+    #[must_use]
+    pub fn with_expect_durable(self, lsn: Lsn) -> Self {
+        Self { expect_durable: Some(lsn), ..self }
+    }
+
+    /// The same, with time and random numbers from elsewhere.
+    #[must_use]
+    pub fn with_environment(self, environment: Arc<dyn Environment>) -> Self {
+        Self { environment, ..self }
+    }
+}

@@ -1,0 +1,69 @@
+//! What the handles of this crate ask of a device besides what the core does.
+
+use std::{error, fmt, sync::Arc};
+
+use duralog_core::{Device, DeviceError, Error as DriveError, ErrorKind, Object};
+
+use crate::error::Error;
+
+/// A device that a handle can use from several threads: with a second handle for those who only read.
+pub trait SharedDevice: Device<Error: error::Error + Send + Sync + 'static> + Send + Sized + 'static {
+    /// A second handle on the same medium, which only reads and disturbs no writer.
+    ///
+    /// # Errors
+    /// The medium cannot be opened again.
+    fn reader(&self) -> Result<Self, Self::Error>;
+
+    /// Bytes that the object takes on the medium.
+    ///
+    /// # Errors
+    /// The medium cannot tell.
+    fn len(&mut self, object: Object) -> Result<u64, Self::Error>;
+
+    /// What an error of opening says in the terms of a log, where it says more than that the device failed.
+    fn opened(error: Self::Error) -> Error {
+        Error::Open(DeviceFailure::new(error))
+    }
+}
+
+/// A device's error, shared by everyone it concerns.
+#[derive(Clone)]
+pub struct DeviceFailure(Arc<dyn error::Error + Send + Sync>);
+
+impl DeviceFailure {
+    pub(crate) fn new(error: impl error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// The error.
+    #[must_use]
+    pub fn as_error(&self) -> &(dyn error::Error + 'static) {
+        &*self.0
+    }
+}
+
+impl fmt::Debug for DeviceFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for DeviceFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl<E: DeviceError + error::Error + Send + Sync + 'static> From<DriveError<E>> for Error {
+    fn from(error: DriveError<E>) -> Self {
+        match error {
+            DriveError::Fault(fault) => fault.into(),
+            DriveError::Device { error, .. } if error.kind() == ErrorKind::NoSpace => {
+                Self::NoSpace(DeviceFailure::new(error))
+            }
+            DriveError::Device { action, object, error } => {
+                Self::Device { action, object, source: DeviceFailure::new(error) }
+            }
+        }
+    }
+}

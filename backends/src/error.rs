@@ -1,0 +1,271 @@
+//! What can go wrong with a log, typed: kinds and numbers decide, text only tells.
+
+use std::{error, fmt, path::PathBuf, sync::Arc};
+
+use duralog_core::{
+    Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict,
+    operation::DecodeError,
+};
+use uuid::Uuid;
+
+use crate::device::DeviceFailure;
+
+/// The result of what a log is asked to do.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// Why a log could not do what it was asked.
+///
+/// It is cheap to clone: everyone who waited for a write that failed gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Another writer has the log open, in this process or another.
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// The process that holds it, where that is known.
+        owner: Option<u32>,
+    },
+    /// There is no log.
+    NotFound {
+        /// Where none is.
+        path: PathBuf,
+    },
+    /// The folder holds other things and no log.
+    NotALog {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A value of the configuration cannot be.
+    Config(InvalidOptions),
+    /// Durable bytes no longer verify, or are missing; or a strict policy refuses a torn tail.
+    Damaged(Finding),
+    /// The policy does not allow to write to a log with this damage; it can be read, and recovered with another policy.
+    Refused(Finding),
+    /// What the caller knows to have been durable is not there.
+    Lost {
+        /// The LSN that was expected.
+        expected: Lsn,
+    },
+    /// A segment of another log stands where one of this log should.
+    Foreign {
+        /// That segment.
+        segment: SegmentId,
+        /// The log it belongs to.
+        found: Uuid,
+        /// The log that was expected.
+        expected: Uuid,
+    },
+    /// A newer version of duralog wrote it.
+    Unsupported {
+        /// Where.
+        object: Object,
+        /// Where in it.
+        offset: u64,
+        /// The version, or the type of a frame.
+        number: u8,
+    },
+    /// The entry or batch is larger than the write limit allows. Nothing was written.
+    TooLarge {
+        /// Bytes of the frames that it would take.
+        len: u64,
+        /// The most that they may take.
+        max: u32,
+    },
+    /// There is no room. Nothing durable is lost, and the log goes on once there is room.
+    NoSpace(DeviceFailure),
+    /// An earlier write or sync failed, and nothing is known about what it did: reopen the log.
+    Poisoned {
+        /// That failure.
+        cause: Arc<Self>,
+    },
+    /// The log was closed.
+    Closed,
+    /// The handle only reads.
+    ReadOnly,
+    /// What is asked for lies below the low-water mark.
+    Truncated {
+        /// The first LSN that is kept.
+        low_water: Lsn,
+    },
+    /// No LSN, epoch or segment id is left.
+    Exhausted,
+    /// The entry is sound, and its payload is not what its type says.
+    Undecodable {
+        /// The entry.
+        lsn: Lsn,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// The device failed, otherwise than for lack of room.
+    Device {
+        /// What was being done.
+        action: Action,
+        /// To which object; `None` for a sync or a listing.
+        object: Option<Object>,
+        /// The device's error.
+        source: DeviceFailure,
+    },
+    /// The log's folder could not be opened or made.
+    Open(DeviceFailure),
+    /// Any other reason that the core gives.
+    Fault(Fault),
+}
+
+impl Error {
+    /// Whether the handle is of no more use: the log has to be reopened, repaired or looked for.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        !matches!(
+            self,
+            Self::TooLarge { .. } | Self::NoSpace(_) | Self::ReadOnly | Self::Truncated { .. } | Self::Undecodable { .. }
+        )
+    }
+
+    /// A stable word for the kind of error.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => "locked",
+            Self::NotFound { .. } => "not_found",
+            Self::NotALog { .. } => "not_a_log",
+            Self::Config(_) => "config",
+            Self::Damaged(_) => "damaged",
+            Self::Refused(_) => "refused",
+            Self::Lost { .. } => "lost",
+            Self::Foreign { .. } => "foreign",
+            Self::Unsupported { .. } => "unsupported",
+            Self::TooLarge { .. } => "too_large",
+            Self::NoSpace(_) => "no_space",
+            Self::Poisoned { .. } => "poisoned",
+            Self::Closed => "closed",
+            Self::ReadOnly => "read_only",
+            Self::Truncated { .. } => "truncated",
+            Self::Exhausted => "exhausted",
+            Self::Undecodable { .. } => "undecodable",
+            Self::Device { .. } | Self::Open(_) => "device",
+            Self::Fault(_) => "fault",
+        }
+    }
+
+    /// What was found damaged, if that is the reason.
+    #[must_use]
+    pub fn finding(&self) -> Option<&Finding> {
+        match self {
+            Self::Damaged(finding) | Self::Refused(finding) => Some(finding),
+            Self::Poisoned { cause } => cause.finding(),
+            _ => None,
+        }
+    }
+
+    /// Where on the medium it is, if it is at one place.
+    #[must_use]
+    pub fn place(&self) -> Option<(Object, u64)> {
+        match self {
+            Self::Damaged(finding) | Self::Refused(finding) => Some((finding.object, finding.offset)),
+            Self::Unsupported { object, offset, .. } => Some((*object, *offset)),
+            Self::Foreign { segment, .. } => Some((Object::Segment(*segment), 0)),
+            Self::Device { object: Some(object), .. } => Some((*object, 0)),
+            Self::Poisoned { cause } => cause.place(),
+            _ => None,
+        }
+    }
+
+    /// The LSN that it is about, if it is about one.
+    #[must_use]
+    pub fn lsn(&self) -> Option<Lsn> {
+        match self {
+            Self::Lost { expected: lsn } | Self::Truncated { low_water: lsn } | Self::Undecodable { lsn, .. } => Some(*lsn),
+            Self::Poisoned { cause } => cause.lsn(),
+            _ => self.finding().and_then(|finding| finding.lsns).map(|(first, _)| first),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, owner: Some(owner) } => write!(
+                f,
+                "{} is open for writing in process {owner}: close it there, or open the log read-only",
+                path.display()
+            ),
+            Self::Locked { path, owner: None } => {
+                write!(f, "{} is open for writing elsewhere: close it there, or open the log read-only", path.display())
+            }
+            Self::NotFound { path } => write!(f, "there is no log at {}", path.display()),
+            Self::NotALog { path } => {
+                write!(f, "{} holds other things and no log: nothing was touched; choose an empty folder", path.display())
+            }
+            Self::Config(invalid) => invalid.fmt(f),
+            Self::Damaged(finding) => match finding.verdict {
+                Verdict::Unsynced | Verdict::Unproven => write!(f, "torn tail refused: {finding}"),
+                _ => write!(f, "damage: {finding}"),
+            },
+            Self::Refused(finding) => write!(
+                f,
+                "writing refused, damage: {finding}; what stands before it can be read, and the policies `salvage` and \
+                 `point-in-time` give it up"
+            ),
+            Self::Lost { expected } => {
+                write!(f, "{expected} is known to have been durable, and the log does not hold it any more")
+            }
+            Self::Foreign { segment, found, expected } => {
+                write!(f, "{segment}.wal belongs to the log {found}, not to {expected}: take it away")
+            }
+            Self::Unsupported { object, offset, number } => write!(
+                f,
+                "{object} holds at offset {offset} a version or type {number} that this version of duralog does not \
+                 know: use a newer one"
+            ),
+            Self::TooLarge { len, max } => write!(
+                f,
+                "{len} bytes are too many for one entry or batch: at most {max} fit the write limit; nothing was written"
+            ),
+            Self::NoSpace(source) => write!(f, "no space: {source}; nothing durable is lost, go on once there is room"),
+            Self::Poisoned { cause } => write!(f, "an earlier failure stopped the log, reopen it: {cause}"),
+            Self::Closed => f.write_str("the log is closed"),
+            Self::ReadOnly => f.write_str("the log was opened read-only"),
+            Self::Truncated { low_water } => write!(f, "the log was truncated: it begins at {low_water}"),
+            Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
+            Self::Undecodable { lsn, error } => write!(f, "{lsn} is sound and cannot be decoded: {error}"),
+            Self::Device { action, object: Some(object), source } => write!(f, "cannot {action} {object}: {source}"),
+            Self::Device { action, object: None, source } => write!(f, "cannot {action}: {source}"),
+            Self::Open(source) => source.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::NoSpace(source) | Self::Device { source, .. } | Self::Open(source) => Some(source.as_error()),
+            Self::Poisoned { cause } => Some(cause.as_ref()),
+            Self::Config(invalid) => Some(invalid),
+            Self::Undecodable { error, .. } => Some(error),
+            Self::Fault(fault) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Damaged(finding) => Self::Damaged(finding),
+            Fault::Lost { expected } => Self::Lost { expected },
+            Fault::Foreign { segment, found, expected } => Self::Foreign { segment, found, expected },
+            Fault::Unsupported { object, offset, number } => Self::Unsupported { object, offset, number },
+            Fault::Exhausted => Self::Exhausted,
+            Fault::Truncated { low_water } => Self::Truncated { low_water },
+            fault => Self::Fault(fault),
+        }
+    }
+}
+
+impl From<InvalidOptions> for Error {
+    fn from(invalid: InvalidOptions) -> Self {
+        Self::Config(invalid)
+    }
+}
