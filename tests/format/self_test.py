@@ -1,0 +1,278 @@
+"""The reader's own test: small logs written with the structs of the reader, and what it must read of them."""
+
+import io
+import json
+import struct
+import tempfile
+from pathlib import Path
+from uuid import UUID
+
+import reader
+from reader import BATCH, CHECKPOINT, FRAME, IN_TXN, META, SEGMENT, OPS, Unreadable, crc32c, round_up
+
+LOG = UUID("00112233-4455-6677-8899-aabbccddeeff")
+DOC = UUID("a0000000-0000-4000-8000-00000000000a")
+CODE = {name: code for code, name in enumerate(OPS, 1)}
+ITEM = DOC.bytes + b"\x01" + b"\x05h\xc3\xa9lo" + b"\x08" + struct.pack("<II", 0x3F800000, 0x7FC00001)
+
+
+class Segment:
+    """Writes one segment: writes of frames, each beginning at a multiple of the granule."""
+
+    def __init__(self, id=1, granule=0, flags=0, epoch=1, first=1, before=None, **fields):
+        self.id, self.epoch, self.nonce, self.uuid = id, epoch, fields.get("nonce", 77 + id), LOG.bytes
+        self.granule, self.blank = 1 << granule, b"\xff" if flags & 1 else b"\0"
+        self.first, self.last, self.lived = first, first - 1, None
+        pred = (before.id, before.nonce, before.last, before.lived or 256) if before else (0, 0, 0, 0)
+        low_water, accepted, floor = (fields.get(k, d) for k, d in (("low_water", 1), ("accepted", 0), ("floor", first)))
+        copy = (128, 512, 4096)[flags >> 2 & 3]
+        head = SEGMENT.pack(b"WALS", 1, flags, granule, 4, self.uuid, id, epoch, self.nonce, first, 5, low_water,
+                            accepted, floor, *pred, 1 << 16, 1024, 0)[:124]
+        head += struct.pack("<I", crc32c(head))
+        self.bytes = bytearray(head.ljust(copy, b"\0") + head)
+        self.pad()
+
+    def pad(self):
+        self.bytes += self.blank * (round_up(len(self.bytes), self.granule) - len(self.bytes))
+
+    def frame(self, kind, payload, lsn):
+        at = len(self.bytes)
+        raw = FRAME.pack(b"WAL1", 33 + len(payload), 0, lsn, 1000 + lsn, kind)
+        raw = raw[:8] + struct.pack("<I", reader.header_sum(self, at, raw)) + raw[12:] + payload
+        self.bytes += raw + struct.pack("<I", reader.entry_sum(self, at, raw))
+
+    def entry(self, op, payload=b"", txn=None, batch=False, more=False):
+        """`more`: the next frame belongs to the same write."""
+        kind = CODE.get(op, op) | (txn is not None and IN_TXN) | (batch and BATCH)
+        self.last += 1
+        self.frame(kind, (b"" if txn is None else struct.pack("<Q", txn)) + payload, self.last)
+        if not batch:
+            self.lived = len(self.bytes)
+        if not more and not batch:
+            self.pad()
+        return self
+
+    def mark(self, code, durable, payload=b""):
+        self.frame(code, struct.pack("<Q", durable) + payload, self.last)
+        self.pad()
+        return self
+
+    def save(self, folder, extra=b""):
+        Path(folder, f"segment_{self.id:016x}.wal").write_bytes(self.bytes + extra)
+        return self
+
+
+def make_checkpoint(id, lsn, epoch=1):
+    metadata = b"\x01\x01k\x02vv"
+    raw = CHECKPOINT.pack(b"CKPT", 1, bytes(3), LOG.bytes, epoch, id, lsn, lsn + 1, 9, 1, 2, len(metadata), 0)[:76]
+    raw += struct.pack("<I", crc32c(raw)) + DOC.bytes * 3 + metadata
+    raw += struct.pack("<I3sI2sI", 3, b"abc", 2, b"de", 0)
+    raw += struct.pack("<Q", len(raw) + 12)
+    return raw + struct.pack("<I", crc32c(raw))
+
+
+def make_meta(durable, epoch=1):
+    raw = META.pack(b"WALM", 1, 1, 0, LOG.bytes, epoch, durable, 1, 78, 1, 300, 0)[:68]
+    return raw + struct.pack("<I", crc32c(raw))
+
+
+def read(folder):
+    out = io.StringIO()
+    reader.Log(folder).print(out)
+    *entries, end = map(json.loads, out.getvalue().splitlines())
+    return entries, end["end"]
+
+
+def lsns(entries):
+    return [e["lsn"] for e in entries]
+
+
+def refuses(folder, word):
+    try:
+        read(folder)
+    except Unreadable as why:
+        return word in str(why)
+    return False
+
+
+def checks(folder):
+    """Yields (what, whether it holds), one a check; every case begins with an empty folder."""
+
+    def case():
+        for path in folder.iterdir():
+            path.unlink()
+        return folder
+
+    yield "check value", crc32c(b"123456789") == 0xE3069283
+    yield "an empty folder is no log", refuses(case(), "no segment")
+
+    for granule, flags in ((0, 0), (4, 0), (4, 1), (9, 5), (12, 8)):
+        log = Segment(granule=granule, flags=flags)
+        log.mark(reader.DURABLE, 0).entry("INSERT", ITEM).entry("BATCH_INSERT", b"\x02" + ITEM * 2)
+        log.entry("DELETE", DOC.bytes, more=True).entry("BATCH_DELETE", b"\x01" + DOC.bytes)
+        log.entry("TXN_BEGIN", txn=5).entry("UPDATE", ITEM, txn=5).entry("TXN_COMMIT", txn=5)
+        log.entry("OPAQUE", b"\x01\xff").entry("CHECKPOINT", b"\xac\x02\x07").mark(reader.EPOCH, 9, struct.pack("<Q", 2))
+        log.mark(50, 0, b"any length").mark(reader.SLOT, 9, b"slot").mark(reader.SEAL, 9).save(case())
+        entries, end = read(folder)
+        name = f"granule {1 << granule}, flags {flags}: "
+        yield name + "lsns", lsns(entries) == list(range(1, 10))
+        yield name + "ops", [e["op"] for e in entries] == ("INSERT BATCH_INSERT DELETE BATCH_DELETE TXN_BEGIN UPDATE "
+                                                           "TXN_COMMIT OPAQUE CHECKPOINT").split()
+        yield name + "item", entries[0] == {
+            "lsn": 1, "timestamp_us": 1001, "op": "INSERT", "id": str(DOC), "kind": "chunk", "content": "h\u00e9lo",
+            "embedding": [0x3F800000, 0x7FC00001]}
+        yield name + "items and ids", (len(entries[1]["items"]), entries[3]["ids"]) == (2, [str(DOC)])
+        yield name + "transaction", [e.get("txn_id") for e in entries[4:8]] == [5, 5, 5, None]
+        yield name + "opaque", entries[7]["opaque"] == "01ff"
+        yield name + "checkpoint entry", (entries[8]["checkpoint_lsn"], entries[8]["checkpoint_id"]) == (300, 7)
+        yield name + "end", end == {
+            "uuid": str(LOG), "epoch": 2, "newest_segment": 1, "last_lsn": 9, "durable_lsn": 9, "low_water": 1,
+            "sealed": True, "checkpoints": [], "meta": None}
+        copy = (128, 512, 4096)[flags >> 2]
+        for lost in (0, copy):
+            raw = bytearray(log.bytes)
+            raw[lost + 30] ^= 1
+            Path(folder, "segment_0000000000000001.wal").write_bytes(raw)
+            yield name + f"header copy at {lost} lost", lsns(read(folder)[0]) == list(range(1, 10))
+
+    def chain(granule=0, **fields):
+        one = Segment(granule=granule).entry("OPAQUE", b"a" * 40).entry("OPAQUE", b"b", batch=True).entry("OPAQUE", b"c")
+        one.entry("OPAQUE", b"d").mark(reader.DURABLE, 3)
+        two = Segment(id=3, granule=granule, first=5, before=one, **fields)
+        return one.save(case()), two.mark(reader.DURABLE, 4).entry("OPAQUE", b"e").mark(reader.SLOT, 5)
+
+    for granule in (0, 4):
+        one, two = chain(granule)
+        live = one.lived
+        one.entry("OPAQUE", b"behind the cut").save(folder)
+        whole = len(two.bytes)
+        two.entry("OPAQUE", b"torn off")
+        two.save(folder)
+        yield f"two segments, granule {1 << granule}", lsns(read(folder)[0]) == [1, 2, 3, 4, 5, 6]
+        for cut in range(whole, len(two.bytes) - (one.granule - 1)):
+            Path(folder, "segment_0000000000000003.wal").write_bytes(two.bytes[:cut])
+            if cut < two.lived:
+                yield f"torn tail at {cut}", lsns(read(folder)[0]) == [1, 2, 3, 4, 5]
+        entries, end = read(folder)
+        yield "batch flag", [e.get("batch") for e in entries[:4]] == [None, True, None, None]
+        yield "no seal", not end["sealed"] and end["durable_lsn"] == 5
+        two.entry("OPAQUE", b"x", batch=True).entry("OPAQUE", b"y", batch=True)
+        two.save(folder)
+        yield "an unfinished batch is dropped", read(folder)[1]["last_lsn"] == 6
+        Path(folder, "segment_0000000000000009.wal").write_bytes(b"WALS" + bytes(300))
+        yield "an unfinished segment is passed over", read(folder)[1]["newest_segment"] == 3
+
+        for at in range(one.bytes.index(b"WAL1"), live, 7):
+            raw = bytearray(one.bytes)
+            raw[at] ^= 0x10
+            Path(folder, "segment_0000000000000001.wal").write_bytes(raw)
+            yield f"a flipped bit at {at} is damage", refuses(folder, "damaged at LSN")
+
+    _, two = chain()
+    two.save(folder)
+    Path(folder, "segment_0000000000000001.wal").unlink()
+    yield "a missing segment is damage", refuses(folder, "missing")
+    for fields in ({"accepted": 4}, {"low_water": 5}):
+        one, two = chain(**fields)
+        two.save(folder)
+        raw = bytearray(one.bytes)
+        raw[raw.index(b"aaaa")] ^= 1
+        Path(folder, "segment_0000000000000001.wal").write_bytes(raw)
+        yield f"damage below {fields}", lsns(read(folder)[0]) == ([2, 3, 4, 5] if "accepted" in fields else [5])
+    one, two = chain(epoch=2)
+    two.save(folder)
+    (folder / "checkpoint_0000000000000001.ckpt").write_bytes(make_checkpoint(1, 9))
+    yield "a claim ends where a later epoch begins", read(folder)[1]["last_lsn"] == 5
+    Segment(nonce=1).save(folder)
+    yield "a predecessor of another life is none", refuses(folder, "segment 1 is missing")
+    one = Segment().entry("TXN_BEGIN", txn=1).entry("OPAQUE", b"x").save(case())
+    two = Segment(id=2, first=3, before=one, low_water=3, floor=1).entry("TXN_COMMIT", txn=1).save(folder)
+    yield "a transaction that ends above the low-water mark is whole", lsns(read(folder)[0]) == [1, 3]
+    _, two = chain()
+    moved = bytearray(two.bytes)
+    moved[two.bytes.index(b"WAL1"):] = b"\0" * 8 + two.bytes[two.bytes.index(b"WAL1"):]
+    two.bytes = moved
+    two.save(folder)
+    yield "moved frames do not verify", lsns(read(folder)[0]) == [1, 2, 3, 4]
+
+    log = Segment().entry("OPAQUE", b"a")
+    log.bytes[256 + 8:256 + 12], at = bytes(4), len(log.bytes) - 4
+    log.bytes[at:] = struct.pack("<I", reader.entry_sum(log, 256, bytes(log.bytes[256:at])))
+    log.save(case())
+    yield "the header checksum counts", read(folder)[1]["last_lsn"] == 0
+    log = Segment().entry("OPAQUE", b"a").mark(reader.DURABLE, 2).save(case())
+    yield "a claim beyond the mark does not count", read(folder)[1]["durable_lsn"] == 0
+    log.bytes = log.bytes[:128].ljust(512, b"\0") + log.bytes[:128]
+    log.bytes[0] ^= 1
+    log.save(folder)
+    yield "a copy at another offset than it names is none", refuses(folder, "no segment")
+    Segment(id=4, first=9, low_water=9).entry("OPAQUE", b"i").save(case())
+    yield "what lies below the low-water mark may be missing", lsns(read(folder)[0]) == [9]
+    Segment(id=4, first=9, low_water=8).entry("OPAQUE", b"i").save(case())
+    yield "what lies above it may not", refuses(folder, "missing")
+
+    log = Segment().entry("OPAQUE", b"a").entry("OPAQUE", b"b").entry("OPAQUE", b"c")
+    log.bytes[log.bytes.rindex(b"b", 0, log.bytes.rindex(b"WAL1"))] ^= 1
+    log.save(case())
+    yield "without a witness it is a torn tail", lsns(read(folder)[0]) == [1]
+    log.mark(reader.DURABLE, 3).save(folder)
+    yield "a mark behind is a witness", refuses(folder, "damaged")
+
+    log = Segment().entry("TXN_BEGIN", txn=1).entry("OPAQUE", b"x").entry("TXN_COMMIT", txn=1).entry("OPAQUE", b"y")
+    log.entry("OPAQUE", b"z", batch=True).entry("OPAQUE", b"z")
+    log.save(case())
+    for mark, kept in ((2, [1, 2, 3, 4, 5, 6]), (3, [1, 3, 4, 5, 6]), (4, [4, 5, 6]), (6, [5, 6])):
+        log.mark(reader.LOW_WATER, 0, struct.pack("<QB", mark, 1)).save(folder)
+        yield f"low-water mark {mark}", (lsns(read(folder)[0]), read(folder)[1]["low_water"]) == (kept, mark)
+
+    log = Segment().entry("OPAQUE", b"x").entry("OPAQUE", b"y").save(case())
+    path = folder / "checkpoint_0000000000000007.ckpt"
+    path.write_bytes(make_checkpoint(7, 2) + b"behind the end")
+    got = read(folder)[1]["checkpoints"]
+    yield "checkpoint", got == [{
+        "id": 7, "valid": True, "epoch": 1, "lsn": 2, "floor": 3, "created": 9, "documents": [str(DOC)],
+        "chunks": [str(DOC)] * 2, "metadata": {"k": "vv"}, "snapshot_len": 5,
+        "snapshot_sha256": "36bbe50ed96841d10443bcb670d6554f0a34b761be67ec9c4a8ad2c0c44ca42c"}]
+    path.write_bytes(make_checkpoint(7, 3))
+    yield "a checkpoint is a witness", refuses(folder, "checkpoint 7 proves")
+    raw = make_checkpoint(7, 2)
+    for cut in range(len(raw)):
+        path.write_bytes(raw[:cut])
+        yield f"checkpoint of {cut} bytes", not read(folder)[1]["checkpoints"][0]["valid"]
+    raw = raw[:-12] + struct.pack("<Q", len(raw) - 1)
+    path.write_bytes(raw + struct.pack("<I", crc32c(raw)))
+    yield "checkpoint of another length than it says", not read(folder)[1]["checkpoints"][0]["valid"]
+    path.unlink()
+
+    path = folder / "wal.meta"
+    path.write_bytes(make_meta(2))
+    yield "metadata", read(folder)[1]["meta"] == {
+        "clean": True, "uuid": str(LOG), "epoch": 1, "durable_lsn": 2, "newest_segment": 1, "nonce": 78, "low_water": 1,
+        "position": 300}
+    path.write_bytes(make_meta(3))
+    yield "metadata is a witness", refuses(folder, "wal.meta proves")
+    path.write_bytes(make_meta(3, epoch=0))
+    yield "of the newest epoch only", read(folder)[1]["meta"]["epoch"] == 0
+    path.write_bytes(bytes(72))
+    yield "lost metadata loses nothing", read(folder)[1]["meta"] is None
+
+    for kind in (37, 47, reader.SEAL | IN_TXN):
+        Segment().mark(kind, 0).save(case())
+        yield f"mark {kind} is refused", refuses(folder, "unsupported")
+    for op in (11, 31):
+        Segment().entry(op).save(case())
+        yield f"entry {op} is refused", refuses(folder, "unsupported")
+    Segment().entry("DELETE", DOC.bytes + b"!").save(case())
+    yield "nothing may follow a payload", refuses(folder, "too many")
+    Segment(flags=0x40).save(case())
+    yield "unknown flags are refused", refuses(folder, "flags")
+
+
+def self_test():
+    with tempfile.TemporaryDirectory() as folder:
+        count = 0
+        for what, holds in checks(Path(folder)):
+            if not holds:
+                raise SystemExit(f"reader self-test: failed: {what}")
+            count += 1
+    print(f"reader self-test: ok ({count} checks)")

@@ -1,0 +1,129 @@
+//! The checks, in parts: which commands they are, and how they are run one after the other.
+
+use std::process::Command;
+use std::time::Instant;
+
+use crate::compiler::{cargo, cargo_for};
+use crate::report::Report;
+use crate::step::Step;
+use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, WASM_LD};
+
+/// A part: its name and its steps.
+type Part = (&'static str, fn() -> Vec<Step>);
+
+const PARTS: [Part; 5] =
+    [("native", native), ("embedded", embedded), ("wasm", wasm), ("cross", cross), ("browser", browser)];
+
+const EMBEDDED_TARGETS: [&str; 3] = ["thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
+const CROSS_TARGETS: [&str; 3] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin", "i686-unknown-linux-gnu"];
+
+/// Runs the parts named, all if none is; every step of them, whatever failed before. Returns whether all passed.
+pub(crate) fn run(names: &[String]) -> Result<bool, String> {
+    if let Some(name) = names.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
+        return Err(format!("no part `{name}`; there are {}", PARTS.map(|(part, _)| part).join(", ")));
+    }
+    let chosen = || PARTS.iter().filter(|(part, _)| names.is_empty() || names.iter().any(|name| name == part));
+    let mut needed: Vec<Tool> = Vec::new();
+    for tool in chosen().flat_map(|(_, steps)| steps()).flat_map(|step| [step.needs, step.wants].concat()) {
+        if !needed.contains(&tool) {
+            needed.push(tool);
+        }
+    }
+    tools::provide(&needed);
+    let faults: Vec<(Tool, String)> = needed.into_iter().filter_map(|tool| Some((tool, tool.fault()?))).collect();
+
+    let mut report = Report::default();
+    for (part, steps) in chosen() {
+        let start = Instant::now();
+        let steps = steps();
+        if steps.is_empty() {
+            println!("== {part}: nothing yet");
+        }
+        for step in steps {
+            run_step(part, step, &faults, &mut report);
+        }
+        report.part(part, start.elapsed());
+    }
+    Ok(report.finish())
+}
+
+fn run_step(part: &str, step: Step, faults: &[(Tool, String)], report: &mut Report) {
+    let name = format!("{part}: {}", step.name);
+    println!("== {name}");
+    let faults_of = |tools: &[Tool]| -> Vec<&str> {
+        faults.iter().filter(|(tool, _)| tools.contains(tool)).map(|(_, why)| why.as_str()).collect()
+    };
+    let (missing, wanted) = (faults_of(&step.needs), faults_of(&step.wants));
+    if !missing.is_empty() {
+        return report.left_out(format!("{name}: {}", missing.join("; ")), tools::is_ci());
+    }
+    if !wanted.is_empty() {
+        report.left_out(format!("{name}, in part: {}", wanted.join("; ")), tools::is_ci());
+    }
+    let outcome = step.run();
+    report.step(&name, &outcome);
+}
+
+fn with(mut command: Command, arguments: &str) -> Command {
+    command.args(arguments.split(' '));
+    command
+}
+
+fn native() -> Vec<Step> {
+    let mut doc = with(cargo(), "doc --workspace --no-deps --all-features");
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    let mut reader = Command::new("python3");
+    reader.current_dir(tools::root()).args(["tests/format/reader.py", "--self-test"]);
+    vec![
+        Step::new("fmt", with(cargo(), "fmt --all --check")).needing([RUSTFMT]),
+        Step::new("clippy", with(cargo(), "clippy --workspace --all-targets --all-features -- -D warnings"))
+            .needing([CLIPPY]),
+        Step::new(
+            "clippy of the core alone",
+            with(cargo(), "clippy -p duralog-core --no-default-features -- -D warnings"),
+        )
+        .needing([CLIPPY]),
+        Step::new("doc", doc),
+        Step::new("test", with(cargo(), "test --workspace --all-features --no-fail-fast"))
+            .counting_tests()
+            .wanting([STRACE, PYTHON]),
+        Step::new("reader", reader).needing([PYTHON]),
+        Step::new(
+            "package",
+            with(
+                cargo(),
+                "package --workspace --allow-dirty --no-verify --exclude duralog-tests --exclude duralog-wasm --exclude xtask",
+            ),
+        ),
+    ]
+}
+
+/// The core as firmware gets it: no std, no alloc.
+fn embedded() -> Vec<Step> {
+    EMBEDDED_TARGETS
+        .map(|target| {
+            let (command, needs) = cargo_for("build", target, "core");
+            Step::new(target, with(command, "-p duralog-core --no-default-features")).needing(needs)
+        })
+        .into()
+}
+
+fn wasm() -> Vec<Step> {
+    let (command, needs) = cargo_for("build", "wasm32-unknown-unknown", "std,panic_abort");
+    vec![Step::new("core", with(command, "-p duralog-core")).needing(needs).needing([WASM_LD])]
+}
+
+/// Type checks of the published libraries for systems that no test runs on.
+fn cross() -> Vec<Step> {
+    CROSS_TARGETS
+        .map(|target| {
+            let (command, needs) = cargo_for("check", target, "std");
+            let step = Step::new(target, with(command, "-p duralog-core -p duralog")).needing(needs);
+            if target.contains("windows") { step.needing([DLLTOOL]) } else { step }
+        })
+        .into()
+}
+
+fn browser() -> Vec<Step> {
+    Vec::new()
+}
