@@ -1,0 +1,1018 @@
+//! A log in a directory, one file an object, with one writer.
+//!
+//! ```text
+//! LOCK                              held by the writer, gone with its process; the file stays
+//! segment_0000000000000001.wal      mode 0600, the room of a whole segment at once
+//! checkpoint_0000000000000007.ckpt
+//! wal.meta                          the only file that is ever replaced
+//! ```
+//!
+//! Names become durable by a sync of the directory, bytes by a sync of their file; [`FileDevice::sync`] does both for
+//! all that was touched since the last. A file system whose directories cannot be synced is refused at the first
+//! sync, except on Windows, which has no such call.
+
+use core::{error, fmt, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+};
+
+use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, Room};
+
+use crate::fs::{Files, OneFile, StdFs};
+
+/// The name of the file that a writer locks.
+const LOCK: &str = "LOCK";
+/// How many files that wait for no sync stay open.
+const OPEN_MAX: usize = 16;
+/// How often `LOCK` may vanish while it is being locked before that is taken for another writer's doing.
+const LOCK_TRIES: usize = 100;
+
+/// What a directory is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Reading and writing, under the lock.
+    Write,
+    /// Reading alone: takes no lock, writes nothing, and works beside a live writer.
+    Read,
+}
+
+/// How a directory is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileOptions {
+    /// Bytes of each new segment.
+    pub segment_size: u32,
+    /// Whether a new segment takes its whole room at once: later writes then need none. On file systems that write
+    /// every block to a new place (btrfs, ZFS) it promises nothing.
+    pub preallocate: bool,
+    /// What it is opened for.
+    pub access: Access,
+    /// Whether a directory that is missing is made; a reader never makes one.
+    pub create: bool,
+}
+
+impl Default for FileOptions {
+    /// For writing, made if missing, segments of 64 MiB that take their room at once.
+    fn default() -> Self {
+        Self { segment_size: 64 << 20, preallocate: true, access: Access::Write, create: true }
+    }
+}
+
+/// What a [`FileDevice`] was doing when the file system failed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Making a directory or a file, with its room.
+    Create,
+    /// Opening a directory or a file, or looking at it.
+    Open,
+    /// Locking.
+    Lock,
+    /// Listing the directory.
+    List,
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Cutting off.
+    Trim,
+    /// Removing.
+    Remove,
+    /// Syncing a file or the directory.
+    Sync,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Open => "open",
+            Self::Lock => "lock",
+            Self::List => "list",
+            Self::Read => "read",
+            Self::Write => "write to",
+            Self::Trim => "shorten",
+            Self::Remove => "remove",
+            Self::Sync => "sync",
+        })
+    }
+}
+
+/// What goes wrong with files.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FileError {
+    /// Another writer has it open, in this process or another.
+    Locked {
+        /// The directory, or the segment.
+        path: PathBuf,
+        /// The process that holds the lock, if it is known.
+        owner: Option<u32>,
+    },
+    /// There are things in the directory, and none of them is a log's.
+    NotALog {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// There is no such directory.
+    NotFound {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It is a file.
+    NotADirectory {
+        /// The path that was to be a directory.
+        path: PathBuf,
+    },
+    /// A file that was to be made is there already: another writer was here.
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was opened for reading.
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The file system failed.
+    Io {
+        /// What it was asked for.
+        operation: Operation,
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    fn io(operation: Operation, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { operation, path: path.to_path_buf(), source }
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, owner: Some(owner) } => {
+                write!(f, "{} is locked by process {owner}: close it, or open read-only", path.display())
+            }
+            Self::Locked { path, owner: None } => {
+                write!(f, "{} is locked by another writer: close it, or open read-only", path.display())
+            }
+            Self::NotALog { path } => {
+                write!(f, "{} holds other things and no log: name a directory of its own", path.display())
+            }
+            Self::NotFound { path } => {
+                write!(f, "there is no directory {}: check the path, or open it with `create`", path.display())
+            }
+            Self::NotADirectory { path } => {
+                write!(f, "{} is not a directory: name the directory of the log", path.display())
+            }
+            Self::Exists { path } => {
+                write!(f, "{} is there already, made by another writer: open the log again", path.display())
+            }
+            Self::ReadOnly { path } => write!(f, "{} was opened for reading: open it for writing", path.display()),
+            Self::Io { operation, path, .. } => {
+                write!(f, "cannot {operation} {}", path.display())?;
+                f.write_str(match self.kind() {
+                    ErrorKind::NoSpace => ": no room is left, truncate the log or free some",
+                    ErrorKind::Gone => ": it is not there any more",
+                    ErrorKind::ReadOnly => ": the file system takes no writes, open it read-only",
+                    _ => "",
+                })
+            }
+        }
+    }
+}
+
+impl error::Error for FileError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl DeviceError for FileError {
+    /// No space is said of creating and writing alone: of a sync that fails for lack of space nothing is known.
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Locked { .. } | Self::Exists { .. } => ErrorKind::Fenced,
+            Self::NotFound { .. } => ErrorKind::Gone,
+            Self::ReadOnly { .. } => ErrorKind::ReadOnly,
+            Self::NotALog { .. } | Self::NotADirectory { .. } => ErrorKind::Other,
+            Self::Io { operation, source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+                    if matches!(operation, Operation::Create | Operation::Write) =>
+                {
+                    ErrorKind::NoSpace
+                }
+                io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
+                io::ErrorKind::NotFound => ErrorKind::Gone,
+                _ => ErrorKind::Other,
+            },
+        }
+    }
+}
+
+/// A file that was touched since the last sync. It stays open until then, so that its errors are not forgotten.
+#[derive(Debug)]
+struct Touched<T> {
+    file: Arc<T>,
+    /// Whether more than bytes changed.
+    all: bool,
+}
+
+/// A log's directory.
+///
+/// For writing it holds the directory's lock until it is dropped or its process ends, however that comes about.
+#[derive(Debug)]
+pub struct FileDevice<F: Files = StdFs> {
+    files: F,
+    dir: PathBuf,
+    options: FileOptions,
+    names: BTreeSet<Object>,
+    /// The files used last, the latest in front.
+    open: VecDeque<(Object, Arc<F::File>)>,
+    touched: BTreeMap<Object, Touched<F::File>>,
+    names_changed: bool,
+    /// The newest segment, locked as well: a writer that got past a deleted `LOCK` meets this one.
+    newest: Option<(Object, Arc<F::File>)>,
+    /// Held, never used.
+    _lock: Option<F::File>,
+}
+
+impl FileDevice {
+    /// Opens a directory.
+    ///
+    /// For writing, the directory is made if it is missing and the options say so, and locked. A directory that is
+    /// empty is a log that nothing was written to yet; its own name is durable when this returns. For reading, nothing
+    /// is written or locked.
+    ///
+    /// # Errors
+    /// [`FileError::Locked`]: it has a writer. [`FileError::NotALog`]: it holds other things and nothing of a log.
+    /// [`FileError::NotFound`], [`FileError::NotADirectory`]: there is no such directory. [`FileError::Io`]: the file
+    /// system failed.
+    pub fn open(dir: impl AsRef<Path>, options: FileOptions) -> Result<Self, FileError> {
+        Self::open_with(StdFs, dir, options)
+    }
+}
+
+impl<F: Files> FileDevice<F> {
+    /// [`FileDevice::open`] on another file system.
+    ///
+    /// # Errors
+    /// Those of [`FileDevice::open`].
+    #[doc(hidden)]
+    pub fn open_with(files: F, dir: impl AsRef<Path>, options: FileOptions) -> Result<Self, FileError> {
+        let dir = std::path::absolute(&dir).map_err(FileError::io(Operation::Open, dir.as_ref()))?;
+        let writes = options.access == Access::Write;
+        let found = match files.list(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && writes && options.create => Vec::new(),
+            found => found.map_err(|error| not_listed(&dir, error))?,
+        };
+        let is_new = objects(&found).is_empty();
+        if is_new && found.iter().any(|name| name != LOCK) {
+            return Err(FileError::NotALog { path: dir });
+        }
+        if writes && is_new {
+            make_durably(&files, &dir)?;
+        }
+        let lock = if writes { Some(lock_dir(&files, &dir)?) } else { None };
+        let mut device = Self {
+            files,
+            dir,
+            options,
+            names: BTreeSet::new(),
+            open: VecDeque::new(),
+            touched: BTreeMap::new(),
+            names_changed: false,
+            newest: None,
+            _lock: lock,
+        };
+        device.list()?; // Only now: before the lock was held, another writer may have been at it.
+        if writes {
+            // What an earlier writer did with names may be in a cache only.
+            device.names_changed = true;
+            device.lock_newest()?;
+        }
+        Ok(device)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Another handle on the same directory, for reading.
+    ///
+    /// # Errors
+    /// Those of [`FileDevice::open`] for reading.
+    pub fn reader(&self) -> Result<Self, FileError> {
+        let options = FileOptions { access: Access::Read, create: false, ..self.options };
+        Self::open_with(self.files.clone(), &self.dir, options)
+    }
+
+    /// The length of an object's file in bytes, the room of a segment included.
+    ///
+    /// # Errors
+    /// There is no such object, or the file system failed.
+    pub fn len(&mut self, object: Object) -> Result<u64, FileError> {
+        self.file(object)?.length().map_err(self.failed(Operation::Open, object))
+    }
+
+    fn path(&self, object: Object) -> PathBuf {
+        self.dir.join(object.to_string())
+    }
+
+    fn failed(&self, operation: Operation, object: Object) -> impl FnOnce(io::Error) -> FileError {
+        let path = self.path(object);
+        move |source| FileError::Io { operation, path, source }
+    }
+
+    fn may_write(&self) -> Result<(), FileError> {
+        match self.options.access {
+            Access::Write => Ok(()),
+            Access::Read => Err(FileError::ReadOnly { path: self.dir.clone() }),
+        }
+    }
+
+    /// Reads the names anew, and forgets files that may have been replaced under their names.
+    fn list(&mut self) -> Result<(), FileError> {
+        let found = self.files.list(&self.dir).map_err(|error| not_listed(&self.dir, error))?;
+        self.names = objects(&found);
+        self.open.clear();
+        Ok(())
+    }
+
+    /// A walk that begins beside a live writer begins with the names of now.
+    fn begin_walk(&mut self) -> Result<(), FileError> {
+        if self.options.access == Access::Read { self.list() } else { Ok(()) }
+    }
+
+    fn file(&mut self, object: Object) -> Result<Arc<F::File>, FileError> {
+        let known = self.open.iter().position(|(open, _)| *open == object).and_then(|at| self.open.remove(at));
+        let file = match (known, self.touched.get(&object)) {
+            (Some((_, file)), _) => file,
+            (None, Some(touched)) => Arc::clone(&touched.file),
+            (None, None) => {
+                let opened = self.files.open(&self.path(object), self.options.access);
+                Arc::new(opened.map_err(self.failed(Operation::Open, object))?)
+            }
+        };
+        self.keep_open(object, &file);
+        Ok(file)
+    }
+
+    fn keep_open(&mut self, object: Object, file: &Arc<F::File>) {
+        self.open.push_front((object, Arc::clone(file)));
+        self.open.truncate(OPEN_MAX);
+    }
+
+    /// Before anything is done to a file: also what fails may have had an effect.
+    fn touch(&mut self, object: Object, file: &Arc<F::File>, all: bool) {
+        let touched = self.touched.entry(object).or_insert_with(|| Touched { file: Arc::clone(file), all });
+        touched.all |= all;
+    }
+
+    fn lock_newest(&mut self) -> Result<(), FileError> {
+        let newest = self.names.iter().rfind(|object| matches!(object, Object::Segment(_))).copied();
+        let Some(object) = newest else { return Ok(()) };
+        let file = self.file(object)?;
+        self.lock_segment(object, &file)
+    }
+
+    /// The second line behind `LOCK`. Not on Windows, where a locked file cannot be read by others.
+    fn lock_segment(&mut self, object: Object, file: &Arc<F::File>) -> Result<(), FileError> {
+        if self.newest.as_ref().is_some_and(|(newest, _)| *newest > object) {
+            return Ok(());
+        }
+        if cfg!(unix) && !file.try_lock().map_err(self.failed(Operation::Lock, object))? {
+            return Err(FileError::Locked { path: self.path(object), owner: None });
+        }
+        self.newest = Some((object, Arc::clone(file)));
+        Ok(())
+    }
+
+    /// Empties the metadata's file, the only one that is written again.
+    fn replace(&mut self, object: Object) -> Result<(), FileError> {
+        let file = self.file(object)?;
+        self.touch(object, &file, true);
+        file.set_len(0).map_err(self.failed(Operation::Create, object))?;
+        self.names.insert(object);
+        Ok(())
+    }
+
+    /// Takes back a file that got no room. If that fails, it is there, and nobody may say that nothing was made.
+    fn take_back(&mut self, object: Object, error: io::Error) -> FileError {
+        match self.files.remove(&self.path(object)) {
+            Err(left) if left.kind() != io::ErrorKind::NotFound => {
+                self.names.insert(object);
+                self.not_removed(object, left)
+            }
+            _ => self.failed(Operation::Create, object)(error),
+        }
+    }
+
+    fn not_removed(&self, object: Object, error: io::Error) -> FileError {
+        tracing::warn!(%object, dir = %self.dir.display(), %error, "a file of the log could not be removed");
+        self.failed(Operation::Remove, object)(error)
+    }
+}
+
+impl<F: Files> Device for FileDevice<F> {
+    type Error = FileError;
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            segment_size: self.options.segment_size,
+            granule: 1,
+            copy_offset: 4096,
+            blank: 0,
+            settled: false,
+            slots: None,
+        }
+    }
+
+    fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, FileError> {
+        if after.is_none() {
+            self.begin_walk()?;
+        }
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(self.names.range((behind, Bound::Unbounded)).next().copied())
+    }
+
+    fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, FileError> {
+        if before.is_none() {
+            self.begin_walk()?;
+        }
+        let ahead = before.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(self.names.range((Bound::Unbounded, ahead)).next_back().copied())
+    }
+
+    fn create(&mut self, object: Object, size: u64) -> Result<Room, FileError> {
+        self.may_write()?;
+        let path = self.path(object);
+        let file = match self.files.create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if object != Object::Meta {
+                    return Err(FileError::Exists { path });
+                }
+                return self.replace(object).map(|()| Room::Blank);
+            }
+            made => Arc::new(made.map_err(FileError::io(Operation::Create, &path))?),
+        };
+        self.names_changed = true;
+        let is_segment = matches!(object, Object::Segment(_));
+        if is_segment && self.options.preallocate && size > 0 {
+            file.allocate(size).map_err(|error| self.take_back(object, error))?;
+        }
+        self.names.insert(object);
+        self.touch(object, &file, true);
+        self.keep_open(object, &file);
+        if is_segment {
+            self.lock_segment(object, &file)?;
+        }
+        Ok(Room::Blank)
+    }
+
+    fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, FileError> {
+        let file = self.file(object)?;
+        let read = uninterrupted(|| file.read_at(buf, at));
+        read.map_err(self.failed(Operation::Read, object))
+    }
+
+    fn write(&mut self, object: Object, mut at: u64, mut bytes: &[u8]) -> Result<(), FileError> {
+        self.may_write()?;
+        let file = self.file(object)?;
+        self.touch(object, &file, false);
+        while !bytes.is_empty() {
+            let written = match uninterrupted(|| file.write_at(bytes, at)) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                written => written,
+            };
+            let written = written.map_err(self.failed(Operation::Write, object))?;
+            bytes = &bytes[written..];
+            at += written as u64;
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self, object: Object, at: u64) -> Result<(), FileError> {
+        self.may_write()?;
+        let file = self.file(object)?;
+        if at < file.length().map_err(self.failed(Operation::Trim, object))? {
+            self.touch(object, &file, true);
+            file.set_len(at).map_err(self.failed(Operation::Trim, object))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, object: Object) -> Result<(), FileError> {
+        self.may_write()?;
+        match self.files.remove(&self.path(object)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.not_removed(object, error)),
+            _ => self.names_changed = true,
+        }
+        self.names.remove(&object);
+        self.touched.remove(&object);
+        self.open.retain(|(open, _)| *open != object);
+        self.newest.take_if(|(newest, _)| *newest == object);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), FileError> {
+        for (object, touched) in &self.touched {
+            let synced = if touched.all { touched.file.sync_all() } else { touched.file.sync_data() };
+            synced.map_err(self.failed(Operation::Sync, *object))?;
+        }
+        if self.names_changed {
+            self.files.sync_dir(&self.dir).map_err(FileError::io(Operation::Sync, &self.dir))?;
+        }
+        self.touched.clear();
+        self.names_changed = false;
+        Ok(())
+    }
+}
+
+fn objects(names: &[OsString]) -> BTreeSet<Object> {
+    names.iter().filter_map(|name| Object::from_name(name.to_str()?)).collect()
+}
+
+fn not_listed(dir: &Path, error: io::Error) -> FileError {
+    let path = dir.to_path_buf();
+    match error.kind() {
+        io::ErrorKind::NotFound => FileError::NotFound { path },
+        io::ErrorKind::NotADirectory => FileError::NotADirectory { path },
+        _ => FileError::io(Operation::List, dir)(error),
+    }
+}
+
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Makes a directory if it is missing, with those above it, and its name durable.
+///
+/// The name of one that is there is synced as well: whoever made it may have been killed before the sync. Each level
+/// is durable before the next is made, so only the lowest can be in that state.
+fn make_durably<F: Files>(files: &F, dir: &Path) -> Result<(), FileError> {
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    if let Err(error) = files.identity(dir) {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(FileError::io(Operation::Open, dir)(error));
+        }
+        make_durably(files, parent)?;
+        match files.make_dir(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(FileError::io(Operation::Create, dir)(error));
+            }
+            _ => {}
+        }
+    }
+    match files.sync_dir(parent) {
+        // A directory that this process may not read is not one that it has made another in.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced.map_err(FileError::io(Operation::Sync, parent)),
+    }
+}
+
+/// Takes the lock of a directory. It is the open file that is locked: one that has lost its name to another since it
+/// was opened excludes nobody, and is let go.
+fn lock_dir<F: Files>(files: &F, dir: &Path) -> Result<F::File, FileError> {
+    let path = dir.join(LOCK);
+    let failed = FileError::io(Operation::Lock, &path);
+    for _ in 0..LOCK_TRIES {
+        match try_lock(files, &path) {
+            Ok(Tried::Locked(file)) => return Ok(file),
+            Ok(Tried::HeldBy(owner)) => return Err(FileError::Locked { path: dir.to_path_buf(), owner }),
+            Ok(Tried::Vanished) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Err(FileError::Locked { path: dir.to_path_buf(), owner: None })
+}
+
+enum Tried<T> {
+    Locked(T),
+    HeldBy(Option<u32>),
+    Vanished,
+}
+
+fn try_lock<F: Files>(files: &F, path: &Path) -> io::Result<Tried<F::File>> {
+    let file = match files.open(path, Access::Write) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match files.create_new(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Tried::Vanished),
+            made => made?,
+        },
+        opened => opened?,
+    };
+    if !file.try_lock()? {
+        return Ok(Tried::HeldBy(owner(&file)));
+    }
+    match files.identity(path) {
+        Ok(there) if there == file.identity()? => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => return Ok(Tried::Vanished),
+    }
+    // It only informs: without room for it the log must open all the same. Always as long, so that it takes none.
+    let _ = file.write_at(format!("{:<10}\n", process::id()).as_bytes(), 0);
+    Ok(Tried::Locked(file))
+}
+
+fn owner(lock: &impl OneFile) -> Option<u32> {
+    let mut bytes = [0; 11];
+    let len = lock.read_at(&mut bytes, 0).ok()?;
+    str::from_utf8(&bytes[..len]).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use core::{cell::Cell, error::Error as _};
+    use std::{fs::File, rc::Rc};
+
+    use duralog_core::{CheckpointId, SegmentId};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{fs::Identity, memory::tests as contract};
+
+    const SEGMENT: Object = Object::Segment(SegmentId::new(1));
+    const CHECKPOINT: Object = Object::Checkpoint(CheckpointId::new(1));
+
+    fn writer() -> FileOptions {
+        FileOptions { segment_size: 65536, ..FileOptions::default() }
+    }
+
+    fn folder() -> (TempDir, FileDevice) {
+        let dir = tempfile::tempdir().unwrap();
+        let device = FileDevice::open(dir.path().join("log"), writer()).unwrap();
+        (dir, device)
+    }
+
+    fn kind_of<T>(result: Result<T, FileError>) -> Option<ErrorKind> {
+        result.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn it_keeps_the_promises_of_a_device() {
+        let (_dir, mut device) = folder();
+        let mut reader = device.reader().unwrap();
+        contract::keeps_its_promises(&mut device, &mut reader);
+        let growing = FileOptions { preallocate: false, ..writer() };
+        let dir = tempfile::tempdir().unwrap();
+        let mut device = FileDevice::open(dir.path(), growing).unwrap();
+        device.create(SEGMENT, 65536).unwrap();
+        assert_eq!(device.len(SEGMENT).unwrap(), 0);
+        assert_eq!(device.read(SEGMENT, 0, &mut [1; 8]).unwrap(), 0);
+        device.write(SEGMENT, 4, b"here").unwrap();
+        assert_eq!(device.len(SEGMENT).unwrap(), 8);
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_and_told_who_holds_the_lock() {
+        let (_dir, device) = folder();
+        let error = FileDevice::open(device.dir(), writer()).unwrap_err();
+        assert!(matches!(error, FileError::Locked { owner, .. } if owner == Some(process::id())), "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        let says = format!("log is locked by process {}: close it, or open read-only", process::id());
+        assert!(error.to_string().ends_with(&says), "{error}");
+    }
+
+    #[test]
+    fn the_lock_goes_with_its_owner_and_its_file_stays() {
+        let (_dir, device) = folder();
+        let path = device.dir().to_path_buf();
+        drop(device);
+        assert!(path.join(LOCK).exists());
+        FileDevice::open(path, writer()).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_writer_that_gets_past_a_deleted_lock_is_stopped_by_the_newest_segment() {
+        let (_dir, mut device) = folder();
+        device.create(SEGMENT, 65536).unwrap();
+        std::fs::remove_file(device.dir().join(LOCK)).unwrap();
+        let error = FileDevice::open(device.dir(), writer()).unwrap_err();
+        assert!(
+            matches!(&error, FileError::Locked { path, owner: None } if path.ends_with("segment_0000000000000001.wal"))
+        );
+        device.remove(SEGMENT).unwrap();
+        FileDevice::open(device.dir(), writer()).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_may_look_at_a_log() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_dir, mut device) = folder();
+        device.create(SEGMENT, 65536).unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(device.dir()), 0o700);
+        assert_eq!(mode(&device.path(SEGMENT)), 0o600);
+        assert_eq!(mode(&device.dir().join(LOCK)), 0o600);
+    }
+
+    #[test]
+    fn a_reader_works_beside_the_writer_and_leaves_no_trace() {
+        let (_dir, mut device) = folder();
+        let mut reader = device.reader().unwrap();
+        assert_eq!(reader.next(None).unwrap(), None);
+        device.create(SEGMENT, 65536).unwrap();
+        assert_eq!(reader.next(None).unwrap(), Some(SEGMENT));
+        assert_eq!(kind_of(reader.create(CHECKPOINT, 0)), Some(ErrorKind::ReadOnly));
+        assert_eq!(kind_of(reader.write(SEGMENT, 0, b"x")), Some(ErrorKind::ReadOnly));
+        assert_eq!(kind_of(reader.trim(SEGMENT, 0)), Some(ErrorKind::ReadOnly));
+        assert_eq!(kind_of(reader.remove(SEGMENT)), Some(ErrorKind::ReadOnly));
+        device.remove(SEGMENT).unwrap();
+        assert_eq!(reader.prev(None).unwrap(), None);
+        assert_eq!(kind_of(reader.read(SEGMENT, 0, &mut [0; 4])), Some(ErrorKind::Gone));
+        drop(device);
+
+        let empty = tempfile::tempdir().unwrap();
+        let reading = FileOptions { access: Access::Read, ..writer() };
+        FileDevice::open(empty.path(), reading).unwrap();
+        assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);
+        let missing = FileDevice::open(empty.path().join("none"), reading);
+        assert!(matches!(missing, Err(FileError::NotFound { .. })));
+    }
+
+    #[test]
+    fn a_reader_does_not_go_on_reading_a_file_that_was_made_anew() {
+        let (_dir, mut device) = folder();
+        let mut reader = device.reader().unwrap();
+        let mut buf = [0; 3];
+        for life in [b"one", b"two"] {
+            device.remove(SEGMENT).unwrap();
+            device.create(SEGMENT, 65536).unwrap();
+            device.write(SEGMENT, 0, life).unwrap();
+            assert_eq!(reader.next(None).unwrap(), Some(SEGMENT));
+            assert_eq!(reader.read(SEGMENT, 0, &mut buf).unwrap(), 3);
+            assert_eq!(&buf, life);
+        }
+    }
+
+    #[test]
+    fn a_folder_of_other_things_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let other = dir.path().join("thesis.txt");
+        File::create(&other).unwrap();
+        for access in [Access::Write, Access::Read] {
+            let refused = FileDevice::open(dir.path(), FileOptions { access, ..writer() });
+            assert!(matches!(refused, Err(FileError::NotALog { .. })));
+            let refused = FileDevice::open(&other, FileOptions { access, ..writer() });
+            assert!(matches!(refused, Err(FileError::NotADirectory { .. })));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        File::create(dir.path().join("wal.meta")).unwrap();
+        FileDevice::open(dir.path(), writer()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_made_only_if_that_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b");
+        let refused = FileDevice::open(&deep, FileOptions { create: false, ..writer() });
+        assert!(matches!(refused, Err(FileError::NotFound { .. })));
+        assert!(!dir.path().join("a").exists());
+        FileDevice::open(&deep, writer()).unwrap();
+        FileDevice::open(&deep, FileOptions { create: false, ..writer() }).unwrap();
+    }
+
+    #[test]
+    fn a_created_segment_reads_as_zeros_and_has_its_whole_length() {
+        let (_dir, mut device) = folder();
+        assert_eq!(device.create(SEGMENT, 65536).unwrap(), Room::Blank);
+        assert_eq!(device.len(SEGMENT).unwrap(), 65536);
+        let mut buf = [1; 512];
+        assert_eq!(device.read(SEGMENT, 65536 - 512, &mut buf).unwrap(), 512);
+        assert_eq!(buf, [0; 512]);
+        assert_eq!(device.read(SEGMENT, 65536, &mut buf).unwrap(), 0);
+    }
+
+    #[test]
+    fn more_files_are_used_than_stay_open() {
+        let (_dir, mut device) = folder();
+        let segments: Vec<_> = (1..=3 * OPEN_MAX as u64).map(|id| Object::Segment(SegmentId::new(id))).collect();
+        for (object, byte) in segments.iter().zip(0..) {
+            device.create(*object, 4096).unwrap();
+            device.write(*object, 0, &[byte]).unwrap();
+        }
+        device.sync().unwrap();
+        assert!(device.touched.is_empty() && device.open.len() <= OPEN_MAX);
+        for (object, byte) in segments.iter().zip(0..) {
+            let mut buf = [u8::MAX];
+            device.read(*object, 0, &mut buf).unwrap();
+            assert_eq!(buf, [byte]);
+        }
+    }
+
+    /// The standard file system, which fails when the call whose number is in `fails` is the next, and writes down
+    /// what is synced.
+    #[derive(Clone, Debug)]
+    struct Failing {
+        fails: Rc<Cell<Option<(&'static str, io::ErrorKind)>>>,
+        synced: Rc<Cell<u32>>,
+        dirs_synced: Rc<Cell<u32>>,
+    }
+
+    #[derive(Debug)]
+    struct FailingFile(File, Failing);
+
+    impl Failing {
+        fn new() -> Self {
+            Self { fails: Rc::default(), synced: Rc::default(), dirs_synced: Rc::default() }
+        }
+
+        fn fail(&self, call: &'static str, kind: io::ErrorKind) {
+            self.fails.set(Some((call, kind)));
+        }
+
+        fn reach(&self, call: &str) -> io::Result<()> {
+            match self.fails.get() {
+                Some((failing, kind)) if failing == call => {
+                    self.fails.set(None);
+                    Err(kind.into())
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+
+    impl Files for Failing {
+        type File = FailingFile;
+
+        fn make_dir(&self, dir: &Path) -> io::Result<()> {
+            StdFs.make_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+            self.reach("list")?;
+            StdFs.list(dir)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.reach("sync_dir")?;
+            self.dirs_synced.set(self.dirs_synced.get() + 1);
+            StdFs.sync_dir(dir)
+        }
+        fn open(&self, path: &Path, access: Access) -> io::Result<FailingFile> {
+            StdFs.open(path, access).map(|file| FailingFile(file, self.clone()))
+        }
+        fn create_new(&self, path: &Path) -> io::Result<FailingFile> {
+            StdFs.create_new(path).map(|file| FailingFile(file, self.clone()))
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.reach("remove")?;
+            StdFs.remove(path)
+        }
+        fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
+            if self.reach("replaced").is_err() {
+                std::fs::remove_file(path)?;
+                File::create(path)?;
+            }
+            StdFs.identity(path)
+        }
+    }
+
+    impl OneFile for FailingFile {
+        fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+            self.1.reach("read")?;
+            OneFile::read_at(&self.0, buf, at)
+        }
+        fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+            self.1.reach("write")?;
+            OneFile::write_at(&self.0, &bytes[..bytes.len().div_ceil(2)], at)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.1.reach("sync")?;
+            self.1.synced.set(self.1.synced.get() + 1);
+            self.0.sync_data()
+        }
+        fn sync_all(&self) -> io::Result<()> {
+            self.sync_data()
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.set_len(len)
+        }
+        fn allocate(&self, len: u64) -> io::Result<()> {
+            self.1.reach("allocate")?;
+            OneFile::allocate(&self.0, len)
+        }
+        fn length(&self) -> io::Result<u64> {
+            OneFile::length(&self.0)
+        }
+        fn try_lock(&self) -> io::Result<bool> {
+            OneFile::try_lock(&self.0)
+        }
+        fn identity(&self) -> io::Result<Option<Identity>> {
+            OneFile::identity(&self.0)
+        }
+    }
+
+    fn failing() -> (TempDir, Failing, FileDevice<Failing>) {
+        let (dir, files) = (tempfile::tempdir().unwrap(), Failing::new());
+        let device = FileDevice::open_with(files.clone(), dir.path(), writer()).unwrap();
+        (dir, files, device)
+    }
+
+    #[test]
+    fn a_segment_without_room_leaves_no_file() {
+        let (_dir, files, mut device) = failing();
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge] {
+            files.fail("allocate", kind);
+            assert_eq!(kind_of(device.create(SEGMENT, 65536)), Some(ErrorKind::NoSpace));
+            assert!(!device.path(SEGMENT).exists());
+            assert_eq!(device.next(None).unwrap(), None);
+        }
+        device.create(SEGMENT, 65536).unwrap();
+    }
+
+    #[test]
+    fn a_failed_removal_is_reported_and_the_object_not_forgotten() {
+        let (_dir, files, mut device) = failing();
+        device.create(SEGMENT, 65536).unwrap();
+        files.fail("remove", io::ErrorKind::PermissionDenied);
+        let error = device.remove(SEGMENT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other);
+        assert!(error.to_string().starts_with("cannot remove ") && error.source().is_some());
+        assert_eq!(device.next(None).unwrap(), Some(SEGMENT));
+        device.remove(SEGMENT).unwrap();
+        device.remove(SEGMENT).unwrap();
+        assert_eq!(device.next(None).unwrap(), None);
+    }
+
+    #[test]
+    fn a_failed_sync_forgets_no_file_and_no_name() {
+        let (_dir, files, mut device) = failing();
+        device.create(SEGMENT, 65536).unwrap();
+        device.create(CHECKPOINT, 0).unwrap();
+        for call in ["sync", "sync_dir"] {
+            files.fail(call, io::ErrorKind::StorageFull);
+            assert_eq!(kind_of(device.sync()), Some(ErrorKind::Other), "{call}");
+            assert!(device.touched.len() == 2 && device.names_changed);
+        }
+        let before = (files.synced.get(), files.dirs_synced.get());
+        device.sync().unwrap();
+        assert_eq!((files.synced.get(), files.dirs_synced.get()), (before.0 + 2, before.1 + 1));
+    }
+
+    #[test]
+    fn the_directory_is_synced_after_each_change_of_its_names_and_else_not() {
+        let (_dir, files, mut device) = failing();
+        let synced = |device: &mut FileDevice<Failing>| {
+            let before = (files.synced.get(), files.dirs_synced.get());
+            device.sync().unwrap();
+            (files.synced.get() - before.0, files.dirs_synced.get() - before.1)
+        };
+        assert_eq!(synced(&mut device), (0, 1), "what a killed writer did with names");
+        assert_eq!(synced(&mut device), (0, 0));
+        device.create(SEGMENT, 65536).unwrap();
+        assert_eq!(synced(&mut device), (1, 1));
+        device.write(SEGMENT, 0, b"frames").unwrap();
+        assert_eq!(synced(&mut device), (1, 0));
+        device.trim(SEGMENT, 6).unwrap();
+        assert_eq!(synced(&mut device), (1, 0));
+        device.write(SEGMENT, 0, b"frames").unwrap();
+        device.remove(SEGMENT).unwrap();
+        assert_eq!(synced(&mut device), (0, 1));
+    }
+
+    #[test]
+    fn short_and_interrupted_calls_go_on() {
+        let (_dir, files, mut device) = failing();
+        device.create(SEGMENT, 65536).unwrap();
+        files.fail("write", io::ErrorKind::Interrupted);
+        device.write(SEGMENT, 3, b"whole frames").unwrap();
+        files.fail("read", io::ErrorKind::Interrupted);
+        let mut buf = [0; 12];
+        assert_eq!(device.read(SEGMENT, 3, &mut buf).unwrap(), 12);
+        assert_eq!(&buf, b"whole frames");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_was_replaced_while_it_was_taken_is_let_go() {
+        let (dir, files) = (tempfile::tempdir().unwrap(), Failing::new());
+        let log = dir.path().join("log");
+        drop(FileDevice::open_with(files.clone(), &log, writer()).unwrap());
+        File::create(log.join("wal.meta")).unwrap();
+        files.fail("replaced", io::ErrorKind::Other);
+        let device = FileDevice::open_with(files.clone(), &log, writer()).unwrap();
+        assert_eq!(files.fails.get(), None);
+        let there = StdFs.identity(&log.join(LOCK)).unwrap();
+        assert_eq!(device._lock.as_ref().unwrap().identity().unwrap(), there);
+        assert!(matches!(FileDevice::open(&log, writer()), Err(FileError::Locked { .. })));
+    }
+}

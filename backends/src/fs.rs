@@ -1,0 +1,262 @@
+//! The one narrow layer through which a [`FileDevice`](crate::FileDevice) touches the file system: a test puts another
+//! in its place, which records the calls or lets them fail.
+
+use core::fmt;
+use std::{
+    ffi::OsString,
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    path::Path,
+};
+
+use crate::file::Access;
+
+/// What tells two files apart that had the same path at different times: device and inode.
+#[doc(hidden)]
+pub type Identity = (u64, u64);
+
+/// The file system: names and directories.
+#[doc(hidden)]
+pub trait Files: Clone + fmt::Debug {
+    /// An open file.
+    type File: OneFile;
+
+    /// Makes one directory that only its owner may enter; the one above it must be there.
+    ///
+    /// # Errors
+    /// It is there already, or cannot be made.
+    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// The names in a directory, in any order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>>;
+
+    /// Makes the names in a directory durable. Does nothing where a directory cannot be synced (Windows).
+    ///
+    /// # Errors
+    /// The directory cannot be opened, or the sync failed: nothing is known about the names.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Opens a file that is there.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be opened.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Self::File>;
+
+    /// Makes a file that only its owner may read, and opens it for reading and writing.
+    ///
+    /// # Errors
+    /// It is there already, or cannot be made.
+    fn create_new(&self, path: &Path) -> io::Result<Self::File>;
+
+    /// Removes a file's name.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be removed.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// What is at the path now; `None` where the system has no such numbers.
+    ///
+    /// # Errors
+    /// Nothing is there, or it cannot be looked at.
+    fn identity(&self, path: &Path) -> io::Result<Option<Identity>>;
+}
+
+/// An open file.
+#[doc(hidden)]
+pub trait OneFile: fmt::Debug {
+    /// Reads at an offset; fewer bytes than asked for are no sign of the end, 0 is.
+    ///
+    /// # Errors
+    /// The bytes cannot be read.
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
+
+    /// Writes some of the bytes at an offset and returns how many.
+    ///
+    /// # Errors
+    /// Nothing is known about what was written.
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize>;
+
+    /// Makes the bytes durable, and the length if it grew.
+    ///
+    /// # Errors
+    /// Nothing is known about what was written since the last sync.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Makes the bytes and all that is known of the file durable.
+    ///
+    /// # Errors
+    /// Nothing is known about what was written since the last sync.
+    fn sync_all(&self) -> io::Result<()>;
+
+    /// Cuts the file off or lets it grow; what is new reads as zeros.
+    ///
+    /// # Errors
+    /// The length could not be set.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Lets an empty file grow to `len` zeros and, where the system can, takes the room for them.
+    ///
+    /// # Errors
+    /// There is no room, or it cannot be taken.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+
+    /// Its length in bytes.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Locks it against every other opening of it, until it is closed; `false` if another holds the lock.
+    ///
+    /// # Errors
+    /// The file system knows no locks, or failed.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// What it is, whatever its name is now; `None` where the system has no such numbers.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    fn identity(&self) -> io::Result<Option<Identity>>;
+}
+
+/// The file system of the standard library.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StdFs;
+
+impl Files for StdFs {
+    type File = File;
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        #[allow(unused_mut)] // Only unix has a mode to set.
+        let mut builder = DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        std::fs::read_dir(dir)?.map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        if cfg!(unix) { File::open(dir)?.sync_all() } else { Ok(()) }
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<File> {
+        OpenOptions::new().read(true).write(access == Access::Write).open(path)
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(path)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
+        std::fs::metadata(path).map(|metadata| numbers(&metadata))
+    }
+}
+
+impl OneFile for File {
+    #[cfg(unix)]
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(self, buf, at)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_read(self, buf, at)
+    }
+
+    #[cfg(not(any(unix, windows)))]
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        let mut file = self;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(at))?;
+        io::Read::read(&mut file, buf)
+    }
+
+    #[cfg(unix)]
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::write_at(self, bytes, at)
+    }
+
+    #[cfg(windows)]
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        std::os::windows::fs::FileExt::seek_write(self, bytes, at)
+    }
+
+    #[cfg(not(any(unix, windows)))]
+    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let mut file = self;
+        io::Seek::seek(&mut file, io::SeekFrom::Start(at))?;
+        io::Write::write(&mut file, bytes)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Self::sync_data(self)
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        Self::sync_all(self)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Self::set_len(self, len)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        use rustix::{
+            fs::{FallocateFlags, fallocate},
+            io::{Errno, retry_on_intr},
+        };
+        // What a file system that cannot do it answers; 0 bytes are invalid everywhere.
+        const CANNOT: [Errno; 3] = [Errno::OPNOTSUPP, Errno::INVAL, Errno::NOSYS];
+        match retry_on_intr(|| fallocate(self, FallocateFlags::empty(), 0, len)) {
+            Err(errno) if CANNOT.contains(&errno) => Self::set_len(self, len),
+            taken => Ok(taken?),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        Self::set_len(self, len)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match Self::try_lock(self) {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn identity(&self) -> io::Result<Option<Identity>> {
+        self.metadata().map(|metadata| numbers(&metadata))
+    }
+}
+
+#[cfg(unix)]
+fn numbers(metadata: &std::fs::Metadata) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn numbers(_: &std::fs::Metadata) -> Option<Identity> {
+    None
+}
