@@ -1,15 +1,18 @@
 //! How a log is opened.
 
+use core::time::Duration;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use duralog_core::{Lsn, Policy};
+use duralog_core::{Lsn, Policy, RecoveryOptions};
 use uuid::Uuid;
 
-use crate::environment::{Environment, System};
+use crate::{
+    environment::{Environment, System},
+    file::{Access, FileOptions},
+};
 
 /// When an append is on stable storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,5 +147,23 @@ impl Config {
     #[must_use]
     pub fn with_environment(self, environment: Arc<dyn Environment>) -> Self {
         Self { environment, ..self }
+    }
+
+    pub(crate) fn file_options(&self, access: Access) -> FileOptions {
+        FileOptions {
+            segment_size: self.segment_size,
+            preallocate: self.preallocate_segments,
+            access,
+            create: self.create,
+        }
+    }
+
+    pub(crate) fn recovery_options(&self) -> RecoveryOptions {
+        RecoveryOptions {
+            policy: self.policy,
+            expect_log: self.expect_log_id,
+            expect_durable: self.expect_durable,
+            ..RecoveryOptions::default()
+        }
     }
 }

@@ -4,7 +4,12 @@ use std::{error, fmt, sync::Arc};
 
 use duralog_core::{Device, DeviceError, Error as DriveError, ErrorKind, Object};
 
-use crate::error::Error;
+use crate::{
+    error::Error,
+    file::{FileDevice, FileError},
+    fs::Files,
+    memory::{MemoryDevice, MemoryError},
+};
 
 /// A device that a handle can use from several threads: with a second handle for those who only read.
 pub trait SharedDevice: Device<Error: error::Error + Send + Sync + 'static> + Send + Sized + 'static {
@@ -65,5 +70,35 @@ impl<E: DeviceError + error::Error + Send + Sync + 'static> From<DriveError<E>> 
                 Self::Device { action, object, source: DeviceFailure::new(error) }
             }
         }
+    }
+}
+
+impl<F: Files<File: Send + Sync + 'static> + Send + 'static> SharedDevice for FileDevice<F> {
+    fn reader(&self) -> Result<Self, FileError> {
+        Self::reader(self)
+    }
+
+    fn len(&mut self, object: Object) -> Result<u64, FileError> {
+        Self::len(self, object)
+    }
+
+    fn opened(error: FileError) -> Error {
+        match error {
+            FileError::Locked { path, owner } => Error::Locked { path, owner },
+            FileError::NotALog { path } => Error::NotALog { path },
+            FileError::NotFound { path } => Error::NotFound { path },
+            error if error.kind() == ErrorKind::NoSpace => Error::NoSpace(DeviceFailure::new(error)),
+            error => Error::Open(DeviceFailure::new(error)),
+        }
+    }
+}
+
+impl SharedDevice for MemoryDevice {
+    fn reader(&self) -> Result<Self, MemoryError> {
+        Ok(Self::reader(self))
+    }
+
+    fn len(&mut self, object: Object) -> Result<u64, MemoryError> {
+        self.object(object).map(|bytes| bytes.len() as u64).ok_or(MemoryError::Missing { object })
     }
 }

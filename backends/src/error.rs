@@ -2,10 +2,7 @@
 
 use std::{error, fmt, path::PathBuf, sync::Arc};
 
-use duralog_core::{
-    Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict,
-    operation::DecodeError,
-};
+use duralog_core::{Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict, operation::DecodeError};
 use uuid::Uuid;
 
 use crate::device::DeviceFailure;
@@ -118,7 +115,11 @@ impl Error {
     pub fn is_fatal(&self) -> bool {
         !matches!(
             self,
-            Self::TooLarge { .. } | Self::NoSpace(_) | Self::ReadOnly | Self::Truncated { .. } | Self::Undecodable { .. }
+            Self::TooLarge { .. }
+                | Self::NoSpace(_)
+                | Self::ReadOnly
+                | Self::Truncated { .. }
+                | Self::Undecodable { .. }
         )
     }
 
@@ -175,7 +176,9 @@ impl Error {
     #[must_use]
     pub fn lsn(&self) -> Option<Lsn> {
         match self {
-            Self::Lost { expected: lsn } | Self::Truncated { low_water: lsn } | Self::Undecodable { lsn, .. } => Some(*lsn),
+            Self::Lost { expected: lsn } | Self::Truncated { low_water: lsn } | Self::Undecodable { lsn, .. } => {
+                Some(*lsn)
+            }
             Self::Poisoned { cause } => cause.lsn(),
             _ => self.finding().and_then(|finding| finding.lsns).map(|(first, _)| first),
         }
@@ -195,7 +198,11 @@ impl fmt::Display for Error {
             }
             Self::NotFound { path } => write!(f, "there is no log at {}", path.display()),
             Self::NotALog { path } => {
-                write!(f, "{} holds other things and no log: nothing was touched; choose an empty folder", path.display())
+                write!(
+                    f,
+                    "{} holds other things and no log: nothing was touched; choose an empty folder",
+                    path.display()
+                )
             }
             Self::Config(invalid) => invalid.fmt(f),
             Self::Damaged(finding) => match finding.verdict {

@@ -3,11 +3,32 @@
 //! [`FileDevice`] keeps a log in a directory, [`MemoryDevice`] in memory.
 #![forbid(unsafe_code)]
 
+mod config;
+mod device;
+mod environment;
+mod error;
 pub mod file;
 mod fs;
+mod log;
 pub mod memory;
+mod read;
+mod report;
+mod verify;
 
+pub use config::{Config, SyncMode};
+pub use device::{DeviceFailure, SharedDevice};
+pub use duralog_core::{
+    self as core, CheckpointId, Durability, Finding, Geometry, Lsn, Object, Payload, Policy, Seen, SegmentId, TornTail,
+    Verdict, Witness,
+    operation::{BatchItem, Kind, Operation},
+};
+pub use environment::{Environment, System};
+pub use error::{Error, Result};
 pub use file::FileDevice;
 #[doc(hidden)]
 pub use fs::{Files, Identity, OneFile, StdFs};
+pub use log::{Log, Receipt, Stats};
 pub use memory::MemoryDevice;
+pub use read::{Entries, Entry};
+pub use report::RecoveryReport;
+pub use verify::LogReader;

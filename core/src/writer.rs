@@ -257,6 +257,12 @@ impl Group {
         self.len
     }
 
+    /// Whether it ends with a sync.
+    #[must_use]
+    pub fn syncs(&self) -> bool {
+        self.sync
+    }
+
     /// Whether it is a sync alone.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -549,6 +555,12 @@ impl Writer {
     #[must_use]
     pub fn mark_due(&self) -> bool {
         self.state == State::Ready && self.marked < Some(self.durable)
+    }
+
+    /// Whether a close has something to seal: this writer has written, or begun a segment.
+    #[must_use]
+    pub fn seal_due(&self) -> bool {
+        self.state == State::Ready
     }
 
     /// What the metadata object says of the log as it stands; `clean` if it was closed.

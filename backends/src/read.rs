@@ -1,0 +1,153 @@
+//! Reading entries one by one, in memory that does not grow with the log.
+
+use std::fmt;
+
+use duralog_core::{
+    Entry as Borrowed, Flow, Host, Lsn, Policy, Reader, SegmentId, View, drive_until_pause,
+    operation::{Code, Operation},
+};
+
+use crate::{
+    device::SharedDevice,
+    error::{Error, Result},
+};
+
+/// Bytes that are read at once; larger where one entry needs more.
+pub(crate) const SCRATCH: usize = 256 << 10;
+
+/// One entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its LSN.
+    pub lsn: Lsn,
+    /// Microseconds since the Unix epoch.
+    pub timestamp: u64,
+    /// The code of its type.
+    pub code: u8,
+    /// The id of the transaction that it belongs to.
+    pub transaction: Option<u64>,
+    /// Whether the next entry belongs to the same batch.
+    pub batch_continues: bool,
+    /// The segment it stands in.
+    pub segment: SegmentId,
+    /// Where its frame begins there.
+    pub offset: u32,
+    /// The payload, without the transaction's id.
+    pub payload: Vec<u8>,
+}
+
+impl Entry {
+    fn new(entry: Borrowed<'_>) -> Self {
+        Self {
+            lsn: entry.lsn,
+            timestamp: entry.timestamp,
+            code: entry.kind.code(),
+            transaction: entry.transaction,
+            batch_continues: entry.kind.continues_batch(),
+            segment: entry.segment,
+            offset: entry.offset,
+            payload: entry.payload.to_vec(),
+        }
+    }
+
+    /// The operation that it logs.
+    ///
+    /// # Errors
+    /// [`Error::Undecodable`]: the entry is sound, and its payload is not what its type says.
+    pub fn operation(&self) -> Result<Operation> {
+        Operation::decode(self.code, self.transaction, &self.payload)
+            .map_err(|error| Error::Undecodable { lsn: self.lsn, error })
+    }
+
+    /// The payload, if the entry holds the application's own bytes.
+    #[must_use]
+    pub fn opaque(&self) -> Option<&[u8]> {
+        (self.code == Code::Opaque.value()).then_some(&self.payload)
+    }
+
+    /// Bytes of its frame on the medium.
+    #[must_use]
+    pub fn serialized_size(&self) -> usize {
+        let id = if self.transaction.is_some() { duralog_core::frame::TRANSACTION_ID_LEN } else { 0 };
+        duralog_core::frame::FRAME_OVERHEAD as usize + id + self.payload.len()
+    }
+}
+
+/// What is called with the first error that tells of damage.
+type DamageHook = Box<dyn FnMut(&Error) + Send>;
+
+/// The entries of a log, in the order of their LSNs, as it stood when reading began.
+///
+/// An error is the last item: damage and gaps stand in their place and are never passed over in silence, but for a
+/// policy that skips damage, whose findings are then in [`findings`](Self::findings).
+pub struct Entries<D: SharedDevice> {
+    device: D,
+    reader: Option<Reader>,
+    buf: Vec<u8>,
+    findings: Vec<duralog_core::Finding>,
+    hook: Option<DamageHook>,
+}
+
+impl<D: SharedDevice> fmt::Debug for Entries<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entries").field("reader", &self.reader).finish_non_exhaustive()
+    }
+}
+
+impl<D: SharedDevice> Entries<D> {
+    pub(crate) fn new(device: D, view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
+        let reader = Some(Reader::new(view, from, to, policy));
+        Self { device, reader, buf: vec![0; SCRATCH], findings: Vec::new(), hook: None }
+    }
+
+    pub(crate) fn with_damage_hook(self, hook: DamageHook) -> Self {
+        Self { hook: Some(hook), ..self }
+    }
+
+    /// What was found and skipped so far.
+    #[must_use]
+    pub fn findings(&self) -> &[duralog_core::Finding] {
+        &self.findings
+    }
+}
+
+/// Takes one entry.
+struct One<'a> {
+    entry: Option<Entry>,
+    findings: &'a mut Vec<duralog_core::Finding>,
+}
+
+impl Host for One<'_> {
+    fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
+        self.entry = Some(Entry::new(entry));
+        Flow::Pause
+    }
+
+    fn finding(&mut self, finding: &duralog_core::Finding) {
+        self.findings.push(*finding);
+    }
+}
+
+impl<D: SharedDevice> Iterator for Entries<D> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Result<Entry>> {
+        let reader = self.reader.as_mut()?;
+        let mut one = One { entry: None, findings: &mut self.findings };
+        match drive_until_pause(reader, &mut self.device, &mut self.buf, &mut one) {
+            Ok(None) => one.entry.map(Ok),
+            Ok(Some(_)) => {
+                self.reader = None;
+                None
+            }
+            Err(error) => {
+                self.reader = None;
+                let error = Error::from(error);
+                if let (Some(hook), Some(_)) = (&mut self.hook, error.finding()) {
+                    hook(&error);
+                }
+                Some(Err(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What recovery found, for programs: the core's report, and every finding.
+
+use duralog_core::{
+    CheckpointId, Finding, Lsn, Policy, Reader, Recovered, Report, SegmentId, TornTail, View, Writer, drive,
+};
+use uuid::Uuid;
+
+use crate::{
+    device::SharedDevice,
+    error::{Error, Result},
+    log::Findings,
+};
+
+/// What recovery found when a log was opened, or verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// The log.
+    pub log_id: Uuid,
+    /// Its epoch when it was found.
+    pub epoch: u64,
+    /// The policy.
+    pub policy: Policy,
+    /// Whether the log was made now.
+    pub created: bool,
+    /// Entries that the log holds, as far as headers and the frames read tell.
+    pub entries_recovered: u64,
+    /// Entries that are gone, as far as is known: of the torn tail, and in damage.
+    pub entries_skipped: u64,
+    /// Entries that were applied to a state behind its checkpoint; 0 where none is kept.
+    pub entries_replayed: u64,
+    /// The last entry.
+    pub last_valid_lsn: Lsn,
+    /// The first LSN that truncation keeps.
+    pub low_water: Lsn,
+    /// The LSNs whose entries were read and verified, first and last; no more is claimed.
+    pub verified: Option<(Lsn, Lsn)>,
+    /// The highest LSN that is proved to have been durable.
+    pub durable_lsn: Lsn,
+    /// The newest checkpoint, where there is one.
+    pub checkpoint_used: Option<(CheckpointId, Lsn)>,
+    /// The tail that a crash left half written, and that was cut off or would be.
+    pub torn_tail: Option<TornTail>,
+    /// Every place that is not as it should be, damage and what costs nothing.
+    pub findings: Vec<Finding>,
+    /// A segment that was being created when the writer stopped.
+    pub unfinished: Option<SegmentId>,
+    /// Entries that were copied into a new segment, because only a cache may have held them.
+    pub repersisted: u64,
+    /// Whether the log had been closed.
+    pub closed: bool,
+    /// Whether nothing was dropped and nothing is damaged.
+    pub clean: bool,
+    /// Whether the policy allows to write on.
+    pub writable: bool,
+    /// Whether nothing that was acknowledged is known to be gone.
+    pub success: bool,
+    /// How long it took, in microseconds of the log's clock.
+    pub duration_us: u64,
+}
+
+impl RecoveryReport {
+    pub(crate) fn new(recovered: Option<&Recovered>, findings: Vec<Finding>, writer: &Writer, policy: Policy) -> Self {
+        match recovered {
+            Some(recovered) => Self::found(&recovered.report, findings),
+            None => Self::made(writer, policy),
+        }
+    }
+
+    fn made(writer: &Writer, policy: Policy) -> Self {
+        Self {
+            log_id: writer.log(),
+            epoch: writer.epoch(),
+            policy,
+            created: true,
+            entries_recovered: 0,
+            entries_skipped: 0,
+            entries_replayed: 0,
+            last_valid_lsn: Lsn::ZERO,
+            low_water: Lsn::FIRST,
+            verified: None,
+            durable_lsn: Lsn::ZERO,
+            checkpoint_used: None,
+            torn_tail: None,
+            findings: Vec::new(),
+            unfinished: None,
+            repersisted: 0,
+            closed: false,
+            clean: true,
+            writable: true,
+            success: true,
+            duration_us: 0,
+        }
+    }
+
+    pub(crate) fn found(report: &Report, findings: Vec<Finding>) -> Self {
+        let mut this = Self {
+            log_id: report.log,
+            epoch: report.epoch,
+            policy: report.policy,
+            created: false,
+            entries_recovered: 0,
+            entries_skipped: 0,
+            entries_replayed: 0,
+            last_valid_lsn: report.last,
+            low_water: report.low_water,
+            verified: report.verified,
+            durable_lsn: report.durable,
+            checkpoint_used: report.checkpoint,
+            torn_tail: report.torn_tail,
+            findings,
+            unfinished: report.unfinished,
+            repersisted: report.repersisted,
+            closed: report.closed,
+            clean: report.is_clean(),
+            writable: report.is_writable(),
+            success: true,
+            duration_us: 0,
+        };
+        this.sum_up();
+        this
+    }
+
+    /// Findings that lose something.
+    pub fn damage(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| !finding.harmless)
+    }
+
+    /// Ranges of LSNs that are missing for good, by damage that was accepted.
+    pub fn gaps(&self) -> impl Iterator<Item = (Lsn, Lsn)> + '_ {
+        self.findings.iter().filter(|finding| finding.harmless).filter_map(|finding| finding.lsns)
+    }
+
+    /// Reads and verifies every entry of the log that `view` shows.
+    pub(crate) fn check_all<D: SharedDevice>(&mut self, device: &mut D, view: &View, buf: &mut Vec<u8>) -> Result<()> {
+        let mut findings = Findings::default();
+        let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
+        let read = drive(reader, device, buf, &mut findings).map_err(Error::from)?;
+        self.verified = read.verified;
+        for finding in findings.0 {
+            if !self.findings.contains(&finding) {
+                self.findings.push(finding);
+            }
+        }
+        self.sum_up();
+        match (self.policy, self.damage().next()) {
+            (Policy::Strict | Policy::Default, Some(&finding)) => Err(Error::Refused(finding)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Works out the counts from what was found.
+    pub(crate) fn sum_up(&mut self) {
+        let lost: u64 = self
+            .findings
+            .iter()
+            .filter_map(|finding| finding.lsns)
+            .map(|(first, last)| (last.value() + 1).saturating_sub(first.value().max(self.low_water.value())))
+            .sum();
+        let span = (self.last_valid_lsn.value() + 1).saturating_sub(self.low_water.value());
+        let inside: u64 = self
+            .findings
+            .iter()
+            .filter_map(|finding| finding.lsns)
+            .map(|(first, last)| {
+                let last = last.min(self.last_valid_lsn);
+                (last.value() + 1).saturating_sub(first.value().max(self.low_water.value()))
+            })
+            .sum();
+        self.entries_recovered = span.saturating_sub(inside);
+        self.entries_skipped = lost + u64::from(self.torn_tail.map_or(0, |torn| torn.frames));
+        let damaged = self.damage().next().is_some();
+        self.clean &= self.torn_tail.is_none() && !damaged;
+        self.success = !damaged;
+        if !self.success && matches!(self.policy, Policy::Strict | Policy::Default) {
+            self.writable = false;
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The log as a program uses it: what was appended is there again.
+#![allow(missing_docs)]
+
+use duralog::{Config, Durability, Log, LogReader, Lsn, MemoryDevice, Policy, SyncMode};
+
+fn config(dir: &std::path::Path) -> Config {
+    Config::new(dir).with_segment_size(16 << 10).with_sync_mode(SyncMode::Immediate)
+}
+
+fn payload(n: u64) -> Vec<u8> {
+    format!("entry {n}: ").into_bytes().into_iter().chain((0..n % 300).map(|i| (i % 251) as u8)).collect()
+}
+
+fn check(log: &Log, from: u64, to: u64) {
+    let mut expected = from;
+    for entry in log.read_from(Lsn::new(from)).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.lsn, Lsn::new(expected));
+        assert_eq!(entry.opaque(), Some(&payload(expected)[..]), "{}", entry.lsn);
+        expected += 1;
+    }
+    assert_eq!(expected, to + 1);
+}
+
+#[test]
+fn what_was_appended_is_there_after_a_clean_close_across_many_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = 0;
+    for round in 1..=5u64 {
+        let log = Log::open(config(dir.path())).unwrap();
+        assert_eq!(log.recovery().last_valid_lsn, Lsn::new(last), "round {round}");
+        assert_eq!(log.recovery().clean, true);
+        assert_eq!(log.recovery().closed, round > 1, "round {round}");
+        for _ in 0..200 {
+            last += 1;
+            let receipt = log.append(&payload(last)[..]).unwrap();
+            assert_eq!((receipt.lsn(), receipt.durability), (Lsn::new(last), Durability::Durable));
+        }
+        assert_eq!(log.synced_lsn(), Lsn::new(last));
+        check(&log, 1, last);
+        check(&log, last / 2, last);
+        log.close().unwrap();
+    }
+    let mut reader = LogReader::open(config(dir.path())).unwrap();
+    let report = reader.verify().unwrap();
+    assert_eq!(report.verified, Some((Lsn::new(1), Lsn::new(last))));
+    assert!(report.clean);
+    assert_eq!(report.findings, []);
+}
+
+#[test]
+fn batches_keep_their_order_and_memory_behaves_as_files_do() {
+    let device = MemoryDevice::default();
+    let config = Config::default().with_sync_mode(SyncMode::Async);
+    let medium = device.reader();
+    let log = Log::open_device(device, config.clone()).unwrap();
+    let batch: Vec<Vec<u8>> = (1..=7).map(payload).collect();
+    let batch: Vec<&[u8]> = batch.iter().map(|p| &p[..]).collect();
+    let receipt = log.append_batch(&batch).unwrap().unwrap();
+    assert_eq!((receipt.first, receipt.last, receipt.durability), (Lsn::new(1), Lsn::new(7), Durability::Buffered));
+    assert_eq!(log.append_batch::<&[u8]>(&[]).unwrap(), None);
+    assert_eq!(log.current_lsn(), Lsn::new(8));
+    assert_eq!(log.sync().unwrap(), Lsn::new(7));
+    drop(log);
+    let log = Log::open_device(medium.writer().unwrap(), config.with_policy(Policy::Strict)).unwrap();
+    let found: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|e| e.unwrap().payload).collect();
+    assert_eq!(found, (1..=7).map(payload).collect::<Vec<_>>());
+}
