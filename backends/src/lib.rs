@@ -1,12 +1,15 @@
 //! The native side of duralog: where a log can live when there is a standard library.
 //!
-//! [`FileDevice`] keeps a log in a directory, [`MemoryDevice`] in memory.
+//! [`FileDevice`] keeps a log in a directory, [`MemoryDevice`] in memory; with the feature `faulty` there is also a
+//! simulated medium on which everything that can go wrong does so where a test wants it.
 #![forbid(unsafe_code)]
 
 mod config;
 mod device;
 mod environment;
 mod error;
+#[cfg(feature = "faulty")]
+pub mod faulty;
 pub mod file;
 mod fs;
 mod log;
@@ -24,6 +27,8 @@ pub use duralog_core::{
 };
 pub use environment::{Environment, System};
 pub use error::{Error, Result};
+#[cfg(feature = "faulty")]
+pub use faulty::FaultyDevice;
 pub use file::FileDevice;
 #[doc(hidden)]
 pub use fs::{Files, Identity, OneFile, StdFs};
