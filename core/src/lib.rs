@@ -23,6 +23,7 @@ mod recovery;
 mod report;
 pub mod segment;
 mod tail;
+mod walk;
 mod window;
 mod writer;
 
