@@ -17,8 +17,9 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Commit, Durability, Error as DriveError, Fault, Finding, Host, Lsn, Machine, Object, Payload, Recovered,
-    Recovery, SegmentId, StageError, Step, Stop, TakeOverError, View, Writer, WriterOptions, drive, meta::PutMeta,
+    Begin, Commit, Consent, Durability, Error as DriveError, Fault, Finding, Host, Lsn, Machine, Object, Payload,
+    Recovered, Recovery, SegmentId, StageError, Step, Stop, TakeOverError, View, Writer, WriterOptions, drive,
+    meta::PutMeta,
 };
 use uuid::Uuid;
 
@@ -192,7 +193,7 @@ impl<D: SharedDevice> Log<D> {
             Ok(recovered) => (take_over(options, &recovered, &findings)?, Some(recovered)),
             Err(DriveError::Fault(Fault::NoLog)) if config.create => {
                 let id = config.expect_log_id.unwrap_or_else(|| Uuid::from_u128(config.environment.random()));
-                (Writer::create(options, id, &segments(&mut device)?)?, None)
+                (Writer::create(options, id)?, None)
             }
             Err(DriveError::Fault(Fault::NoLog)) => return Err(Error::NotFound { path: config.dir }),
             Err(error) => return Err(error.into()),
@@ -765,26 +766,13 @@ impl Host for Findings {
 }
 
 fn take_over(options: WriterOptions, recovered: &Recovered, findings: &Findings) -> Result<Writer> {
-    Writer::take_over(options, recovered).map_err(|error| match error {
+    Writer::take_over(options, recovered, Consent::None).map_err(|error| match error {
         TakeOverError::Options(invalid) => invalid.into(),
         _ => match (recovered.report.first_damage, findings.0.first()) {
             (Some(finding), _) | (None, Some(&finding)) => Error::Refused(finding),
             (None, None) => Error::ReadOnly,
         },
     })
-}
-
-/// The ids of all segments on a device that holds no log: what a creation left that did not finish.
-fn segments<D: SharedDevice>(device: &mut D) -> Result<Vec<SegmentId>> {
-    let mut ids = Vec::new();
-    let mut after = None;
-    while let Some(object) = device.next(after).map_err(D::opened)? {
-        if let Object::Segment(id) = object {
-            ids.push(id);
-        }
-        after = Some(object);
-    }
-    Ok(ids)
 }
 
 /// Begins a segment while the log is being opened; gives the number of entries copied into it.
@@ -813,6 +801,9 @@ fn stage_error(error: StageError) -> Error {
         StageError::TooLarge { len, max } => Error::TooLarge { len, max },
         StageError::Exhausted => Error::Exhausted,
         StageError::BufferTooSmall { needed } => Error::Fault(Fault::BufferTooSmall { needed }),
+        StageError::Reserved { code } => Error::Reserved { code },
+        StageError::NoTransaction => Error::NoTransaction,
+        StageError::TooManyTransactions { max } => Error::TooManyTransactions { max },
         _ => Error::Poisoned { cause: Arc::new(Error::Closed) },
     }
 }

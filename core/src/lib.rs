@@ -20,8 +20,11 @@ pub mod meta;
 pub mod operation;
 mod reader;
 mod recovery;
+mod replay;
 mod report;
+mod retention;
 pub mod segment;
+mod snapshot;
 mod tail;
 mod walk;
 mod window;
@@ -39,8 +42,12 @@ pub use fault::Fault;
 pub use lsn::{CheckpointId, Exhausted, Lsn};
 pub use reader::{Read, Reader};
 pub use recovery::{CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
+pub use replay::Replay;
 pub use report::{Finding, Report, Seen, TornTail, Verdict, Witness};
+pub use retention::{Retention, Retire};
 pub use segment::{Geometry, SegmentId};
+pub use snapshot::{PutCheckpoint, ReadCheckpoint, Reading};
 pub use writer::{
-    Commit, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError, Writer, WriterOptions,
+    Commit, Consent, CutAt, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError, TransactionEnd,
+    Writer, WriterOptions,
 };

@@ -88,6 +88,13 @@ impl Reader {
         Self { view, from, to, policy, state: State::Start, segment: None, ahead: None, read: Read::default() }
     }
 
+    /// Forgets what is in the buffer: something else was put there.
+    pub(crate) fn forget(&mut self) {
+        if let Some(segment) = &mut self.segment {
+            segment.walk.forget();
+        }
+    }
+
     fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Read, Stop> {
         loop {
             self.state = match &mut self.state {
