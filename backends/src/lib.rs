@@ -16,6 +16,7 @@ mod log;
 pub mod memory;
 mod read;
 mod report;
+mod store;
 mod verify;
 
 pub use config::{Config, SyncMode};
@@ -36,4 +37,5 @@ pub use log::{Log, Receipt, Stats};
 pub use memory::MemoryDevice;
 pub use read::{Entries, Entry};
 pub use report::RecoveryReport;
+pub use store::{Document, Documents, LoadError, Snapshot, StateMachine};
 pub use verify::LogReader;
