@@ -4,6 +4,8 @@
 //! simulated medium on which everything that can go wrong does so where a test wants it.
 #![forbid(unsafe_code)]
 
+mod background;
+mod commit;
 mod config;
 mod device;
 mod environment;

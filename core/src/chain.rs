@@ -166,6 +166,8 @@ pub struct View {
     /// The offset in the newest segment behind which nothing counts.
     pub(crate) end: u32,
     pub(crate) low_water: Lsn,
+    /// Whether a checkpoint holds what is below it.
+    pub(crate) low_water_covered: bool,
     pub(crate) accepted_loss: Lsn,
 }
 
@@ -180,6 +182,18 @@ impl View {
     #[must_use]
     pub fn low_water(&self) -> Lsn {
         self.low_water
+    }
+
+    /// Whether a checkpoint holds what is below the low-water mark.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        self.low_water_covered
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> Uuid {
+        self.log
     }
 
     /// Whether the segment is part of the chain, by its id.

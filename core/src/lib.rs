@@ -15,6 +15,7 @@ mod device;
 mod drive;
 mod fault;
 pub mod frame;
+mod locate;
 mod lsn;
 pub mod meta;
 pub mod operation;
@@ -39,6 +40,7 @@ pub use drive::{
     drive_async_until_pause, drive_until_pause,
 };
 pub use fault::Fault;
+pub use locate::Locate;
 pub use lsn::{CheckpointId, Exhausted, Lsn};
 pub use reader::{Read, Reader};
 pub use recovery::{CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};

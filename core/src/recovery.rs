@@ -9,7 +9,7 @@ use heapless::Vec;
 use uuid::Uuid;
 
 use crate::{
-    Lsn,
+    CheckpointId, Lsn,
     chain::{Cut, Dead, HeaderRead, HeaderReader, View},
     checkpoint::{CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
@@ -55,6 +55,10 @@ pub struct Recovered {
     pub view: View,
     /// Heads of the checkpoints of this log, newest first; only the head was verified.
     pub checkpoints: Vec<CheckpointHeader, CHECKPOINTS_MAX>,
+    /// Checkpoints whose head is bad, newest first.
+    pub bad_checkpoints: Vec<CheckpointId, CHECKPOINTS_MAX>,
+    /// The highest id of any checkpoint, good or bad.
+    pub highest_checkpoint: CheckpointId,
     pub(crate) tail: Tail,
     /// The highest id of any segment: above the newest, those that were never finished.
     pub(crate) highest: SegmentId,
@@ -68,7 +72,8 @@ pub struct Recovery {
     meta: Option<Meta>,
     bad_meta: bool,
     checkpoints: Vec<CheckpointHeader, CHECKPOINTS_MAX>,
-    bad_checkpoints: Vec<crate::CheckpointId, CHECKPOINTS_MAX>,
+    bad_checkpoints: Vec<CheckpointId, CHECKPOINTS_MAX>,
+    highest_checkpoint: CheckpointId,
     /// The lowest segment above the newest: it was never finished.
     unfinished: Option<SegmentId>,
     highest: SegmentId,
@@ -127,6 +132,7 @@ impl Recovery {
             bad_meta: false,
             checkpoints: Vec::new(),
             bad_checkpoints: Vec::new(),
+            highest_checkpoint: CheckpointId::default(),
             unfinished: None,
             highest: SegmentId::NONE,
             tail: None,
@@ -212,6 +218,7 @@ impl Recovery {
 
     fn checkpoint(&mut self, object: Object, head: Option<CheckpointHeader>) {
         let Object::Checkpoint(id) = object else { return };
+        self.highest_checkpoint = self.highest_checkpoint.max(id);
         // Beyond the newest few, older ones are not remembered: a log retains fewer.
         let _ = match head {
             Some(head) if head.id == id => self.checkpoints.push(head).map_err(|_| ()),
@@ -425,9 +432,18 @@ impl Recovery {
             last: tail.last,
             end: tail.behind,
             low_water: tail.low_water,
+            low_water_covered: tail.low_water_covered,
             accepted_loss: header.accepted_loss,
         };
-        Ok(Recovered { report, view, checkpoints: self.checkpoints.clone(), tail, highest: self.highest })
+        Ok(Recovered {
+            report,
+            view,
+            checkpoints: self.checkpoints.clone(),
+            bad_checkpoints: self.bad_checkpoints.clone(),
+            highest_checkpoint: self.highest_checkpoint,
+            tail,
+            highest: self.highest,
+        })
     }
 }
 

@@ -570,6 +570,12 @@ impl Writer {
         self.durable
     }
 
+    /// The first LSN that truncation keeps.
+    #[must_use]
+    pub fn low_water(&self) -> Lsn {
+        self.low_water
+    }
+
     /// The last LSN that was written, synced or not.
     #[must_use]
     pub fn written(&self) -> Lsn {
@@ -645,6 +651,7 @@ impl Writer {
             last: self.written,
             end: self.behind,
             low_water: self.low_water,
+            low_water_covered: self.low_water_covered,
             accepted_loss: self.accepted_loss,
         }
     }
