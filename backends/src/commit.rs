@@ -37,6 +37,7 @@ pub(crate) struct Shared<D> {
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) sync_mode: SyncMode,
     pub(crate) idle_mark: Option<Duration>,
+    pub(crate) checkpoint_retention: usize,
 }
 
 impl<D> fmt::Debug for Shared<D> {
@@ -70,7 +71,7 @@ pub(crate) struct State {
     pub(crate) resting: bool,
     pub(crate) counts: Counts,
     /// The checkpoints kept, newest first.
-    pub(crate) checkpoints: Vec<CheckpointHeader>,
+    pub(crate) checkpoints: Vec<Kept>,
     /// The highest id that a checkpoint ever had.
     pub(crate) highest_checkpoint: CheckpointId,
     /// A checkpoint is being written: the next waits.
@@ -83,6 +84,14 @@ pub(crate) struct Counts {
     pub(crate) groups: u64,
     pub(crate) syncs: u64,
     pub(crate) bytes: u64,
+}
+
+/// A checkpoint that is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(crate) head: CheckpointHeader,
+    /// Whether all of it is known to be valid.
+    pub(crate) checked: bool,
 }
 
 /// What was staged was dropped for lack of space, and its LSNs will be given out again.
@@ -223,7 +232,7 @@ impl<D: SharedDevice> Shared<D> {
         }
     }
 
-    fn wait_for_leader<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
+    pub(crate) fn wait_for_leader<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
         guard.waiting += 1;
         let mut guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
         guard.waiting -= 1;
@@ -362,6 +371,23 @@ impl<D: SharedDevice> Shared<D> {
         let guard = self.done(guard);
         guard.check_since(before)?;
         Ok((guard, true))
+    }
+
+    /// Makes what was staged last durable, also if it is no entry.
+    pub(crate) fn commit<'a>(&'a self, mut guard: Guard<'a>) -> Result<()> {
+        let before = guard.refused;
+        while guard.leading {
+            guard = self.wait_for_leader(guard);
+        }
+        guard.check_since(before)?;
+        loop {
+            let staged = guard.writer.staged() > 0 || guard.writer.unsynced() > 0;
+            if !staged {
+                return Ok(());
+            }
+            guard = if guard.leading { self.wait_for_leader(guard) } else { self.lead(guard, Durability::Durable) };
+            guard.check_since(before)?;
+        }
     }
 
     /// Waits until nobody leads.

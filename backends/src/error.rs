@@ -2,7 +2,10 @@
 
 use std::{error, fmt, path::PathBuf, sync::Arc};
 
-use duralog_core::{Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict, operation::DecodeError};
+use duralog_core::{
+    Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict, checkpoint::CheckpointError,
+    operation::DecodeError,
+};
 use uuid::Uuid;
 
 use crate::device::DeviceFailure;
@@ -97,6 +100,13 @@ pub enum Error {
         /// That many.
         max: u8,
     },
+    /// A cut would take what the newest checkpoint contains.
+    BelowCheckpoint {
+        /// The LSN of that checkpoint.
+        lsn: Lsn,
+    },
+    /// A checkpoint cannot be what it was asked to be.
+    Checkpoint(CheckpointError),
     /// There is no checkpoint whose state the log goes on from, and what it held is truncated.
     StateLost {
         /// The first LSN that is kept.
@@ -162,6 +172,8 @@ impl Error {
             Self::Reserved { .. } => "reserved",
             Self::NoTransaction => "no_transaction",
             Self::TooManyTransactions { .. } => "too_many_transactions",
+            Self::BelowCheckpoint { .. } => "below_checkpoint",
+            Self::Checkpoint(_) => "checkpoint",
             Self::StateLost { .. } => "state_lost",
             Self::Exhausted => "exhausted",
             Self::Undecodable { .. } => "undecodable",
@@ -262,6 +274,8 @@ impl fmt::Display for Error {
             Self::TooManyTransactions { max } => {
                 write!(f, "{max} transactions are open, as many as the log allows: end one first")
             }
+            Self::BelowCheckpoint { lsn } => write!(f, "a checkpoint contains what is up to {lsn}: nothing was cut"),
+            Self::Checkpoint(error) => error.fmt(f),
             Self::StateLost { low_water } => write!(
                 f,
                 "no checkpoint is valid, and the log begins at {low_water}: the state before it is lost; the policy \
@@ -283,6 +297,7 @@ impl error::Error for Error {
             Self::NoSpace(source) | Self::Device { source, .. } | Self::Open(source) => Some(source.as_error()),
             Self::Poisoned { cause } => Some(cause.as_ref()),
             Self::Config(invalid) => Some(invalid),
+            Self::Checkpoint(error) => Some(error),
             Self::Undecodable { error, .. } => Some(error),
             Self::Fault(fault) => Some(fault),
             _ => None,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod checkpoint;
 mod commit;
 mod config;
 mod device;
@@ -19,8 +20,11 @@ pub mod memory;
 mod read;
 mod report;
 mod store;
+mod transaction;
+mod truncation;
 mod verify;
 
+pub use checkpoint::{CheckpointAt, Rebuilt};
 pub use config::{Config, SyncMode};
 pub use device::{DeviceFailure, SharedDevice};
 pub use duralog_core::{
@@ -40,4 +44,5 @@ pub use memory::MemoryDevice;
 pub use read::{Entries, Entry};
 pub use report::RecoveryReport;
 pub use store::{Document, Documents, LoadError, Snapshot, StateMachine};
+pub use transaction::Transaction;
 pub use verify::LogReader;

@@ -6,14 +6,14 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Consent, Durability, Error as DriveError, Fault, Finding, Host, Lsn, Object, Payload, Policy, Recovered,
-    Recovery, TakeOverError, Writer, WriterOptions, drive,
+    Begin, Consent, Durability, Error as DriveError, Fault, Finding, Host, Lsn, Object, Payload, Recovered, Recovery,
+    TakeOverError, Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
 use crate::{
     background::background,
-    commit::{Counts, Shared, State, nonce, stage_error},
+    commit::{Counts, Kept, Shared, State, nonce, stage_error},
     config::{Config, SyncMode},
     device::SharedDevice,
     environment::Environment,
@@ -131,7 +131,8 @@ impl<D: SharedDevice> Log<D> {
         }
         report.duration_us = config.environment.now_us().saturating_sub(started);
         tracing::info!(last = report.last_valid_lsn.value(), clean = report.clean, "recovered");
-        let checkpoints = recovered.as_ref().map(|found| found.checkpoints.to_vec()).unwrap_or_default();
+        let checkpoints = recovered.iter().flat_map(|found| &found.checkpoints);
+        let checkpoints = checkpoints.map(|head| Kept { head: *head, checked: false }).collect();
         let highest_checkpoint = recovered.map(|found| found.highest_checkpoint).unwrap_or_default();
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -159,6 +160,7 @@ impl<D: SharedDevice> Log<D> {
             environment: config.environment,
             sync_mode: config.sync_mode,
             idle_mark: config.idle_mark,
+            checkpoint_retention: config.checkpoint_retention,
         });
         let background = background(&shared)?;
         Ok(Self { shared, background: Mutex::new(background), report })
@@ -286,7 +288,7 @@ impl<D: SharedDevice> Log<D> {
         Ok(Stats {
             current_lsn: state.writer.next_lsn(),
             synced_lsn: state.writer.durable(),
-            last_checkpoint_lsn: state.checkpoints.first().map(|head| head.lsn),
+            last_checkpoint_lsn: state.checkpoints.first().map(|kept| kept.head.lsn),
             total_segments,
             total_size_bytes,
             appends: state.counts.appends,

@@ -394,7 +394,7 @@ pub fn drive<M: Machine, D: Device>(
 ///
 /// # Errors
 /// As [`drive`].
-pub fn drive_until_pause<M: Machine, D: Device>(
+pub fn drive_until_pause<M: Machine + ?Sized, D: Device>(
     machine: &mut M,
     device: &mut D,
     buf: &mut (impl Scratch + ?Sized),
@@ -487,7 +487,7 @@ pub async fn drive_async<M: Machine, D: AsyncDevice>(
 ///
 /// # Errors
 /// As [`drive`].
-pub async fn drive_async_until_pause<M: Machine, D: AsyncDevice>(
+pub async fn drive_async_until_pause<M: Machine + ?Sized, D: AsyncDevice>(
     machine: &mut M,
     device: &mut D,
     buf: &mut (impl Scratch + ?Sized),

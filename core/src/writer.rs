@@ -588,6 +588,17 @@ impl Writer {
         self.stage.len
     }
 
+    /// Bytes written beyond the last sync.
+    #[must_use]
+    pub fn unsynced(&self) -> u32 {
+        self.unsynced
+    }
+
+    /// What was kept as evidence of cuts was removed.
+    pub fn evidence_removed(&mut self) {
+        self.dead = Dead::default();
+    }
+
     /// The most bytes that the frames of one entry or batch may take.
     #[must_use]
     pub fn batch_max(&self) -> u32 {
