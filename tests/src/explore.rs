@@ -21,6 +21,8 @@ pub enum Detail {
     Fine,
     /// All, none, each lost, each kept; three tears.
     Coarse,
+    /// The same, without tears.
+    Whole,
 }
 
 /// A stage of a search: what is done, and how finely what may happen meanwhile is looked at.
@@ -52,7 +54,7 @@ pub fn ways(unsynced: &[UnsyncedOp], detail: Detail) -> Vec<Vec<Keep>> {
     }
     for (torn, op) in unsynced.iter().enumerate() {
         let is_last = torn + 1 == count;
-        for keep in tears(op, if is_last { detail } else { Detail::Coarse }) {
+        for keep in tears(op, if is_last || detail == Detail::Whole { detail } else { Detail::Coarse }) {
             for others in [true, false] {
                 let mut way = each(&|n| n < torn && others);
                 way[torn] = keep.clone();
@@ -77,6 +79,7 @@ pub fn ways(unsynced: &[UnsyncedOp], detail: Detail) -> Vec<Vec<Keep>> {
 fn tears(op: &UnsyncedOp, detail: Detail) -> Vec<Keep> {
     let (at, len) = match &op.change {
         Change::Write { at, bytes } => (*at, bytes.len()),
+        Change::Create { .. } if detail == Detail::Whole => return vec![],
         Change::Create { size } => return vec![Keep::Prefix(0), Keep::Prefix(usize::try_from(*size).unwrap_or(0) / 2)],
         Change::Trim { .. } | Change::Remove => return vec![],
     };
@@ -84,6 +87,7 @@ fn tears(op: &UnsyncedOp, detail: Detail) -> Vec<Keep> {
     let prefixes: Vec<usize> = match detail {
         Detail::Fine => (1..len).step_by(step).chain([len - 1]).collect(),
         Detail::Coarse => vec![1, len / 2, len - 1],
+        Detail::Whole => return vec![],
     };
     let mut keeps: Vec<_> = prefixes.into_iter().map(Keep::Prefix).collect();
     let sectors = usize::try_from((at + len as u64).div_ceil(SECTOR) - at / SECTOR).expect("a write is in memory");
@@ -144,13 +148,80 @@ impl Explorer {
     /// sync by its failure; checks what recovery makes of it; and goes on with the next stage from there.
     pub fn search(&mut self, name: &str, from: &Moment, stages: &[Stage<'_>]) {
         self.path.push(name.to_owned());
-        self.stage(from, stages);
+        self.stage(from, stages, &[]);
         self.path.pop();
     }
 
-    fn stage(&mut self, from: &Moment, stages: &[Stage<'_>]) {
-        let Some((&(ops, detail), rest)) = stages.split_first() else { return };
+    /// The same for a run in which the medium is full at one of its calls.
+    ///
+    /// # Panics
+    /// If the workload does not go through without a fault.
+    pub fn search_full(&mut self, name: &str, from: &Moment, ops: &[Op], detail: Detail) {
+        for call in 0..self.calls_of(from, ops) {
+            for done in [0, 1, 60, usize::MAX] {
+                let failure = if done == 0 { Failure::NoSpace } else { Failure::NoSpaceAfter(done) };
+                self.path.push(format!("{name}, no room at call {call} after {done} bytes"));
+                let fail = [(call, failure)];
+                let mut run = from.fork().run(Plan { fail: fail.to_vec(), ..Plan::default() });
+                match run.play(ops) {
+                    // It goes on as soon as there is room.
+                    Ok(()) => self.stage(from, &[(ops, detail)], &fail),
+                    Err(Stopped::Violation(violation)) => self.fail(run.moment(), &violation.to_string()),
+                    Err(Stopped::Error(error)) => self.stopped(run, &error),
+                }
+                self.path.pop();
+            }
+        }
+    }
+
+    /// Lets each call fail otherwise than for lack of room.
+    ///
+    /// # Panics
+    /// If the workload does not go through without a fault.
+    pub fn search_errors(&mut self, name: &str, from: &Moment, ops: &[Op]) {
+        for call in 0..self.calls_of(from, ops) {
+            for done in [0, 1, 60, usize::MAX] {
+                let failure = if done == 0 { Failure::Error } else { Failure::ErrorAfter(done) };
+                self.path.push(format!("{name}, an error at call {call} after {done} bytes"));
+                let mut run = from.fork().run(Plan { fail: vec![(call, failure)], ..Plan::default() });
+                match run.play(ops) {
+                    Ok(()) => self.all_ways(&run.end()),
+                    Err(Stopped::Violation(violation)) => self.fail(run.moment(), &violation.to_string()),
+                    Err(Stopped::Error(error)) => self.stopped(run, &error),
+                }
+                self.path.pop();
+            }
+        }
+    }
+
+    fn calls_of(&self, from: &Moment, ops: &[Op]) -> u64 {
         let mut run = from.fork().run(Plan::default());
+        run.play(ops).expect("the workload goes through without a fault");
+        run.calls()
+    }
+
+    /// A failure that the log did not get over by itself: it says so, and reopening does.
+    fn stopped(&mut self, mut run: Run, error: &duralog::Error) {
+        self.counts.points += 1;
+        if !error.is_fatal() && !matches!(error, duralog::Error::NoSpace(_)) {
+            return self.fail(run.moment(), &format!("a failure of the medium is told as {error}"));
+        }
+        if let Err(violation) = run.is_poisoned() {
+            return self.fail(run.moment(), &violation.to_string());
+        }
+        self.all_ways(&run.end());
+    }
+
+    fn all_ways(&mut self, moment: &Moment) {
+        self.visit("kill", moment.after_kill(), &[]);
+        for way in ways(&moment.medium.unsynced(), Detail::Coarse) {
+            self.visit(&format!("power cut keeping {way:?}"), moment.after_cut(&way), &[]);
+        }
+    }
+
+    fn stage(&mut self, from: &Moment, stages: &[Stage<'_>], fail: &[(u64, Failure)]) {
+        let Some((&(ops, detail), rest)) = stages.split_first() else { return };
+        let mut run = from.fork().run(Plan { fail: fail.to_vec(), ..Plan::default() });
         let played = run.play(ops);
         let total = run.calls();
         if let Err(stopped) = played {
@@ -159,7 +230,7 @@ impl Explorer {
         drop(run);
         for call in 0..=total {
             self.counts.points += 1;
-            let mut run = from.fork().run(Plan { cut_at_call: Some(call), ..Plan::default() });
+            let mut run = from.fork().run(Plan { cut_at_call: Some(call), fail: fail.to_vec(), ..Plan::default() });
             let played = run.play(ops);
             if let Err(Stopped::Violation(violation)) = played {
                 self.fail(run.moment(), &format!("before the cut at call {call}: {violation}"));
@@ -173,7 +244,7 @@ impl Explorer {
             for way in &ways {
                 self.visit(&format!("power cut at call {call} keeping {way:?}"), stopped.after_cut(way), rest);
             }
-            if is_sync {
+            if is_sync && fail.is_empty() {
                 for way in &ways {
                     self.failed_sync(from, ops, call, way, rest);
                 }
@@ -200,7 +271,8 @@ impl Explorer {
         self.visit(&format!("{what}, then power cut"), stopped.after_cut(&[]), rest);
     }
 
-    fn visit(&mut self, what: &str, moment: Moment, rest: &[Stage<'_>]) {
+    /// Checks what recovery makes of this moment, and goes on with the stages from there.
+    pub fn visit(&mut self, what: &str, moment: Moment, rest: &[Stage<'_>]) {
         self.counts.states += 1;
         if !self.seen.insert(digest(&moment, rest.len())) {
             return;
@@ -208,7 +280,7 @@ impl Explorer {
         self.counts.distinct += 1;
         self.path.push(what.to_owned());
         match self.check(&moment) {
-            Ok(()) => self.stage(&moment, rest),
+            Ok(()) => self.stage(&moment, rest, &[]),
             Err((moment, violation)) => self.fail(&moment, &violation.to_string()),
         }
         self.path.pop();

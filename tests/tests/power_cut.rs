@@ -89,8 +89,8 @@ fn appending_behind_a_torn_tail_survives() {
 fn two_openings_after_a_torn_tail_survive() {
     let ops = [
         Open,
-        Batch(2, 150),
-        Batch(2, 150),
+        Batch(2, 120),
+        Batch(2, 120),
         PowerCut(Left::HalfTheLast),
         Open,
         Kill,
