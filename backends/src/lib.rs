@@ -4,6 +4,9 @@
 //! simulated medium on which everything that can go wrong does so where a test wants it.
 #![forbid(unsafe_code)]
 
+mod background;
+mod checkpoint;
+mod commit;
 mod config;
 mod device;
 mod environment;
@@ -16,8 +19,12 @@ mod log;
 pub mod memory;
 mod read;
 mod report;
+mod store;
+mod transaction;
+mod truncation;
 mod verify;
 
+pub use checkpoint::{CheckpointAt, Rebuilt};
 pub use config::{Config, SyncMode};
 pub use device::{DeviceFailure, SharedDevice};
 pub use duralog_core::{
@@ -36,4 +43,6 @@ pub use log::{Log, Receipt, Stats};
 pub use memory::MemoryDevice;
 pub use read::{Entries, Entry};
 pub use report::RecoveryReport;
+pub use store::{Document, Documents, LoadError, Snapshot, StateMachine};
+pub use transaction::Transaction;
 pub use verify::LogReader;
