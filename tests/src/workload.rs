@@ -78,6 +78,12 @@ impl Setup {
         Self { sync_mode: SyncMode::Async, ..self }
     }
 
+    /// Bytes of an entry that fills half of a write: when the third is appended, the first two are written.
+    #[must_use]
+    pub const fn half(&self) -> usize {
+        self.write_limit as usize / 2 - 60
+    }
+
     /// The configuration that a log is opened with; there is no background thread.
     #[must_use]
     pub fn config(&self, environment: Arc<dyn Environment>) -> Config {

@@ -5,7 +5,7 @@
 use Op::{Append, Batch, Close, Fill, Kill, Leave, Open, PowerCut, Sync};
 use duralog::{
     Config, Error, Log, Lsn, Object, Policy, Verdict,
-    core::{Fault, SegmentId},
+    core::{Action, SegmentId},
     faulty::{Plan, ReadFailure},
 };
 use duralog_tests::{
@@ -122,9 +122,7 @@ fn what_cannot_be_read_is_told_and_not_destroyed() {
                 let len = bytes.map_or(0, |bytes| bytes.len() as u64);
                 for at in (0..len).step_by(24) {
                     let bad = moment.fork();
-                    eprintln!("{} {object} {at}", setup.name);
                     bad.medium.make_unreadable(object, at..(at + 24).min(len));
-                    let config = Config { full_check: true, ..bad.config() };
                     let before = bad.bytes();
                     let mut run = bad.run(Plan::default());
                     match run.open(true) {
@@ -137,7 +135,7 @@ fn what_cannot_be_read_is_told_and_not_destroyed() {
                         Err(Stopped::Violation(violation)) => panic!("{object} at {at}: {violation}"),
                         Err(Stopped::Error(error)) => {
                             let told = match &error {
-                                Error::Fault(Fault::Unreadable { object, .. }) => Some(*object),
+                                Error::Device { action: Action::Read, object, .. } => *object,
                                 Error::Refused(finding) if finding.verdict == Verdict::Unreadable => {
                                     Some(finding.object)
                                 }
@@ -148,7 +146,6 @@ fn what_cannot_be_read_is_told_and_not_destroyed() {
                             counts[1] += 1;
                         }
                     }
-                    drop(config);
                 }
             }
         }
@@ -171,7 +168,8 @@ fn a_second_writer_is_refused_and_a_reader_cannot_become_one() {
 #[test]
 fn the_strict_policy_refuses_a_torn_tail_and_leaves_it_alone() {
     for setup in Setup::ALL.map(Setup::buffered) {
-        let ops = [Open, Append(24), Sync, Append(200), Append(200), Append(200), Append(200), Append(200), PowerCut(Left::HalfTheLast)];
+        let half = Append(setup.half());
+        let ops = [Open, Append(24), Sync, half, half, half, PowerCut(Left::HalfTheLast)];
         let moment = after(setup, &ops);
         let error = refused(&moment, moment.config().with_policy(Policy::Strict));
         assert!(matches!(error, Error::Damaged(_)), "{error}");

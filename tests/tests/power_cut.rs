@@ -80,25 +80,24 @@ fn taking_over_from_a_dead_process_survives() {
 
 #[test]
 fn appending_behind_a_torn_tail_survives() {
-    let tear = PowerCut(Left::HalfTheLast);
-    let ops = [Open, Append(24), Sync, Append(200), Append(200), Append(200), tear, Open, Append(9), Sync, Append(12)];
-    search("behind a torn tail", &buffered(), &ops, Fine);
+    let mut explorer = Explorer::new();
+    for setup in buffered() {
+        let (half, tear) = (Append(setup.half()), PowerCut(Left::HalfTheLast));
+        let ops = [Open, Append(24), Sync, half, half, half, tear, Open, Append(9), Sync, Append(12)];
+        explorer.search("behind a torn tail", &Moment::new(setup), &[(&ops, Fine)]);
+    }
+    explorer.finish("behind a torn tail");
 }
 
 #[test]
-fn two_openings_after_a_torn_tail_survive() {
-    let ops = [
-        Open,
-        Batch(2, 120),
-        Batch(2, 120),
-        PowerCut(Left::HalfTheLast),
-        Open,
-        Kill,
-        Open,
-        PowerCut(Left::Nothing),
-        Open,
-    ];
-    search("two openings", &buffered(), &ops, Fine);
+fn two_openings_after_a_torn_batch_survive() {
+    let mut explorer = Explorer::new();
+    for setup in buffered() {
+        let (batch, tear) = (Batch(2, setup.half() - 60), PowerCut(Left::HalfTheLast));
+        let ops = [Open, batch, batch, tear, Open, Kill, Open, PowerCut(Left::Nothing), Open];
+        explorer.search("two openings", &Moment::new(setup), &[(&ops, Fine)]);
+    }
+    explorer.finish("two openings");
 }
 
 #[test]
