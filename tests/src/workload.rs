@@ -84,6 +84,13 @@ impl Setup {
         self.write_limit as usize / 2 - 60
     }
 
+    /// Bytes of an entry, two of which are nearly the largest batch: when a second one is appended, the first is written.
+    #[must_use]
+    pub const fn half_batch(&self) -> usize {
+        let lead = 154usize.next_multiple_of(self.geometry.granule as usize);
+        (self.write_limit as usize - lead) / 2 - 37
+    }
+
     /// The configuration that a log is opened with; there is no background thread.
     #[must_use]
     pub fn config(&self, environment: Arc<dyn Environment>) -> Config {

@@ -93,7 +93,7 @@ fn appending_behind_a_torn_tail_survives() {
 fn two_openings_after_a_torn_batch_survive() {
     let mut explorer = Explorer::new();
     for setup in buffered() {
-        let (batch, tear) = (Batch(2, setup.half() - 60), PowerCut(Left::HalfTheLast));
+        let (batch, tear) = (Batch(2, setup.half_batch()), PowerCut(Left::HalfTheLast));
         let ops = [Open, batch, batch, tear, Open, Kill, Open, PowerCut(Left::Nothing), Open];
         explorer.search("two openings", &Moment::new(setup), &[(&ops, Fine)]);
     }
