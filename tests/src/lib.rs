@@ -1,1 +1,24 @@
-//! Shared parts of the test suites.
+//! Shared parts of the test suites: a model that knows what a log must hold, workloads, and the search through all the
+//! ways in which a crash may go.
+//!
+//! ```text
+//! workload ──► Run ──► Log<FaultyDevice> ──► Medium
+//!               │                               │ power cut, kill, failed sync at every call
+//!               ▼                               ▼
+//!             Oracle ◄── what a recovery gives ─┘
+//! ```
+//!
+//! The [`Oracle`] is told what was appended and what was acknowledged, and uses nothing of the code under test.
+#![forbid(unsafe_code)]
+
+mod environment;
+mod explore;
+mod oracle;
+mod run;
+mod workload;
+
+pub use environment::Counter;
+pub use explore::{Counts, Detail, Explorer, Stage, ways};
+pub use oracle::{Found, Oracle, Violation, payload};
+pub use run::{Moment, Run, Stopped};
+pub use workload::{Left, Op, Setup};

@@ -1,0 +1,396 @@
+//! Runs a workload on a log, and tells the oracle.
+
+use std::sync::Arc;
+
+use duralog::{
+    Config, Durability, Entries, Error, FaultyDevice, Log, LogReader, Lsn, Object, Policy, Receipt, RecoveryReport,
+    faulty::{Keep, Medium, Plan, UnsyncedOp},
+};
+
+use crate::{
+    environment::Counter,
+    oracle::{Found, Oracle, Violation, violation},
+    workload::{Left, Op, Setup},
+};
+
+/// Entries that a [`Op::Fill`] appends at most: more than any segment holds.
+const FILL_MAX: usize = 1000;
+
+/// A medium, what must be on it, and time: what a run begins with and what it leaves.
+#[derive(Debug)]
+pub struct Moment {
+    /// The setup.
+    pub setup: Setup,
+    /// The medium.
+    pub medium: Medium,
+    /// What must be on it.
+    pub oracle: Oracle,
+    environment: Arc<Counter>,
+}
+
+/// Why a workload did not go to its end.
+#[derive(Debug)]
+pub enum Stopped {
+    /// The log could not do what it was asked, as it may.
+    Error(Error),
+    /// The log did something wrong.
+    Violation(Violation),
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Violation> for Stopped {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl Moment {
+    /// An empty medium.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let medium = Medium::new(setup.geometry);
+        Self { setup, medium, oracle: Oracle::default(), environment: Counter::new() }
+    }
+
+    /// A second one in the same state, which goes its own way.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let Self { setup, ref medium, ref oracle, ref environment } = *self;
+        Self { setup, medium: medium.snapshot(), oracle: oracle.clone(), environment: environment.fork() }
+    }
+
+    /// The same, after a power cut that leaves of the unsynced operations what `keeps` says.
+    #[must_use]
+    pub fn after_cut(&self, keeps: &[Keep]) -> Self {
+        let moment = self.fork();
+        let mut keeps = keeps.iter();
+        moment.medium.power_cut(|_| keeps.next().cloned().unwrap_or(Keep::None));
+        moment
+    }
+
+    /// The same, after the death of the process.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        let moment = self.fork();
+        moment.medium.kill();
+        moment
+    }
+
+    /// All bytes on the medium: what reads return, and what is durable.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<(Object, Option<Vec<u8>>, Option<Vec<u8>>)> {
+        let medium = &self.medium;
+        medium.names().into_iter().map(|name| (name, medium.object(name), medium.durable(name))).collect()
+    }
+
+    /// The configuration that the log is opened with.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.setup.config(self.environment.clone())
+    }
+
+    /// Runs a workload on it; `plan` says what goes wrong.
+    #[must_use]
+    pub fn run(self, plan: Plan) -> Run {
+        self.medium.set_plan(plan.clone());
+        Run { moment: self, plan, calls: 0, log: None }
+    }
+
+    /// What a reader sees, which writes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(&self, policy: Policy) -> Result<Vec<Found>, Violation> {
+        let config = self.config().with_policy(policy);
+        let mut reader = LogReader::open_device(self.medium.reader(), config)
+            .map_err(|error| violation!("a reader could not open the log: {error}"))?;
+        let entries = reader.read(Lsn::ZERO, Lsn::MAX).map_err(|error| violation!("a reader failed: {error}"))?;
+        let found = collect(entries).map_err(|error| violation!("a reader failed: {error}"))?;
+        let report = reader.verify().map_err(|error| violation!("a reader could not verify the log: {error}"))?;
+        check_report(report, &found)?;
+        self.oracle.check(&found)?;
+        Ok(found)
+    }
+}
+
+fn collect(entries: Entries<FaultyDevice>) -> Result<Vec<Found>, Error> {
+    let found = |entry: duralog::Entry| Found {
+        lsn: entry.lsn.value(),
+        continues: entry.batch_continues,
+        payload: entry.payload,
+    };
+    entries.map(|entry| entry.map(found)).collect()
+}
+
+/// A crash alone leaves no damage, and the figures are those of the entries.
+fn check_report(report: &RecoveryReport, found: &[Found]) -> Result<(), Violation> {
+    if let Some(finding) = report.damage().next() {
+        return Err(violation!("damage was reported where there is none: {finding}"));
+    }
+    let count = found.len() as u64;
+    if report.last_valid_lsn.value() != count || report.entries_recovered != count {
+        let (last, told) = (report.last_valid_lsn.value(), report.entries_recovered);
+        return Err(violation!("the report tells of {told} entries up to LSN {last}, and there are {count}"));
+    }
+    if report.durable_lsn.value() > count || !report.success {
+        return Err(violation!("the report is of another log: {report:?}"));
+    }
+    if report.clean != report.torn_tail.is_none() {
+        return Err(violation!("the report is clean and tells of a torn tail, or the other way round: {report:?}"));
+    }
+    Ok(())
+}
+
+/// A log that a workload runs on.
+#[derive(Debug)]
+pub struct Run {
+    moment: Moment,
+    plan: Plan,
+    /// Mutating calls of earlier lives.
+    calls: u64,
+    log: Option<Log<FaultyDevice>>,
+}
+
+impl Run {
+    /// The medium and what must be on it.
+    #[must_use]
+    pub fn moment(&self) -> &Moment {
+        &self.moment
+    }
+
+    /// The handle.
+    ///
+    /// # Panics
+    /// If the log is not open.
+    #[must_use]
+    pub fn log(&self) -> &Log<FaultyDevice> {
+        self.log.as_ref().expect("the log is open")
+    }
+
+    /// Mutating calls from the beginning of the run.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls + self.moment.medium.calls()
+    }
+
+    /// What the last mutating call was, done or not: the name that the trace gives it.
+    #[must_use]
+    pub fn last_call(&self) -> String {
+        let trace = self.moment.medium.trace();
+        let last = trace.lines().rev().find(|line| line.contains('#'));
+        last.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
+    }
+
+    /// After a failed call the handle does nothing more, and what it called durable is.
+    ///
+    /// # Errors
+    /// It did.
+    pub fn is_poisoned(&mut self) -> Result<(), Violation> {
+        let Some(log) = &self.log else { return Ok(()) };
+        let synced = log.synced_lsn();
+        self.moment.oracle.acknowledge(synced.value())?;
+        let calls = self.calls();
+        let payload = &[0; 9][..];
+        for (what, answer) in [
+            ("append", log.append(payload).map(drop)),
+            ("a batch", log.append_batch(&[payload; 2]).map(drop)),
+            ("sync", log.sync().map(drop)),
+            ("close", log.close()),
+            ("append after close", log.append(payload).map(drop)),
+        ] {
+            match answer {
+                Ok(()) => return Err(violation!("{what} succeeded after a failure")),
+                Err(error) if !error.is_fatal() => return Err(violation!("{what} is said to have a future: {error}")),
+                Err(_) => {}
+            }
+        }
+        if self.calls() != calls {
+            return Err(violation!("a poisoned handle went on writing"));
+        }
+        if log.synced_lsn() != synced {
+            return Err(violation!("the durable LSN of a poisoned handle moved"));
+        }
+        Ok(())
+    }
+
+    /// What is left when the run ends here; the handle learns nothing more and does nothing more.
+    #[must_use]
+    pub fn end(mut self) -> Moment {
+        let moment = self.moment.fork();
+        self.moment.medium.kill();
+        self.log = None;
+        moment
+    }
+
+    /// Does one thing after the other, until one fails. What found no room is tried again, once.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn play(&mut self, ops: &[Op]) -> Result<(), Stopped> {
+        ops.iter().try_for_each(|op| match self.step(*op) {
+            Err(Stopped::Error(Error::NoSpace(_))) if self.log.is_some() || *op == Op::Open => self.step(*op),
+            // A log that could not be closed properly is closed.
+            Err(Stopped::Error(Error::NoSpace(_))) if *op == Op::Close => Ok(()),
+            done => done,
+        })
+    }
+
+    /// Does one thing.
+    ///
+    /// # Errors
+    /// Why it failed.
+    ///
+    /// # Panics
+    /// If it cannot be done in this place.
+    pub fn step(&mut self, op: Op) -> Result<(), Stopped> {
+        match op {
+            Op::Open => self.open(false).map(drop),
+            Op::Append(len) => self.append(1, len).map(drop),
+            Op::Batch(count, len) => self.append(count, len).map(drop),
+            Op::Fill(len) => self.fill(len),
+            Op::Sync => self.sync(),
+            Op::Close => self.close(),
+            Op::Leave => {
+                self.log = None;
+                Ok(())
+            }
+            Op::Kill => {
+                self.boot(Medium::kill);
+                Ok(())
+            }
+            Op::PowerCut(left) => {
+                let last = self.moment.medium.unsynced().last().map(|op| op.call);
+                self.boot(|medium| medium.power_cut(|op| left.of(op, last == Some(op.call))));
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends this life of the medium. The plan goes on in the next one.
+    fn boot(&mut self, end: impl FnOnce(&Medium)) {
+        let done = self.moment.medium.calls();
+        self.calls += done;
+        end(&self.moment.medium);
+        self.log = None;
+        let cut = self.plan.cut_at_call.and_then(|call| call.checked_sub(done));
+        let fail = self.plan.fail.iter().filter_map(|(call, failure)| Some((call.checked_sub(done)?, failure.clone())));
+        self.plan = Plan { cut_at_call: cut, fail: fail.collect(), ..self.plan.clone() };
+        self.moment.medium.set_plan(self.plan.clone());
+    }
+
+    /// Opens the log and takes what is recovered for durable; gives it.
+    ///
+    /// # Errors
+    /// It could not be opened, or what was recovered is wrong.
+    pub fn open(&mut self, full_check: bool) -> Result<Vec<Found>, Stopped> {
+        let config = Config { full_check, ..self.moment.config() };
+        let device = self.moment.medium.try_device().expect("one handle at a time");
+        let log = Log::open_device(device, config)?;
+        let found = collect(log.read_from(Lsn::ZERO)?)?;
+        check_report(log.recovery(), &found)?;
+        self.moment.oracle.recovered(&found)?;
+        self.log = Some(log);
+        Ok(found)
+    }
+
+    /// Appends a batch, or one entry.
+    ///
+    /// # Errors
+    /// It was refused, or answered wrongly.
+    pub fn append(&mut self, count: usize, len: usize) -> Result<Receipt, Stopped> {
+        let expected = self.moment.oracle.next();
+        let payloads = self.moment.oracle.append(count, len);
+        let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
+        let appended = match payloads[..] {
+            [payload] => self.log().append(payload),
+            _ => self.log().append_batch(&payloads).map(|receipt| receipt.expect("the batch is not empty")),
+        };
+        match appended {
+            Ok(receipt) => {
+                let (first, last) = (receipt.first.value(), receipt.last.value());
+                if (first, last) != (expected, expected + count as u64 - 1) {
+                    return Err(violation!("LSNs {first} to {last} were given where {expected} comes next").into());
+                }
+                if receipt.durability == Durability::Durable {
+                    self.moment.oracle.acknowledge(last)?;
+                }
+                self.look()?;
+                Ok(receipt)
+            }
+            Err(error) => {
+                if matches!(error, Error::NoSpace(_) | Error::TooLarge { .. }) {
+                    self.moment.oracle.refused(count);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn fill(&mut self, len: usize) -> Result<(), Stopped> {
+        let segments =
+            |medium: &Medium| medium.names().iter().filter(|name| matches!(name, Object::Segment(_))).count();
+        let before = segments(&self.moment.medium);
+        for _ in 0..FILL_MAX {
+            self.append(1, len)?;
+            if segments(&self.moment.medium) > before {
+                return Ok(());
+            }
+        }
+        Err(violation!("{FILL_MAX} entries did not fill a segment").into())
+    }
+
+    /// Syncs.
+    ///
+    /// # Errors
+    /// It failed, or answered wrongly.
+    pub fn sync(&mut self) -> Result<(), Stopped> {
+        let lsn = self.log().sync()?.value();
+        self.moment.oracle.acknowledge(lsn)?;
+        let last = self.moment.oracle.next() - 1;
+        if lsn != last {
+            return Err(violation!("a sync reached LSN {lsn}, and {last} were appended").into());
+        }
+        self.look()
+    }
+
+    fn close(&mut self) -> Result<(), Stopped> {
+        let last = self.moment.oracle.next() - 1;
+        let closed = self.log().close();
+        self.log = None;
+        closed?;
+        self.moment.oracle.acknowledge(last)?;
+        Ok(())
+    }
+
+    /// What the handle calls durable is.
+    fn look(&mut self) -> Result<(), Stopped> {
+        let lsn = self.log().synced_lsn().value();
+        Ok(self.moment.oracle.acknowledge(lsn)?)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // The handle's own drop finds the medium gone: a run that ends does nothing more.
+        if self.log.is_some() {
+            self.moment.medium.kill();
+        }
+    }
+}
+
+impl Left {
+    fn of(self, op: &UnsyncedOp, is_last: bool) -> Keep {
+        match (self, &op.change) {
+            (Self::Nothing, _) => Keep::None,
+            (Self::HalfTheLast, duralog::faulty::Change::Write { bytes, .. }) if is_last => {
+                Keep::Prefix(bytes.len() / 2)
+            }
+            _ => Keep::All,
+        }
+    }
+}

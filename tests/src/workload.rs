@@ -1,0 +1,100 @@
+//! What is done to a log, and on what medium.
+
+use std::sync::Arc;
+
+use duralog::{Config, Environment, Geometry, SyncMode};
+
+/// One thing that a program does to its log, or that happens to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Opens it.
+    Open,
+    /// Appends an entry of so many bytes.
+    Append(usize),
+    /// Appends a batch of so many entries of so many bytes each.
+    Batch(usize, usize),
+    /// Appends entries of so many bytes until a segment is begun.
+    Fill(usize),
+    /// Syncs.
+    Sync,
+    /// Closes it.
+    Close,
+    /// Drops the handle without closing.
+    Leave,
+    /// The process dies: what it wrote stays in the cache.
+    Kill,
+    /// The power goes.
+    PowerCut(Left),
+}
+
+/// What a power cut in a workload leaves of the unsynced operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// None.
+    Nothing,
+    /// All.
+    Everything,
+    /// All, and of the last one, which is a write, half.
+    HalfTheLast,
+}
+
+/// A medium, and how a log is opened on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// For messages.
+    pub name: &'static str,
+    /// The medium.
+    pub geometry: Geometry,
+    /// The write limit.
+    pub write_limit: u32,
+    /// When appends are durable.
+    pub sync_mode: SyncMode,
+}
+
+impl Setup {
+    const fn new(name: &'static str, segment_size: u32, granule: u32, copy_offset: u32, blank: u8) -> Self {
+        let geometry = Geometry { segment_size, granule, copy_offset, blank, settled: false, slots: None };
+        let write_limit = if granule == 512 { 1024 } else { 512 };
+        Self { name, geometry, write_limit, sync_mode: SyncMode::Immediate }
+    }
+
+    /// As files are: writes of any length, blank is zero.
+    pub const BYTES: Self = Self::new("bytes", 2048, 1, 128, 0);
+    /// As flash is: words of 16 bytes, blank is 0xFF.
+    pub const WORDS: Self = Self::new("words", 2560, 16, 512, 0xFF);
+    /// As disks are that tear whole sectors.
+    pub const SECTORS: Self = Self::new("sectors", 8192, 512, 512, 0);
+    /// A medium whose syncs make durable all that it reads, whatever failed before.
+    pub const SETTLED: Self = {
+        let setup = Self::new("settled", 2048, 16, 128, 0xFF);
+        Self { geometry: Geometry { settled: true, ..setup.geometry }, ..setup }
+    };
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::BYTES, Self::WORDS, Self::SECTORS, Self::SETTLED];
+
+    /// The same, answering appends before they are written.
+    #[must_use]
+    pub const fn buffered(self) -> Self {
+        Self { sync_mode: SyncMode::Async, ..self }
+    }
+
+    /// Bytes of an entry that fills half of a write: when the third is appended, the first two are written.
+    #[must_use]
+    pub const fn half(&self) -> usize {
+        self.write_limit as usize / 2 - 60
+    }
+
+    /// Bytes of an entry, two of which are nearly the largest batch: when a second one is appended, the first is written.
+    #[must_use]
+    pub const fn half_batch(&self) -> usize {
+        let lead = 154usize.next_multiple_of(self.geometry.granule as usize);
+        (self.write_limit as usize - lead) / 2 - 37
+    }
+
+    /// The configuration that a log is opened with; there is no background thread.
+    #[must_use]
+    pub fn config(&self, environment: Arc<dyn Environment>) -> Config {
+        let config = Config { idle_mark: None, ..Config::default() };
+        config.with_write_limit(self.write_limit).with_sync_mode(self.sync_mode).with_environment(environment)
+    }
+}

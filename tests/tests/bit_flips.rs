@@ -1,0 +1,218 @@
+//! Every single bit of a log is turned over: it is noticed, nothing wrong is handed out, nothing is destroyed.
+#![allow(missing_docs)]
+
+use core::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use Op::{Append, Batch, Close, Fill, Open};
+use duralog::{Config, Error, Finding, Geometry, Log, LogReader, Lsn, Object, Policy, faulty::Plan};
+use duralog_tests::{Found, Moment, Op, Setup};
+
+const HEADER: u64 = 128;
+
+/// Small segments, so that few bits make three.
+const SMALL: [Setup; 2] = [
+    Setup { geometry: Geometry { segment_size: 1408, ..Setup::BYTES.geometry }, write_limit: 256, ..Setup::BYTES },
+    Setup { geometry: Geometry { segment_size: 2048, ..Setup::WORDS.geometry }, write_limit: 256, ..Setup::WORDS },
+];
+
+struct Sample {
+    moment: Moment,
+    entries: Vec<Found>,
+    /// Where the entries' frames are, by LSN.
+    frames: Vec<(Object, Range<u64>)>,
+    /// Entries that nothing on the medium proves to have been durable.
+    window: usize,
+}
+
+fn sample(setup: Setup, ops: &[Op], window: usize) -> Sample {
+    let mut run = Moment::new(setup).run(Plan::default());
+    run.play(ops).unwrap();
+    let moment = run.end().after_cut(&[]);
+    let reader = LogReader::open_device(moment.medium.reader(), moment.config()).unwrap();
+    let entries = reader.read(Lsn::ZERO, Lsn::MAX).unwrap().map(Result::unwrap);
+    let frames = entries.map(|entry| {
+        let at = u64::from(entry.offset);
+        (Object::Segment(entry.segment), at..at + entry.serialized_size() as u64)
+    });
+    let frames = frames.collect();
+    let entries = moment.read(Policy::Strict).unwrap();
+    assert_eq!(entries.len() as u64, moment.oracle.acknowledged());
+    Sample { moment, entries, frames, window }
+}
+
+impl Sample {
+    /// Whether something must be said if a bit is turned over here: headers, and all from the first frame of a segment
+    /// to its last entry, but for what fills up the last granule of a write.
+    fn is_live(&self, object: Object, at: u64) -> bool {
+        let copy = u64::from(self.moment.setup.geometry.copy_offset);
+        let frames = u64::from(self.moment.setup.geometry.frames_at());
+        let granule = u64::from(self.moment.setup.geometry.granule);
+        let ends = || self.frames.iter().filter(|(segment, _)| *segment == object).map(|(_, range)| range.end);
+        let end = ends().max().unwrap_or(0);
+        let in_frame = || self.frames.iter().any(|(segment, range)| *segment == object && range.contains(&at));
+        if !in_frame() && ends().any(|end| (end..end.next_multiple_of(granule)).contains(&at)) {
+            return false;
+        }
+        object != Object::Meta && (at < HEADER || (copy..copy + HEADER).contains(&at) || (frames..end).contains(&at))
+    }
+
+    fn flip(&self, object: Object, at: u64, bit: u8, heard: &mut Heard) {
+        let moment = self.moment.fork();
+        moment.medium.flip_bit(object, at, bit);
+        self.inspect(&moment, object, at, heard);
+        self.salvage(&moment);
+        self.open(&moment, heard);
+    }
+
+    fn inspect(&self, moment: &Moment, object: Object, at: u64, heard: &mut Heard) {
+        let config = moment.config().with_policy(Policy::Inspect);
+        let mut reader = match LogReader::open_device(moment.medium.reader(), config) {
+            Ok(reader) => reader,
+            Err(error) => {
+                let place = error.place().map(|(object, _)| object);
+                assert_eq!(place, Some(object), "inspecting: {error}");
+                heard.errors += 1;
+                return;
+            }
+        };
+        self.check_read(&reader);
+        let report = match reader.verify() {
+            Ok(report) => report,
+            Err(error) => {
+                let place = error.place().map(|(object, _)| object);
+                assert_eq!(place, Some(object), "verifying: {error}");
+                heard.errors += 1;
+                return;
+            }
+        };
+        let torn = report.torn_tail.is_some_and(|torn| Object::Segment(torn.segment) == object);
+        let named = report.findings.iter().any(|finding| finding.object == object);
+        heard.findings += u64::from(named);
+        heard.torn += u64::from(torn && !named);
+        if self.is_live(object, at) {
+            assert!(torn || named, "nothing was said: {report:?}");
+        }
+        assert!(!torn || named || self.in_window(object, at), "damage was taken for a torn tail: {report:?}");
+    }
+
+    /// Whether the place lies behind everything that is proved.
+    fn in_window(&self, object: Object, at: u64) -> bool {
+        let proved = self.frames.len() - self.window;
+        let behind = self.frames[..proved].iter().filter(|(segment, _)| *segment == object);
+        behind.map(|(_, range)| range.end).max().is_none_or(|end| at >= end)
+    }
+
+    fn salvage(&self, moment: &Moment) {
+        let config = moment.config().with_policy(Policy::Salvage);
+        if let Ok(reader) = LogReader::open_device(moment.medium.reader(), config) {
+            self.check_read(&reader);
+        }
+    }
+
+    /// What is read is right, and what is not there is listed.
+    fn check_read(&self, reader: &LogReader<duralog::FaultyDevice>) {
+        let mut entries = reader.read(Lsn::ZERO, Lsn::MAX).unwrap();
+        let mut missing: Vec<_> = (1..=self.entries.len() as u64).collect();
+        let mut error = None;
+        for entry in &mut entries {
+            match entry {
+                Ok(entry) => {
+                    let lsn = entry.lsn.value();
+                    let original = &self.entries[usize::try_from(lsn).unwrap() - 1];
+                    assert_eq!((lsn, &entry.payload), (original.lsn, &original.payload), "other bytes are read");
+                    let before = missing.len();
+                    missing.retain(|missing| *missing != lsn);
+                    assert_eq!(missing.len() + 1, before, "{lsn} is read twice");
+                }
+                Err(other) => error = Some(other),
+            }
+        }
+        let report = reader.recovery();
+        let listed = |lsn: u64, finding: &Finding| {
+            finding.lsns.is_some_and(|(first, last)| (first.value()..=last.value()).contains(&lsn))
+        };
+        for lsn in missing {
+            let findings = report.findings.iter().chain(entries.findings());
+            let told = findings.clone().any(|finding| listed(lsn, finding));
+            let torn = report.torn_tail.is_some() && lsn > report.last_valid_lsn.value();
+            assert!(told || torn || error.is_some(), "LSN {lsn} is missing, and nothing says so: {report:?}");
+        }
+    }
+
+    fn open(&self, moment: &Moment, heard: &mut Heard) {
+        let before = moment.bytes();
+        let proved = self.entries.len() - self.window;
+        match open(moment) {
+            Ok((found, torn)) => {
+                assert!(found.len() == self.entries.len() || torn && found.len() >= proved, "entries are gone");
+                assert_eq!(found, self.entries[..found.len()]);
+                heard.opened += 1;
+            }
+            Err(error) => {
+                assert!(error.place().is_some(), "{error}");
+                assert_eq!(moment.bytes(), before, "{error}");
+                heard.refused += 1;
+            }
+        }
+    }
+}
+
+/// Opens the log, and gives the entries and whether a tail was cut off.
+fn open(moment: &Moment) -> Result<(Vec<Found>, bool), Error> {
+    let config = Config { full_check: true, ..moment.config() };
+    let log = Log::open_device(moment.medium.device(), config)?;
+    let entries = log.read_from(Lsn::ZERO)?;
+    let found = entries.map(|entry| {
+        entry.map(|entry| Found { lsn: entry.lsn.value(), continues: entry.batch_continues, payload: entry.payload })
+    });
+    let found = found.collect::<Result<_, _>>().expect("every entry was verified");
+    let torn = log.recovery().torn_tail.is_some();
+    log.close()?;
+    Ok((found, torn))
+}
+
+/// What was heard of the flipped bits.
+#[derive(Debug, Default)]
+struct Heard {
+    bits: u64,
+    findings: u64,
+    torn: u64,
+    errors: u64,
+    opened: u64,
+    refused: u64,
+}
+
+fn flip_every_bit(name: &str, sample: &Sample) {
+    let mut heard = Heard::default();
+    let mut wrong = Vec::new();
+    for (object, bytes, _) in sample.moment.bytes() {
+        for at in 0..bytes.map_or(0, |bytes| bytes.len() as u64) {
+            for bit in 0..8 {
+                heard.bits += 1;
+                let flipped = catch_unwind(AssertUnwindSafe(|| sample.flip(object, at, bit, &mut heard)));
+                if flipped.is_err() {
+                    wrong.push((object, at, bit));
+                }
+            }
+        }
+    }
+    println!("{name} on {}: {heard:?}", sample.moment.setup.name);
+    assert!(wrong.is_empty(), "{} bits, such as {:?}", wrong.len(), &wrong[..wrong.len().min(9)]);
+}
+
+#[test]
+fn every_flipped_bit_of_a_closed_log_is_noticed() {
+    for setup in SMALL {
+        let ops = [Open, Append(24), Fill(50), Batch(2, 14), Fill(50), Append(9), Close];
+        flip_every_bit("closed", &sample(setup, &ops, 0));
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_log_that_was_not_closed_is_noticed() {
+    for setup in SMALL {
+        let ops = [Open, Append(24), Fill(50), Batch(2, 14), Fill(50), Append(30), Batch(2, 9), Append(9)];
+        flip_every_bit("not closed", &sample(setup, &ops, 1));
+    }
+}
