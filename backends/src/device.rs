@@ -102,3 +102,14 @@ impl SharedDevice for MemoryDevice {
         self.object(object).map(|bytes| bytes.len() as u64).ok_or(MemoryError::Missing { object })
     }
 }
+
+#[cfg(feature = "faulty")]
+impl SharedDevice for crate::faulty::FaultyDevice {
+    fn reader(&self) -> Result<Self, Self::Error> {
+        Ok(Self::reader(self))
+    }
+
+    fn len(&mut self, object: Object) -> Result<u64, Self::Error> {
+        Self::len(self, object)
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::{error, fmt, path::PathBuf, sync::Arc};
 
-use duralog_core::{Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict, operation::DecodeError};
+use duralog_core::{
+    Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict, checkpoint::CheckpointError,
+    operation::DecodeError,
+};
 use uuid::Uuid;
 
 use crate::device::DeviceFailure;
@@ -85,6 +88,30 @@ pub enum Error {
         /// The first LSN that is kept.
         low_water: Lsn,
     },
+    /// Entries of this type are the log's own: there is a call for what they say.
+    Reserved {
+        /// The code of the type.
+        code: u8,
+    },
+    /// The transaction has ended, or was rolled back by a failure.
+    NoTransaction,
+    /// As many transactions are open as the log allows. Nothing was written.
+    TooManyTransactions {
+        /// That many.
+        max: u8,
+    },
+    /// A cut would take what the newest checkpoint contains.
+    BelowCheckpoint {
+        /// The LSN of that checkpoint.
+        lsn: Lsn,
+    },
+    /// A checkpoint cannot be what it was asked to be.
+    Checkpoint(CheckpointError),
+    /// There is no checkpoint whose state the log goes on from, and what it held is truncated.
+    StateLost {
+        /// The first LSN that is kept.
+        low_water: Lsn,
+    },
     /// No LSN, epoch or segment id is left.
     Exhausted,
     /// The entry is sound, and its payload is not what its type says.
@@ -142,6 +169,12 @@ impl Error {
             Self::Closed => "closed",
             Self::ReadOnly => "read_only",
             Self::Truncated { .. } => "truncated",
+            Self::Reserved { .. } => "reserved",
+            Self::NoTransaction => "no_transaction",
+            Self::TooManyTransactions { .. } => "too_many_transactions",
+            Self::BelowCheckpoint { .. } => "below_checkpoint",
+            Self::Checkpoint(_) => "checkpoint",
+            Self::StateLost { .. } => "state_lost",
             Self::Exhausted => "exhausted",
             Self::Undecodable { .. } => "undecodable",
             Self::Device { .. } | Self::Open(_) => "device",
@@ -234,6 +267,20 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("the log is closed"),
             Self::ReadOnly => f.write_str("the log was opened read-only"),
             Self::Truncated { low_water } => write!(f, "the log was truncated: it begins at {low_water}"),
+            Self::Reserved { code } => {
+                write!(f, "entries of type {code} are the log's own: use the call for transactions or checkpoints")
+            }
+            Self::NoTransaction => f.write_str("the transaction is not open any more"),
+            Self::TooManyTransactions { max } => {
+                write!(f, "{max} transactions are open, as many as the log allows: end one first")
+            }
+            Self::BelowCheckpoint { lsn } => write!(f, "a checkpoint contains what is up to {lsn}: nothing was cut"),
+            Self::Checkpoint(error) => error.fmt(f),
+            Self::StateLost { low_water } => write!(
+                f,
+                "no checkpoint is valid, and the log begins at {low_water}: the state before it is lost; the policy \
+                 `salvage` goes on without it"
+            ),
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
             Self::Undecodable { lsn, error } => write!(f, "{lsn} is sound and cannot be decoded: {error}"),
             Self::Device { action, object: Some(object), source } => write!(f, "cannot {action} {object}: {source}"),
@@ -250,6 +297,7 @@ impl error::Error for Error {
             Self::NoSpace(source) | Self::Device { source, .. } | Self::Open(source) => Some(source.as_error()),
             Self::Poisoned { cause } => Some(cause.as_ref()),
             Self::Config(invalid) => Some(invalid),
+            Self::Checkpoint(error) => Some(error),
             Self::Undecodable { error, .. } => Some(error),
             Self::Fault(fault) => Some(fault),
             _ => None,

@@ -820,8 +820,7 @@ mod tests {
         }
     }
 
-    /// The standard file system, which fails when the call whose number is in `fails` is the next, and writes down
-    /// what is synced.
+    /// The standard file system, in which the next call of one name can be made to fail, and syncs are counted.
     #[derive(Clone, Debug)]
     struct Failing {
         fails: Rc<Cell<Option<(&'static str, io::ErrorKind)>>>,

@@ -1,12 +1,18 @@
 //! The native side of duralog: where a log can live when there is a standard library.
 //!
-//! [`FileDevice`] keeps a log in a directory, [`MemoryDevice`] in memory.
+//! [`FileDevice`] keeps a log in a directory, [`MemoryDevice`] in memory; with the feature `faulty` there is also a
+//! simulated medium on which everything that can go wrong does so where a test wants it.
 #![forbid(unsafe_code)]
 
+mod background;
+mod checkpoint;
+mod commit;
 mod config;
 mod device;
 mod environment;
 mod error;
+#[cfg(feature = "faulty")]
+pub mod faulty;
 pub mod file;
 mod fs;
 mod log;
@@ -14,8 +20,11 @@ pub mod memory;
 mod read;
 mod report;
 mod store;
+mod transaction;
+mod truncation;
 mod verify;
 
+pub use checkpoint::{CheckpointAt, Rebuilt};
 pub use config::{Config, SyncMode};
 pub use device::{DeviceFailure, SharedDevice};
 pub use duralog_core::{
@@ -25,6 +34,8 @@ pub use duralog_core::{
 };
 pub use environment::{Environment, System};
 pub use error::{Error, Result};
+#[cfg(feature = "faulty")]
+pub use faulty::FaultyDevice;
 pub use file::FileDevice;
 #[doc(hidden)]
 pub use fs::{Files, Identity, OneFile, StdFs};
@@ -33,4 +44,5 @@ pub use memory::MemoryDevice;
 pub use read::{Entries, Entry};
 pub use report::RecoveryReport;
 pub use store::{Document, Documents, LoadError, Snapshot, StateMachine};
+pub use transaction::Transaction;
 pub use verify::LogReader;

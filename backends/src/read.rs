@@ -3,7 +3,7 @@
 use std::fmt;
 
 use duralog_core::{
-    Entry as Borrowed, Flow, Host, Lsn, Policy, Reader, SegmentId, View, drive_until_pause,
+    Entry as Borrowed, Flow, Host, Lsn, Machine, Policy, Read, Reader, SegmentId, View, drive_until_pause,
     operation::{Code, Operation},
 };
 
@@ -82,7 +82,7 @@ type DamageHook = Box<dyn FnMut(&Error) + Send>;
 /// policy that skips damage, whose findings are then in [`findings`](Self::findings).
 pub struct Entries<D: SharedDevice> {
     device: D,
-    reader: Option<Reader>,
+    reader: Option<Box<dyn Machine<Output = Read> + Send>>,
     buf: Vec<u8>,
     findings: Vec<duralog_core::Finding>,
     hook: Option<DamageHook>,
@@ -90,13 +90,18 @@ pub struct Entries<D: SharedDevice> {
 
 impl<D: SharedDevice> fmt::Debug for Entries<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entries").field("reader", &self.reader).finish_non_exhaustive()
+        f.debug_struct("Entries").field("findings", &self.findings).finish_non_exhaustive()
     }
 }
 
 impl<D: SharedDevice> Entries<D> {
     pub(crate) fn new(device: D, view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
-        let reader = Some(Reader::new(view, from, to, policy));
+        Self::of(device, Reader::new(view, from, to, policy))
+    }
+
+    /// What a machine hands out.
+    pub(crate) fn of(device: D, machine: impl Machine<Output = Read> + Send + 'static) -> Self {
+        let reader: Option<Box<dyn Machine<Output = Read> + Send>> = Some(Box::new(machine));
         Self { device, reader, buf: vec![0; SCRATCH], findings: Vec::new(), hook: None }
     }
 
@@ -134,7 +139,7 @@ impl<D: SharedDevice> Iterator for Entries<D> {
     fn next(&mut self) -> Option<Result<Entry>> {
         let reader = self.reader.as_mut()?;
         let mut one = One { entry: None, findings: &mut self.findings };
-        match drive_until_pause(reader, &mut self.device, &mut self.buf, &mut one) {
+        match drive_until_pause(&mut **reader, &mut self.device, &mut self.buf, &mut one) {
             Ok(None) => one.entry.map(Ok),
             Ok(Some(_)) => {
                 self.reader = None;

@@ -6,7 +6,7 @@
 
 use crate::{
     Lsn,
-    chain::Dead,
+    chain::{Cut, Dead},
     checksum::Update,
     cursor::{Cursor, Found},
     device::{Object, Room},
@@ -14,7 +14,7 @@ use crate::{
     fault::Fault,
     frame::{FrameHeader, Salts},
     report::{Finding, Seen, Verdict},
-    segment::{SEGMENT_HEADER_LEN, SegmentHeader, align_up},
+    segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
     tail::Boundary,
 };
 
@@ -24,10 +24,10 @@ pub struct Plan {
     pub(crate) update: Update,
     /// The new segment's header; where frames are copied, what it says of the predecessor's end is found on the way.
     pub(crate) header: SegmentHeader,
-    /// Segments that were never finished: erased, and that synced, before anything else.
-    pub(crate) erase: Dead,
-    /// Segments that have long been dead.
-    pub(crate) remove: Dead,
+    /// Segments above this one were never finished: they are erased, and that synced, before anything else.
+    pub(crate) erase_above: Option<SegmentId>,
+    /// What is dead once the header stands, newest first: removed, but for the newest segment, which stays as evidence.
+    pub(crate) dead: Dead,
     pub(crate) copy: Option<Copying>,
 }
 
@@ -56,6 +56,8 @@ pub struct Begun {
     pub(crate) behind: u32,
     /// Entries copied.
     pub(crate) copied: u64,
+    /// Where the dead segment stands that was kept as evidence.
+    pub(crate) evidence: Option<Cut>,
 }
 
 impl Begun {
@@ -79,11 +81,13 @@ pub struct Begin {
     copied: u64,
     /// Bytes written beyond the last sync.
     unsynced: u32,
+    erased: bool,
+    evidence: Option<Cut>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Erase(usize),
+    Erase { asked: bool },
     EraseSync,
     Create,
     Created,
@@ -92,7 +96,7 @@ enum State {
     Header,
     Second,
     HeaderSync,
-    Remove(usize),
+    Remove { cut: usize, before: SegmentId, asked: bool },
 }
 
 /// The copying: frames are read into the upper part of the buffer and framed anew in the lower.
@@ -145,7 +149,8 @@ impl Begin {
             grown: false,
         });
         let at = header.frames_at();
-        Self { plan, salts, state: State::Erase(0), copy, at, behind: at, copied: 0, unsynced: 0 }
+        let state = if plan.erase_above.is_some() { State::Erase { asked: false } } else { State::Create };
+        Self { plan, salts, state, copy, at, behind: at, copied: 0, unsynced: 0, erased: false, evidence: None }
     }
 
     fn object(&self) -> Object {
@@ -155,12 +160,17 @@ impl Begin {
     fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Begun, Stop> {
         loop {
             match self.state {
-                State::Erase(index) => match self.plan.erase.get(index) {
-                    Some(&id) => {
-                        self.state = State::Erase(index + 1);
-                        return Err(Step::Remove { object: Object::Segment(id) }.into());
+                State::Erase { asked: false } => {
+                    self.state = State::Erase { asked: true };
+                    return Err(Step::Next { after: self.plan.erase_above.map(Object::Segment) }.into());
+                }
+                State::Erase { .. } => match answer.object() {
+                    Some(object @ Object::Segment(_)) => {
+                        self.state = State::Erase { asked: false };
+                        self.erased = true;
+                        return Err(Step::Remove { object }.into());
                     }
-                    None => self.state = if index > 0 { State::EraseSync } else { State::Create },
+                    _ => self.state = if self.erased { State::EraseSync } else { State::Create },
                 },
                 State::EraseSync => {
                     self.state = State::Create;
@@ -189,18 +199,29 @@ impl Begin {
                     return Err(self.write_header(buf, self.plan.header.copy_offset)?.into());
                 }
                 State::HeaderSync => {
-                    self.state = State::Remove(0);
+                    self.state = State::Remove { cut: 0, before: SegmentId::NONE, asked: false };
                     return Err(Step::Sync.into());
                 }
-                State::Remove(index) => match self.plan.remove.get(index) {
-                    Some(&id) => {
-                        self.state = State::Remove(index + 1);
-                        return Err(Step::Remove { object: Object::Segment(id) }.into());
+                State::Remove { cut, before, asked: false } => match self.plan.dead.0.get(cut) {
+                    Some(dead) => {
+                        let before = if before == SegmentId::NONE { dead.below } else { before };
+                        self.state = State::Remove { cut, before, asked: true };
+                        return Err(Step::Prev { before: Some(Object::Segment(before)) }.into());
                     }
                     None => {
-                        let Self { at, behind, copied, .. } = *self;
-                        return Ok(Begun { header: self.plan.header, at, behind, copied });
+                        let Self { at, behind, copied, evidence, .. } = *self;
+                        return Ok(Begun { header: self.plan.header, at, behind, copied, evidence });
                     }
+                },
+                State::Remove { cut, .. } => match (answer.object(), self.plan.dead.0.get(cut)) {
+                    (Some(Object::Segment(id)), Some(dead)) if dead.contains(id) => {
+                        self.state = State::Remove { cut, before: id, asked: false };
+                        if self.evidence.is_some() {
+                            return Err(Step::Remove { object: Object::Segment(id) }.into());
+                        }
+                        self.evidence = Some(*dead);
+                    }
+                    _ => self.state = State::Remove { cut: cut + 1, before: SegmentId::NONE, asked: false },
                 },
             }
         }

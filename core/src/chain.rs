@@ -13,11 +13,40 @@ use crate::{
     window::{Bytes, Window},
 };
 
-/// How many segments may lie dead beside the chain: a writer leaves one as evidence and one a crash.
-pub(crate) const DEAD_MAX: usize = 8;
+/// How many cuts may have left dead segments behind: a writer removes those of all but the last, a crash may leave a
+/// few more.
+pub(crate) const CUTS_MAX: usize = 8;
 
-/// Segments outside the chain, newest first.
-pub(crate) type Dead = Vec<SegmentId, DEAD_MAX>;
+/// Segments outside the chain: those between a segment and the predecessor that it names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dead(pub(crate) Vec<Cut, CUTS_MAX>);
+
+/// Segments between these two, themselves not included, are dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) above: SegmentId,
+    pub(crate) below: SegmentId,
+}
+
+impl Cut {
+    pub(crate) fn contains(&self, id: SegmentId) -> bool {
+        id > self.above && id < self.below
+    }
+}
+
+impl Dead {
+    pub(crate) fn contains(&self, id: SegmentId) -> bool {
+        self.0.iter().any(|cut| cut.contains(id))
+    }
+
+    /// Takes note that a segment between these two was found.
+    pub(crate) fn found(&mut self, cut: Cut) -> Result<(), Fault> {
+        if self.0.contains(&cut) {
+            return Ok(());
+        }
+        self.0.push(cut).map_err(|_| Fault::TooManyDead)
+    }
+}
 
 /// What stands where a segment's header should.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,6 +166,8 @@ pub struct View {
     /// The offset in the newest segment behind which nothing counts.
     pub(crate) end: u32,
     pub(crate) low_water: Lsn,
+    /// Whether a checkpoint holds what is below it.
+    pub(crate) low_water_covered: bool,
     pub(crate) accepted_loss: Lsn,
 }
 
@@ -153,8 +184,20 @@ impl View {
         self.low_water
     }
 
+    /// Whether a checkpoint holds what is below the low-water mark.
+    #[must_use]
+    pub fn is_covered(&self) -> bool {
+        self.low_water_covered
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> Uuid {
+        self.log
+    }
+
     /// Whether the segment is part of the chain, by its id.
     pub(crate) fn counts(&self, id: SegmentId) -> bool {
-        (self.oldest..=self.newest).contains(&id) && !self.dead.contains(&id)
+        (self.oldest..=self.newest).contains(&id) && !self.dead.contains(id)
     }
 }

@@ -18,7 +18,7 @@ use crate::frame::{u32_at, u64_at};
 use crate::{CheckpointId, Lsn};
 
 #[cfg(feature = "alloc")]
-pub use owned::Checkpoint;
+pub use owned::{Checkpoint, decode_metadata, encode_metadata};
 
 /// The first bytes of a checkpoint.
 pub const CHECKPOINT_MAGIC: [u8; 4] = *b"CKPT";
@@ -415,7 +415,7 @@ mod owned {
         /// # Errors
         /// [`CheckpointError::TooLarge`]: there are 2^32 ids of a kind or more, or as many bytes of metadata.
         pub fn to_bytes(&self) -> Result<Vec<u8>, CheckpointError> {
-            let metadata = postcard::to_allocvec(&self.metadata).map_err(|_| CheckpointError::TooLarge)?;
+            let metadata = encode_metadata(&self.metadata)?;
             let header = CheckpointHeader {
                 log: self.log,
                 epoch: self.epoch,
@@ -500,6 +500,24 @@ mod owned {
 
     fn read_ids(bytes: &[u8]) -> Vec<Uuid> {
         bytes.as_chunks().0.iter().copied().map(Uuid::from_bytes).collect()
+    }
+
+    /// The bytes of a checkpoint's metadata.
+    ///
+    /// # Errors
+    /// [`CheckpointError::TooLarge`]: they are more than a header can count.
+    pub fn encode_metadata(metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, CheckpointError> {
+        let bytes = postcard::to_allocvec(metadata).map_err(|_| CheckpointError::TooLarge)?;
+        u32::try_from(bytes.len()).map_err(|_| CheckpointError::TooLarge)?;
+        Ok(bytes)
+    }
+
+    /// The metadata that these bytes of a checkpoint are.
+    ///
+    /// # Errors
+    /// [`CheckpointError::InvalidMetadata`].
+    pub fn decode_metadata(bytes: &[u8]) -> Result<BTreeMap<String, String>, CheckpointError> {
+        read_metadata(bytes)
     }
 
     fn read_metadata<'a, S: Deserialize<'a> + Ord>(bytes: &'a [u8]) -> Result<BTreeMap<S, S>, CheckpointError> {

@@ -3,10 +3,11 @@
 use core::ops::Range;
 
 use crate::{
+    Lsn,
     checksum::Update,
     device::Object,
     drive::{Answer, Stop},
-    frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FrameHeader, Salts},
+    frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_OVERHEAD, FrameHeader, FrameType, Salts},
     report::Seen,
     segment::{SegmentHeader, align_up},
     window::{Bytes, Window},
@@ -65,6 +66,11 @@ impl Cursor {
         }
     }
 
+    /// The segment.
+    pub(crate) fn object(&self) -> Object {
+        self.window.object()
+    }
+
     /// Where it is.
     pub(crate) fn at(&self) -> u32 {
         self.at
@@ -119,6 +125,35 @@ impl Cursor {
         self.at += header.size;
         let payload = frame.start + FRAME_HEADER_LEN..frame.end - 4;
         Ok(Found::Frame(Frame { at, end: self.at, header, payload }))
+    }
+
+    /// What the frame was that stood from `at` up to `end` at the most, with this LSN, and does not verify: its type, if
+    /// no more than one byte of its header is wrong.
+    pub(crate) fn mend(
+        &mut self,
+        buf: &mut [u8],
+        answer: &mut Answer,
+        at: u32,
+        end: u32,
+        lsn: Lsn,
+    ) -> Result<Option<FrameType>, Stop> {
+        let room = end.saturating_sub(at);
+        let head = match self.window.get(buf, answer, u64::from(at), FRAME_HEADER_LEN)? {
+            Bytes::Whole(head) => head,
+            Bytes::Short(_) | Bytes::Unreadable => return Ok(None),
+        };
+        if let Some(kind) = self.salts.mend_header(&buf[head.clone()], at, lsn) {
+            return Ok(Some(kind));
+        }
+        // Its header's checksum itself may be what is wrong: then the entry's tells.
+        let size = match self.salts.header_size(&buf[head]) {
+            size if size >= FRAME_OVERHEAD && size <= room => size,
+            _ => room,
+        };
+        match self.window.get(buf, answer, u64::from(at), size as usize)? {
+            Bytes::Whole(frame) => Ok(self.salts.mend_checksum(&mut buf[frame], at)),
+            Bytes::Short(_) | Bytes::Unreadable => Ok(None),
+        }
     }
 
     /// A search from here on, for as long as `distance` bytes bring a sound frame.

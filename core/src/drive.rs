@@ -8,6 +8,7 @@ use core::{fmt, ops::Range};
 
 use crate::{
     Lsn,
+    checkpoint::Section,
     device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, Room},
     fault::Fault,
     frame::FrameType,
@@ -75,6 +76,13 @@ pub enum Step {
     Fill {
         /// Where to in the buffer.
         into: Range<usize>,
+    },
+    /// Hand a part of a checkpoint to the host.
+    Piece {
+        /// Which part.
+        section: Section,
+        /// Where in the buffer.
+        bytes: Range<usize>,
     },
     /// Make the buffer at least this long; its bytes stay.
     Grow {
@@ -233,6 +241,11 @@ pub trait Host {
         let _ = finding;
     }
 
+    /// Takes the next bytes of a checkpoint that is read; they count only once it has been read to its end.
+    fn piece(&mut self, section: Section, bytes: &[u8]) {
+        let _ = (section, bytes);
+    }
+
     /// Puts the next bytes of a snapshot into `buf` and returns how many; 0 ends the snapshot.
     fn fill(&mut self, buf: &mut [u8]) -> usize {
         let _ = buf;
@@ -381,7 +394,7 @@ pub fn drive<M: Machine, D: Device>(
 ///
 /// # Errors
 /// As [`drive`].
-pub fn drive_until_pause<M: Machine, D: Device>(
+pub fn drive_until_pause<M: Machine + ?Sized, D: Device>(
     machine: &mut M,
     device: &mut D,
     buf: &mut (impl Scratch + ?Sized),
@@ -444,6 +457,10 @@ pub fn drive_until_pause<M: Machine, D: Device>(
                 host.finding(&finding);
                 Answer::Nothing
             }
+            Step::Piece { section, bytes } => {
+                host.piece(section, &buf.bytes()[bytes]);
+                Answer::Nothing
+            }
             Step::Fill { into } => Answer::Moved(host.fill(&mut buf.bytes()[into])),
             Step::Grow { needed } => {
                 buf.grow(needed);
@@ -470,7 +487,7 @@ pub async fn drive_async<M: Machine, D: AsyncDevice>(
 ///
 /// # Errors
 /// As [`drive`].
-pub async fn drive_async_until_pause<M: Machine, D: AsyncDevice>(
+pub async fn drive_async_until_pause<M: Machine + ?Sized, D: AsyncDevice>(
     machine: &mut M,
     device: &mut D,
     buf: &mut (impl Scratch + ?Sized),
@@ -531,6 +548,10 @@ pub async fn drive_async_until_pause<M: Machine, D: AsyncDevice>(
             }
             Step::Finding(finding) => {
                 host.finding(&finding);
+                Answer::Nothing
+            }
+            Step::Piece { section, bytes } => {
+                host.piece(section, &buf.bytes()[bytes]);
                 Answer::Nothing
             }
             Step::Fill { into } => Answer::Moved(host.fill(&mut buf.bytes()[into])),

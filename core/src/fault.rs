@@ -58,6 +58,11 @@ pub enum Fault {
     TooManyDead,
     /// LSN, epoch or segment id would pass the highest number of 64 bits.
     Exhausted,
+    /// The host ended a snapshot before it had given the ids and the metadata that it announced.
+    SnapshotTooShort {
+        /// Bytes that are missing.
+        missing: u64,
+    },
     /// What is asked for lies below the low-water mark: truncation gave it up.
     Truncated {
         /// The first LSN that is kept.
@@ -88,6 +93,7 @@ impl fmt::Display for Fault {
             ),
             Self::TooManyDead => f.write_str("more segments lie beside the log than a writer ever leaves"),
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
+            Self::SnapshotTooShort { missing } => write!(f, "the snapshot ends {missing} bytes before it should"),
             Self::Truncated { low_water } => write!(f, "the log was truncated: it begins at {low_water}"),
         }
     }

@@ -200,6 +200,49 @@ impl Salts {
         })
     }
 
+    /// What a damaged header says that the frame is, where no more than one byte of it is wrong, the checksum apart.
+    ///
+    /// Magic and LSN are known; of the other bytes every change of one is tried against the header checksum. That is
+    /// enough to tell whether a batch went on behind the frame; the frame itself is not believed for it.
+    pub(crate) fn mend_header(&self, head: &[u8], offset: u32, lsn: Lsn) -> Option<FrameType> {
+        let mut head = *head.first_chunk::<FRAME_HEADER_LEN>()?;
+        head[12..20].copy_from_slice(&lsn.value().to_le_bytes());
+        let sum = u32_at(&head, 8);
+        if self.header_checksum(offset, &head) == sum {
+            return Some(FrameType::from_byte(head[28]));
+        }
+        for at in (4..8).chain(20..FRAME_HEADER_LEN) {
+            let found = head[at];
+            for byte in 0..=u8::MAX {
+                head[at] = byte;
+                if self.header_checksum(offset, &head) == sum {
+                    return Some(FrameType::from_byte(head[28]));
+                }
+            }
+            head[at] = found;
+        }
+        None
+    }
+
+    /// What a frame is whose header checksum alone is wrong: its entry checksum fits once the header's is put right.
+    pub(crate) fn mend_checksum(&self, frame: &mut [u8], offset: u32) -> Option<FrameType> {
+        if frame.len() < FRAME_OVERHEAD as usize {
+            return None;
+        }
+        let stored = u32_at(frame, 8);
+        let sum = self.header_checksum(offset, frame);
+        frame[8..12].copy_from_slice(&sum.to_le_bytes());
+        let kind = self.entry_fits(frame, offset).then(|| FrameType::from_byte(frame[28]));
+        // The buffer shows what the medium holds.
+        frame[8..12].copy_from_slice(&stored.to_le_bytes());
+        kind
+    }
+
+    /// The size that a header claims, sound or not.
+    pub(crate) fn header_size(&self, head: &[u8]) -> u32 {
+        u32_at(head, 4)
+    }
+
     /// Whether the entry checksum of the whole frame `frame`, which stands at `offset`, fits.
     #[must_use]
     pub fn entry_fits(&self, frame: &[u8], offset: u32) -> bool {

@@ -15,14 +15,19 @@ mod device;
 mod drive;
 mod fault;
 pub mod frame;
+mod locate;
 mod lsn;
 pub mod meta;
 pub mod operation;
 mod reader;
 mod recovery;
+mod replay;
 mod report;
+mod retention;
 pub mod segment;
+mod snapshot;
 mod tail;
+mod walk;
 mod window;
 mod writer;
 
@@ -35,11 +40,16 @@ pub use drive::{
     drive_async_until_pause, drive_until_pause,
 };
 pub use fault::Fault;
+pub use locate::Locate;
 pub use lsn::{CheckpointId, Exhausted, Lsn};
 pub use reader::{Read, Reader};
 pub use recovery::{CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
+pub use replay::Replay;
 pub use report::{Finding, Report, Seen, TornTail, Verdict, Witness};
+pub use retention::{Retention, Retire};
 pub use segment::{Geometry, SegmentId};
+pub use snapshot::{PutCheckpoint, ReadCheckpoint, Reading};
 pub use writer::{
-    Commit, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError, Writer, WriterOptions,
+    Commit, Consent, CutAt, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError, TransactionEnd,
+    Writer, WriterOptions,
 };

@@ -438,6 +438,12 @@ impl Code {
         self as u8
     }
 
+    /// Whether a program may append it as it is: the others are the log's own, with calls for what they say.
+    #[must_use]
+    pub const fn is_free(self) -> bool {
+        !matches!(self, Self::Checkpoint | Self::TxnBegin | Self::TxnCommit | Self::TxnRollback)
+    }
+
     /// The name of such an operation in upper case.
     #[must_use]
     pub const fn op_type(self) -> &'static str {

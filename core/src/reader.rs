@@ -7,13 +7,15 @@
 use crate::{
     Lsn,
     chain::{HeaderReader, View},
-    cursor::{Cursor, Found, Frame, Search},
+    cursor::Frame,
     decision::{Decision, Policy, Situation, decide},
     device::Object,
     drive::{Answer, Machine, Place, Step, Stop},
     fault::Fault,
+    frame::{Mark, NotAMark},
     report::{Finding, Seen, Verdict, Witness},
     segment::{SegmentHeader, SegmentId},
+    walk::{Batch, Event, Halt, Walk},
 };
 
 /// What a reader came to.
@@ -45,13 +47,10 @@ pub struct Reader {
 #[derive(Debug)]
 struct Segment {
     header: SegmentHeader,
-    cursor: Cursor,
+    walk: Walk,
     /// Its last entry that counts, and the offset behind it.
     last: Lsn,
     limit: u32,
-    expected: Lsn,
-    /// The batch that is open at the cursor: where it begins.
-    batch: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -75,12 +74,6 @@ enum State {
         until: u32,
         last: Lsn,
     },
-    /// Looking for a sound frame behind the place `at`, where `seen` stands.
-    Search {
-        at: u32,
-        seen: Seen,
-        search: Search,
-    },
     Done,
 }
 
@@ -93,6 +86,13 @@ impl Reader {
     pub fn new(view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
         let to = to.min(view.last);
         Self { view, from, to, policy, state: State::Start, segment: None, ahead: None, read: Read::default() }
+    }
+
+    /// Forgets what is in the buffer: something else was put there.
+    pub(crate) fn forget(&mut self) {
+        if let Some(segment) = &mut self.segment {
+            segment.walk.forget();
+        }
     }
 
     fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Read, Stop> {
@@ -150,11 +150,6 @@ impl Reader {
                     let (until, last) = (*until, *last);
                     self.batch(buf, answer, until, last)?
                 }
-                State::Search { at, seen, search } => {
-                    let (at, seen) = (*at, *seen);
-                    let found = search.next(buf, answer)?;
-                    return Err(self.skip(at, seen, found.as_ref()));
-                }
                 State::Done => return Ok(self.read),
             };
         }
@@ -180,12 +175,11 @@ impl Reader {
         };
         let (last, limit) = end.unwrap_or((Lsn::ZERO, 0));
         self.segment = Some(Segment {
-            cursor: Cursor::new(self.view.update, &header, header.frames_at(), limit),
+            // What is read counts: a sound frame anywhere behind damage is worth finding.
+            walk: Walk::new(self.view.update, &header, header.frames_at(), limit, header.first, u32::MAX),
             header,
             last,
             limit,
-            expected: header.first,
-            batch: None,
         });
         if end.is_some() { State::Frames } else { State::Ahead { after: header.id, asked: false } }
     }
@@ -211,33 +205,34 @@ impl Reader {
 
     fn frame(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<State, Stop> {
         let Some(segment) = &mut self.segment else { return Ok(State::Done) };
-        let seen = match segment.cursor.next(buf, answer)? {
-            Found::Frame(frame) => match segment.take(&frame) {
-                Taken::Passed => return Ok(State::Frames),
-                Taken::Entry => return self.entry(&frame),
-                Taken::Batch(at) => {
-                    segment.cursor.go(at);
-                    return Ok(State::Batch { until: frame.end, last: frame.header.lsn });
-                }
-                Taken::Other(seen) => {
-                    segment.cursor.go(frame.at);
-                    seen
-                }
+        match segment.walk.next(buf, answer)? {
+            Event::Mark(frame) => match Mark::decode(frame.header.kind.code(), &buf[frame.payload.clone()]) {
+                Err(NotAMark::Unsupported) => Err(segment.walk.unsupported(&frame).into()),
+                Ok(_) | Err(NotAMark::Skippable) => Ok(State::Frames),
             },
-            Found::Other(_) if segment.cursor.at() >= segment.limit && segment.expected > segment.last => {
+            Event::Entry { frame, batch: None } => self.entry(&frame),
+            Event::Entry { frame, .. } if frame.header.kind.continues_batch() => Ok(State::Frames),
+            Event::Entry { frame, batch: Some(Batch { at, first }) } => {
+                segment.walk.go(at, first);
+                Ok(State::Batch { until: frame.end, last: frame.header.lsn })
+            }
+            Event::Behind(_) => Ok(State::Frames),
+            Event::Stop(halt) if halt.at >= segment.limit && segment.walk.expected() > segment.last => {
                 // A successor's header may cut through a batch: what is before the cut is whole.
-                return Ok(match segment.batch.take() {
-                    Some(at) => {
-                        segment.cursor.go(at);
+                Ok(match segment.walk.batch() {
+                    Some(Batch { at, first }) => {
+                        segment.walk.go(at, first);
                         State::Batch { until: segment.limit, last: segment.last }
                     }
                     None => self.leave(),
-                });
+                })
             }
-            Found::Other(seen) => seen,
-        };
-        let (at, search) = (segment.cursor.at(), segment.cursor.search(u32::MAX));
-        Ok(State::Search { at, seen, search })
+            Event::Stop(halt) => self.damage(&halt),
+            Event::Finding(finding) => {
+                self.read.damage += u32::from(!finding.harmless);
+                Err(Step::Finding(finding).into())
+            }
+        }
     }
 
     /// Hands out an entry that stands alone.
@@ -256,17 +251,15 @@ impl Reader {
     /// Hands out the entries of a batch, which was verified up to its end.
     fn batch(&mut self, buf: &mut [u8], answer: &mut Answer, until: u32, last: Lsn) -> Result<State, Stop> {
         let Some(segment) = &mut self.segment else { return Ok(State::Done) };
-        if segment.cursor.at() >= until {
-            segment.batch = None;
+        if segment.walk.at() >= until {
+            segment.walk.go(until, last.next_or_max());
             self.verified(last);
             return Ok(if last >= self.to { State::Done } else { State::Frames });
         }
-        let frame = match segment.cursor.next(buf, answer)? {
-            Found::Frame(frame) => frame,
-            Found::Other(seen) => {
-                let at = segment.cursor.at();
-                return Ok(State::Search { at, seen, search: segment.cursor.search(u32::MAX) });
-            }
+        let frame = match segment.walk.next(buf, answer)? {
+            Event::Entry { frame, .. } => frame,
+            Event::Stop(halt) => return self.damage(&halt),
+            Event::Behind(_) | Event::Mark(_) | Event::Finding(_) => return Ok(State::Batch { until, last }),
         };
         // A batch that ends at or above the low-water mark is whole.
         let crosses = self.from == self.view.low_water && last >= self.from;
@@ -297,55 +290,48 @@ impl Reader {
         }
     }
 
-    /// Damage: what was durable does not verify. Goes on behind it where the policy says so.
-    fn skip(&mut self, at: u32, seen: Seen, found: Option<&Frame>) -> Stop {
-        let accepted = self.view.accepted_loss;
-        let newest = self.view.newest;
-        let Some(segment) = &mut self.segment else { return Fault::NoLog.into() };
-        let next = found.map(|frame| {
-            let lsn = frame.header.lsn;
-            if frame.header.kind.is_mark() { lsn.next_or_max() } else { lsn }
-        });
-        let last = next.map_or(segment.last, Lsn::previous);
-        let covered = segment.expected <= accepted;
-        let situation =
-            Situation { seen, later: found.is_some(), witness: true, covered, in_batch: segment.batch.is_some() };
+    /// What was durable does not verify. Goes on behind it where the policy says so, or where nothing is lost by it.
+    fn damage(&mut self, halt: &Halt) -> Result<State, Stop> {
+        let Some(segment) = &mut self.segment else { return Ok(State::Done) };
+        let expected = segment.walk.expected();
+        let covered = expected <= self.view.accepted_loss;
+        let in_batch = segment.walk.batch().is_some();
+        let situation = Situation { seen: halt.seen, later: halt.next.is_some(), witness: true, covered, in_batch };
         let verdict = match decide(situation) {
             Decision::Damage(verdict) => verdict,
             _ => Verdict::Rot,
         };
+        let first = segment.walk.batch().map_or(expected, |batch| batch.first);
+        let last = halt.next.map_or(segment.last, |next| next.expected.previous());
+        let behind = halt.next.map_or(segment.limit.max(halt.at), |next| next.at);
         let finding = Finding {
             verdict,
-            seen,
+            seen: halt.seen,
             object: Object::Segment(segment.header.id),
-            offset: at.into(),
-            len: found.map_or(segment.limit.saturating_sub(at), |frame| frame.at - at).into(),
-            lsns: (segment.expected <= last).then_some((segment.expected, last)),
-            witness: (segment.header.id < newest)
-                .then(|| self.ahead.map(|ahead| Witness::Successor(ahead.id)))
-                .flatten(),
-            harmless: covered,
+            offset: halt.at.into(),
+            len: (behind - halt.at).into(),
+            lsns: (first <= last).then_some((first, last)),
+            witness: self
+                .ahead
+                .filter(|ahead| ahead.predecessor.id == segment.header.id)
+                .map(|ahead| Witness::Successor(ahead.id)),
+            harmless: covered || first > last,
         };
-        self.read.damage += u32::from(!covered);
-        segment.batch = None;
-        match (found, next) {
-            (Some(frame), Some(next)) => {
-                segment.cursor.go(frame.at);
-                segment.expected = segment.expected.max(next);
+        if !finding.harmless && !self.policy.skips_damage() {
+            return Err(match verdict {
+                Verdict::Unreadable => Fault::Unreadable { object: finding.object, offset: finding.offset },
+                _ => Fault::Damaged(finding),
             }
-            _ => {
-                segment.cursor.go(segment.limit);
-                segment.expected = segment.last.next_or_max();
-            }
+            .into());
         }
+        if let Some(next) = halt.next {
+            segment.walk.skip(finding, next);
+            return Ok(State::Frames);
+        }
+        segment.walk.go(segment.limit, segment.last.next_or_max());
         self.state = State::Frames;
-        if covered || self.policy.skips_damage() {
-            Step::Finding(finding).into()
-        } else if verdict == Verdict::Unreadable {
-            Fault::Unreadable { object: finding.object, offset: finding.offset }.into()
-        } else {
-            Fault::Damaged(finding).into()
-        }
+        self.read.damage += u32::from(!finding.harmless);
+        Err(Step::Finding(finding).into())
     }
 
     /// A segment whose header is gone in both copies, or cannot be read.
@@ -373,41 +359,6 @@ fn gone(object: Object) -> Finding {
         lsns: None,
         witness: None,
         harmless: false,
-    }
-}
-
-/// What a sound frame is to the one who reads it in turn.
-enum Taken {
-    /// A mark, or an entry of a batch that goes on.
-    Passed,
-    /// An entry by itself.
-    Entry,
-    /// The last entry of the batch that began there.
-    Batch(u32),
-    /// Not the frame expected.
-    Other(Seen),
-}
-
-impl Segment {
-    fn take(&mut self, frame: &Frame) -> Taken {
-        let lsn = frame.header.lsn;
-        let kind = frame.header.kind;
-        let expected = if kind.is_mark() { self.expected.previous() } else { self.expected };
-        match lsn.cmp(&expected) {
-            core::cmp::Ordering::Less => return Taken::Other(Seen::Conflict),
-            core::cmp::Ordering::Greater => return Taken::Other(Seen::Hole),
-            core::cmp::Ordering::Equal if kind.is_mark() => return Taken::Passed,
-            core::cmp::Ordering::Equal => {}
-        }
-        self.expected = self.expected.next_or_max();
-        if kind.continues_batch() {
-            self.batch.get_or_insert(frame.at);
-            return Taken::Passed;
-        }
-        match self.batch {
-            Some(at) => Taken::Batch(at),
-            None => Taken::Entry,
-        }
     }
 }
 

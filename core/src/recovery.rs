@@ -9,8 +9,8 @@ use heapless::Vec;
 use uuid::Uuid;
 
 use crate::{
-    Lsn,
-    chain::{DEAD_MAX, Dead, HeaderRead, HeaderReader, View},
+    CheckpointId, Lsn,
+    chain::{Cut, Dead, HeaderRead, HeaderReader, View},
     checkpoint::{CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
@@ -55,10 +55,12 @@ pub struct Recovered {
     pub view: View,
     /// Heads of the checkpoints of this log, newest first; only the head was verified.
     pub checkpoints: Vec<CheckpointHeader, CHECKPOINTS_MAX>,
+    /// Checkpoints whose head is bad, newest first.
+    pub bad_checkpoints: Vec<CheckpointId, CHECKPOINTS_MAX>,
+    /// The highest id of any checkpoint, good or bad.
+    pub highest_checkpoint: CheckpointId,
     pub(crate) tail: Tail,
-    /// Segments above the newest that have no header.
-    pub(crate) unfinished: Dead,
-    /// The highest id of any segment, finished or not.
+    /// The highest id of any segment: above the newest, those that were never finished.
     pub(crate) highest: SegmentId,
 }
 
@@ -70,8 +72,10 @@ pub struct Recovery {
     meta: Option<Meta>,
     bad_meta: bool,
     checkpoints: Vec<CheckpointHeader, CHECKPOINTS_MAX>,
-    bad_checkpoints: Vec<crate::CheckpointId, CHECKPOINTS_MAX>,
-    unfinished: Dead,
+    bad_checkpoints: Vec<CheckpointId, CHECKPOINTS_MAX>,
+    highest_checkpoint: CheckpointId,
+    /// The lowest segment above the newest: it was never finished.
+    unfinished: Option<SegmentId>,
     highest: SegmentId,
     tail: Option<Tail>,
     chain: Chain,
@@ -109,6 +113,8 @@ struct Chain {
     at: SegmentId,
     /// The oldest segment known to count.
     oldest: SegmentHeader,
+    /// Down to which LSN segments are needed, once the one that holds the low-water mark is reached.
+    needed: Option<Lsn>,
     dead: Dead,
 }
 
@@ -126,10 +132,11 @@ impl Recovery {
             bad_meta: false,
             checkpoints: Vec::new(),
             bad_checkpoints: Vec::new(),
-            unfinished: Dead::new(),
+            highest_checkpoint: CheckpointId::default(),
+            unfinished: None,
             highest: SegmentId::NONE,
             tail: None,
-            chain: Chain { at: SegmentId::NONE, oldest: NO_HEADER, dead: Dead::new() },
+            chain: Chain { at: SegmentId::NONE, oldest: NO_HEADER, needed: None, dead: Dead::default() },
             finding: None,
             damage: 0,
             first_damage: None,
@@ -211,6 +218,7 @@ impl Recovery {
 
     fn checkpoint(&mut self, object: Object, head: Option<CheckpointHeader>) {
         let Object::Checkpoint(id) = object else { return };
+        self.highest_checkpoint = self.highest_checkpoint.max(id);
         // Beyond the newest few, older ones are not remembered: a log retains fewer.
         let _ = match head {
             Some(head) if head.id == id => self.checkpoints.push(head).map_err(|_| ()),
@@ -234,7 +242,7 @@ impl Recovery {
         if read.unreadable {
             return Err(Fault::Unreadable { object: Object::Segment(id), offset: 0 });
         }
-        self.unfinished.push(id).map_err(|_| Fault::TooManyDead)?;
+        self.unfinished = Some(id);
         Ok(State::List { before: Some(Object::Segment(id)), asked: false })
     }
 
@@ -244,9 +252,9 @@ impl Recovery {
             return Err(Fault::Lost { expected });
         }
         let witnessed = self.meta.is_some() || !self.checkpoints.is_empty();
-        match self.unfinished.last() {
-            Some(&id) if witnessed => Err(Fault::Damaged(headless(id))),
-            Some(&id) => Ok(State::Body(id, Window::new(Object::Segment(id), HEAD_AREA as u64))),
+        match self.unfinished {
+            Some(id) if witnessed => Err(Fault::Damaged(headless(id))),
+            Some(id) => Ok(State::Body(id, Window::new(Object::Segment(id), HEAD_AREA as u64))),
             None if witnessed => {
                 let id = self.meta.map_or(SegmentId::new(1), |meta| SegmentId::new(meta.segment));
                 Err(Fault::Damaged(Finding { seen: Seen::MissingSegment, ..headless(id) }))
@@ -267,8 +275,12 @@ impl Recovery {
         checkpoints.chain(meta).chain(caller).max_by_key(|claim| claim.durable)
     }
 
-    fn scanned(&mut self, tail: Tail) -> State {
+    fn scanned(&mut self, mut tail: Tail) -> State {
         let header = tail.header;
+        if let Some(meta) = self.meta.filter(|meta| meta.log == header.log && meta.epoch >= header.epoch) {
+            // The mark itself may be what is damaged: what was truncated by it is not missing.
+            tail.low_water = tail.low_water.max(meta.low_water.min(tail.last.next_or_max()));
+        }
         self.checkpoints.retain(|head| head.log == header.log);
         let lost = self.meta.filter(|meta| meta.log == header.log && meta.epoch > tail.epoch);
         if let Some(meta) = lost {
@@ -277,7 +289,9 @@ impl Recovery {
             self.finding = Some(Finding { seen: Seen::MissingSegment, witness, ..headless(id) });
         } else if self.bad_meta {
             self.bad_meta = false;
+            // A crash while it was being replaced looks the same.
             self.finding = Some(Finding {
+                verdict: Verdict::Unsynced,
                 seen: Seen::BadMeta,
                 object: Object::Meta,
                 harmless: true,
@@ -285,17 +299,20 @@ impl Recovery {
                 ..headless(header.id)
             });
         }
-        self.chain = Chain { at: header.id, oldest: header, dead: Dead::new() };
+        self.chain = Chain { at: header.id, oldest: header, needed: None, dead: Dead::default() };
         self.tail = Some(tail);
         self.next_link()
     }
 
     /// Whether the chain goes on behind its oldest segment so far.
-    fn next_link(&self) -> State {
-        let oldest = &self.chain.oldest;
+    fn next_link(&mut self) -> State {
         let low_water = self.low_water();
-        let needed = if oldest.first <= low_water { low_water.min(oldest.transaction_floor) } else { low_water };
-        if oldest.first <= needed || oldest.predecessor.id == SegmentId::NONE {
+        let oldest = &self.chain.oldest;
+        if oldest.first <= low_water && self.chain.needed.is_none() {
+            // A transaction that crosses the low-water mark keeps the segments it began in.
+            self.chain.needed = Some(low_water.min(oldest.transaction_floor));
+        }
+        if self.chain.needed.is_some_and(|needed| oldest.first <= needed) || oldest.predecessor.id == SegmentId::NONE {
             State::Finish
         } else {
             State::Chain { asked: false }
@@ -316,7 +333,7 @@ impl Recovery {
         match found {
             Some(id) if id > wanted => {
                 self.chain.at = id;
-                self.chain.dead.push(id).map_err(|_| Fault::TooManyDead)?;
+                self.chain.dead.found(Cut { above: wanted, below: self.chain.oldest.id })?;
                 Ok(State::Chain { asked: false })
             }
             Some(id) if id == wanted => {
@@ -372,7 +389,7 @@ impl Recovery {
             len: 0,
             lsns: Some((first, last)),
             witness: Some(Witness::Successor(self.chain.oldest.id)),
-            harmless: last <= accepted,
+            harmless: last <= accepted || self.checkpoints.iter().any(|head| last < head.floor),
         });
     }
 
@@ -402,7 +419,7 @@ impl Recovery {
             damage: self.damage,
             first_damage: self.first_damage,
             harmless: self.harmless,
-            unfinished: self.unfinished.last().copied(),
+            unfinished: self.unfinished,
             repersisted: 0,
             checkpoint: self.checkpoints.first().map(|head| (head.id, head.lsn)),
         };
@@ -415,14 +432,16 @@ impl Recovery {
             last: tail.last,
             end: tail.behind,
             low_water: tail.low_water,
+            low_water_covered: tail.low_water_covered,
             accepted_loss: header.accepted_loss,
         };
         Ok(Recovered {
             report,
             view,
             checkpoints: self.checkpoints.clone(),
+            bad_checkpoints: self.bad_checkpoints.clone(),
+            highest_checkpoint: self.highest_checkpoint,
             tail,
-            unfinished: self.unfinished.clone(),
             highest: self.highest,
         })
     }
@@ -527,5 +546,3 @@ const NO_HEADER: SegmentHeader = SegmentHeader {
     write_limit: 0,
     predecessor: crate::segment::Predecessor { id: SegmentId::NONE, nonce: 0, last: Lsn::ZERO, size: 0 },
 };
-
-const _: () = assert!(DEAD_MAX >= 4);

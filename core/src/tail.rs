@@ -5,15 +5,16 @@ use heapless::{Deque, Vec};
 use crate::{
     Lsn,
     checksum::Update,
-    cursor::{Cursor, Found, Frame, Search},
+    cursor::Frame,
     decision::{Decision, Policy, Situation, decide},
     device::Object,
     drive::{Answer, Step, Stop},
     fault::Fault,
-    frame::{Mark, NotAMark, SLOT_MAX},
+    frame::{Mark, NotAMark, SLOT_MAX, TRANSACTION_ID_LEN, u64_at},
     operation::Code,
     report::{Finding, Seen, TornTail, Verdict, Witness},
     segment::{SegmentHeader, TRANSACTIONS_MAX},
+    walk::{Batch, Event, Halt, Walk},
 };
 
 /// A fact from outside the newest segment that proves an LSN durable.
@@ -32,6 +33,8 @@ pub(crate) struct Boundary {
     pub(crate) behind: u32,
     /// Where reading on begins, behind the mark.
     pub(crate) next: u32,
+    /// The first LSN of the oldest transaction that may be open there, else the LSN behind `last`.
+    pub(crate) floor: Lsn,
 }
 
 /// How many boundaries are remembered: a mark's durable LSN lies at most a few writes back.
@@ -61,8 +64,6 @@ pub(crate) struct Tail {
     /// Whether the last frame is the seal of a clean close.
     pub(crate) sealed: bool,
     pub(crate) torn: Option<TornTail>,
-    /// Ids of the transactions open at the end: the LSNs of their begins.
-    pub(crate) open: Vec<u64, TRANSACTIONS_MAX>,
     /// Whether damage ended the scan before the end of the log.
     pub(crate) damaged: bool,
 }
@@ -72,51 +73,29 @@ pub(crate) struct Tail {
 pub(crate) struct TailScan {
     tail: Tail,
     policy: Policy,
-    cursor: Cursor,
-    expected: Lsn,
-    batch: Option<Batch>,
+    walk: Walk,
     boundaries: Deque<Boundary, BOUNDARIES>,
-    accepted_loss: Lsn,
-    state: State,
+    transactions: Transactions,
+    /// Damage ended the scan: the finding was handed over.
+    ended: bool,
 }
 
-/// A batch that is open at the cursor.
-#[derive(Clone, Copy, Debug)]
-struct Batch {
-    at: u32,
-    first: Lsn,
-}
-
+/// The transactions open at one place.
 #[derive(Debug)]
-enum State {
-    Frames,
-    /// Looking behind the place `at`, where `seen` stands instead of the frame expected.
-    Search {
-        at: u32,
-        seen: Seen,
-        search: Search,
-        behind: Behind,
-    },
-    /// The finding was handed over: go on behind it, or stop.
-    Reported(Option<(u32, Lsn)>),
-}
-
-/// What a search found.
-#[derive(Clone, Copy, Debug, Default)]
-struct Behind {
-    frames: u32,
-    /// The first sound frame: where it begins, and the LSN that it makes the next expected one.
-    first: Option<(u32, Lsn)>,
+struct Transactions {
+    /// The first LSN of the oldest that was open where the segment begins; which ones, only older segments tell.
+    carried: Option<Lsn>,
+    /// Ids of those begun since: the LSNs of their begins.
+    open: Vec<u64, TRANSACTIONS_MAX>,
 }
 
 impl TailScan {
-    /// Scans the segment with this header. `claims` are the witnesses from elsewhere.
+    /// Scans the segment with this header. `claim` is the strongest witness from elsewhere.
     pub(crate) fn new(update: Update, header: SegmentHeader, policy: Policy, claim: Option<Claim>) -> Self {
         let start = header.frames_at();
         let before = header.first.previous();
-        let proven = Boundary { last: before, behind: start, next: start };
-        // A segment's own header proves its predecessor, not itself; what is before its first LSN was durable.
-        let durable = claim.filter(|claim| claim.durable > before);
+        let carried = (header.transaction_floor < header.first).then_some(header.transaction_floor);
+        let proven = Boundary { last: before, behind: start, next: start, floor: header.transaction_floor };
         Self {
             tail: Tail {
                 header,
@@ -129,105 +108,47 @@ impl TailScan {
                 low_water_covered: header.low_water_covered,
                 slot: Vec::new(),
                 marked: None,
-                durable,
+                // A segment's own header proves its predecessor, not itself.
+                durable: claim.filter(|claim| claim.durable > before),
                 proven,
                 sealed: false,
                 torn: None,
-                open: Vec::new(),
                 damaged: false,
             },
             policy,
-            cursor: Cursor::new(update, &header, start, header.segment_size),
-            expected: header.first,
-            batch: None,
+            walk: Walk::new(update, &header, start, header.segment_size, header.first, header.write_limit),
             boundaries: Deque::new(),
-            accepted_loss: header.accepted_loss,
-            state: State::Frames,
+            transactions: Transactions { carried, open: Vec::new() },
+            ended: false,
         }
     }
 
     pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Tail, Stop> {
-        loop {
-            match &mut self.state {
-                State::Frames => {
-                    let seen = match self.cursor.next(buf, answer)? {
-                        Found::Frame(frame) => match self.take(&frame, buf)? {
-                            Seen::Good => continue,
-                            // What was there before is passed over: the first one wins.
-                            Seen::Conflict => Seen::Conflict,
-                            other => {
-                                self.cursor.go(frame.at);
-                                other
-                            }
-                        },
-                        Found::Other(seen) => seen,
-                    };
-                    let search = self.cursor.search(self.tail.header.write_limit);
-                    self.state = State::Search { at: self.cursor.at(), seen, search, behind: Behind::default() };
-                }
-                State::Search { search, .. } => match search.next(buf, answer)? {
-                    Some(frame) => self.found_behind(&frame, buf),
-                    None => {
-                        if let Some(tail) = self.decide()? {
-                            return Ok(tail);
-                        }
+        while !self.ended {
+            match self.walk.next(buf, answer)? {
+                Event::Mark(frame) => self.mark(&frame, buf)?,
+                Event::Entry { frame, .. } => self.entry(&frame, buf),
+                Event::Behind(frame) => self.behind(&frame, buf),
+                Event::Stop(halt) => {
+                    if let Some(tail) = self.decide(&halt)? {
+                        return Ok(tail);
                     }
-                },
-                State::Reported(Some((at, expected))) => {
-                    self.cursor.go(*at);
-                    self.expected = *expected;
-                    self.state = State::Frames;
                 }
-                State::Reported(None) => {
-                    self.tail.damaged = true;
-                    return Ok(self.tail.clone());
-                }
+                Event::Finding(finding) => return Err(Step::Finding(finding).into()),
             }
         }
+        self.tail.damaged = true;
+        Ok(self.tail.clone())
     }
 
-    /// Takes a sound frame if it is the one expected, else says what it is.
-    fn take(&mut self, frame: &Frame, buf: &[u8]) -> Result<Seen, Fault> {
-        let kind = frame.header.kind;
-        let lsn = frame.header.lsn;
-        if kind.is_mark() {
-            let payload = &buf[frame.payload.clone()];
-            return match (lsn.cmp(&self.expected.previous()), Mark::decode(kind.code(), payload)) {
-                (core::cmp::Ordering::Greater, _) => Ok(Seen::Hole),
-                (core::cmp::Ordering::Less, _) => Ok(Seen::Conflict),
-                _ if self.batch.is_some() => Ok(Seen::Conflict),
-                (_, Err(NotAMark::Unsupported)) => Ok(Seen::Unsupported),
-                (_, Err(NotAMark::Skippable)) => {
-                    self.passed(frame);
-                    Ok(Seen::Good)
-                }
-                (_, Ok((durable, mark))) => {
-                    self.passed(frame);
-                    self.mark(frame, durable, mark);
-                    Ok(Seen::Good)
-                }
-            };
-        }
-        match lsn.cmp(&self.expected) {
-            core::cmp::Ordering::Greater => return Ok(Seen::Hole),
-            core::cmp::Ordering::Less => return Ok(Seen::Conflict),
-            core::cmp::Ordering::Equal => {}
-        }
-        if Code::from_u8(kind.code()).is_none() {
-            return Ok(Seen::Unsupported);
-        }
-        self.expected = lsn.next().map_err(|_| Fault::Exhausted)?;
-        if kind.continues_batch() {
-            self.batch.get_or_insert(Batch { at: frame.at, first: lsn });
-        } else {
-            self.batch = None;
-            self.tail.last = lsn;
+    fn entry(&mut self, frame: &Frame, buf: &[u8]) {
+        self.transactions.take(frame, buf);
+        self.tail.sealed = false;
+        if !frame.header.kind.continues_batch() {
+            self.tail.last = frame.header.lsn;
             self.tail.behind = frame.end;
             self.passed(frame);
         }
-        self.tail.sealed = false;
-        self.transaction(frame, buf);
-        Ok(Seen::Good)
     }
 
     fn passed(&mut self, frame: &Frame) {
@@ -235,13 +156,25 @@ impl TailScan {
         self.tail.last_time = self.tail.last_time.max(frame.header.timestamp);
     }
 
-    fn mark(&mut self, frame: &Frame, durable: Lsn, mark: Mark<'_>) {
-        let boundary = Boundary { last: self.tail.last, behind: self.tail.behind, next: frame.end };
+    fn mark(&mut self, frame: &Frame, buf: &[u8]) -> Result<(), Fault> {
+        self.passed(frame);
+        let (durable, mark) = match Mark::decode(frame.header.kind.code(), &buf[frame.payload.clone()]) {
+            Ok(mark) => mark,
+            Err(NotAMark::Skippable) => return Ok(()),
+            Err(NotAMark::Unsupported) => return Err(self.walk.unsupported(frame)),
+        };
+        if matches!(mark, Mark::Epoch(_)) {
+            self.transactions.roll_back();
+        }
+        let last = self.tail.last;
+        let floor = self.transactions.floor().unwrap_or(last.next_or_max());
+        let boundary = Boundary { last, behind: self.tail.behind, next: frame.end, floor };
         if self.boundaries.is_full() {
             self.boundaries.pop_front();
         }
         // Never full: one was just taken out.
         let _ = self.boundaries.push_back(boundary);
+        // A claim beyond the entry before it does not count.
         if durable <= frame.header.lsn {
             self.claim(frame.at, durable);
             self.tail.marked = self.tail.marked.max(Some(durable));
@@ -255,10 +188,7 @@ impl TailScan {
         self.tail.sealed = matches!(mark, Mark::Seal);
         match mark {
             Mark::Durable | Mark::Seal => {}
-            Mark::Epoch(epoch) => {
-                self.tail.epoch = self.tail.epoch.max(epoch);
-                self.tail.open.clear();
-            }
+            Mark::Epoch(epoch) => self.tail.epoch = self.tail.epoch.max(epoch),
             Mark::LowWater { lsn, covered } => {
                 self.tail.low_water = lsn;
                 self.tail.low_water_covered = covered;
@@ -269,6 +199,7 @@ impl TailScan {
                 let _ = self.tail.slot.extend_from_slice(bytes);
             }
         }
+        Ok(())
     }
 
     fn claim(&mut self, offset: u32, durable: Lsn) {
@@ -278,101 +209,126 @@ impl TailScan {
         }
     }
 
-    fn transaction(&mut self, frame: &Frame, buf: &[u8]) {
-        let _ = (frame, buf);
-    }
-
-    /// Takes note of a sound frame behind the place where the scan stopped.
-    fn found_behind(&mut self, frame: &Frame, buf: &[u8]) {
-        let write_limit = self.tail.header.write_limit;
-        let segment = self.tail.header.id;
-        let lsn = frame.header.lsn;
-        let State::Search { at, behind, .. } = &mut self.state else { return };
-        let at = *at;
-        behind.frames += 1;
+    /// A sound frame behind the place where the scan stopped: it may be a witness.
+    fn behind(&mut self, frame: &Frame, buf: &[u8]) {
         let kind = frame.header.kind;
-        behind.first.get_or_insert((frame.at, if kind.is_mark() { lsn.next_or_max() } else { lsn }));
         if kind.is_mark()
             && let Ok((durable, _)) = Mark::decode(kind.code(), &buf[frame.payload.clone()])
-            && durable <= lsn
+            && durable <= frame.header.lsn
         {
             self.claim(frame.at, durable);
-        } else if frame.at > at.saturating_add(write_limit)
-            && self.tail.durable.is_none_or(|known| known.durable < self.expected)
+        }
+        let expected = self.walk.expected();
+        if frame.at > self.walk.at().saturating_add(self.tail.header.write_limit)
+            && self.tail.durable.is_none_or(|known| known.durable < expected)
         {
-            let witness = Witness::BeyondWriteLimit { segment, offset: frame.at };
-            self.tail.durable = Some(Claim { durable: self.expected, witness });
+            let witness = Witness::BeyondWriteLimit { segment: self.tail.header.id, offset: frame.at };
+            self.tail.durable = Some(Claim { durable: expected, witness });
         }
     }
 
     /// Decides about the place where the scan stopped: the end, or how it goes on.
-    fn decide(&mut self) -> Result<Option<Tail>, Stop> {
-        let State::Search { at, seen, search, behind } = &self.state else {
-            unreachable!("a decision follows a search");
-        };
-        let (at, seen, behind, debris_end) = (*at, *seen, *behind, search.debris_end());
-        let claim = self.tail.durable.filter(|claim| claim.durable >= self.expected);
-        let debris = debris_end > at;
+    fn decide(&mut self, halt: &Halt) -> Result<Option<Tail>, Stop> {
+        let expected = self.walk.expected();
+        let claim = self.tail.durable.filter(|claim| claim.durable >= expected);
+        let debris = halt.debris_end > halt.at;
+        let covered = expected <= self.tail.header.accepted_loss;
         let situation = Situation {
             // What is not blank further on was written: the place is a bad frame, not the end.
-            seen: if seen == Seen::End && debris && behind.frames == 0 { Seen::BadHeader } else { seen },
-            later: behind.frames > 0,
+            seen: if halt.seen == Seen::End && debris && halt.frames == 0 { Seen::BadHeader } else { halt.seen },
+            later: halt.frames > 0,
             witness: claim.is_some(),
-            covered: self.expected <= self.accepted_loss,
-            in_batch: self.batch.is_some(),
+            covered,
+            in_batch: self.walk.batch().is_some(),
         };
         match decide(situation) {
             Decision::Take => unreachable!("a good frame is no stop"),
             Decision::End => Ok(Some(self.tail.clone())),
-            Decision::Cut if self.tail.sealed && behind.frames == 0 => Ok(Some(self.tail.clone())),
+            // What stands behind a seal belongs to an epoch that never came to be.
+            Decision::Cut if self.tail.sealed && halt.frames == 0 => Ok(Some(self.tail.clone())),
             Decision::Cut => {
-                let from = self.batch.map_or(at, |batch| batch.at);
-                let whole = self.batch.map_or(0, |batch| self.expected.value() - batch.first.value());
-                self.tail.torn = Some(TornTail {
-                    verdict: if self.tail.header.immediate { Verdict::Unproven } else { Verdict::Unsynced },
-                    segment: self.tail.header.id,
-                    offset: from,
-                    len: debris_end.max(at) - from,
-                    frames: behind.frames.saturating_add(u32::try_from(whole).unwrap_or(u32::MAX)),
-                });
+                self.cut(halt);
                 Ok(Some(self.tail.clone()))
             }
-            Decision::Damage(verdict) => Err(self.report(verdict, at, seen, behind, claim, debris_end)),
-            Decision::Harmless => Err(self.report(Verdict::Rot, at, seen, behind, claim, debris_end)),
+            Decision::Damage(verdict) => self.damage(verdict, halt, claim, covered),
+            Decision::Harmless => self.damage(Verdict::Rot, halt, claim, covered),
         }
     }
 
-    /// Hands the finding over, and goes on behind it where the policy says so.
-    fn report(
+    fn cut(&mut self, halt: &Halt) {
+        let batch = self.walk.batch();
+        let from = batch.map_or(halt.at, |batch| batch.at);
+        let whole = batch.map_or(0, |batch| self.walk.expected().value() - batch.first.value());
+        self.tail.torn = Some(TornTail {
+            verdict: if self.tail.header.immediate { Verdict::Unproven } else { Verdict::Unsynced },
+            segment: self.tail.header.id,
+            offset: from,
+            len: halt.debris_end.max(halt.at) - from,
+            frames: halt.frames.saturating_add(u32::try_from(whole).unwrap_or(u32::MAX)),
+        });
+    }
+
+    /// Goes on behind damage where the policy says so, or where nothing is lost by it; ends the scan where not.
+    fn damage(
         &mut self,
         verdict: Verdict,
-        at: u32,
-        seen: Seen,
-        behind: Behind,
+        halt: &Halt,
         claim: Option<Claim>,
-        debris_end: u32,
-    ) -> Stop {
-        let covered = self.expected <= self.accepted_loss;
-        let first = self.batch.map_or(self.expected, |batch| batch.first);
-        let last = match (behind.first, claim) {
-            (Some((_, next)), _) => next.previous(),
+        covered: bool,
+    ) -> Result<Option<Tail>, Stop> {
+        let expected = self.walk.expected();
+        let first = self.walk.batch().map_or(expected, |batch: Batch| batch.first);
+        let last = match (halt.next, claim) {
+            (Some(next), _) => next.expected.previous(),
             (None, Some(claim)) => claim.durable,
-            (None, None) => self.expected,
+            (None, None) => expected,
         };
-        let len = behind.first.map_or(debris_end.max(at) - at, |(next, _)| next - at);
-        let goes_on = (covered || self.policy.skips_damage()) && verdict != Verdict::Unsupported;
-        self.batch = None;
-        self.state = State::Reported(behind.first.filter(|_| goes_on));
-        Step::Finding(Finding {
+        let finding = Finding {
             verdict,
-            seen,
+            seen: halt.seen,
             object: Object::Segment(self.tail.header.id),
-            offset: at.into(),
-            len: len.into(),
-            lsns: (first <= last && verdict != Verdict::Unsupported).then_some((first, last)),
+            offset: halt.at.into(),
+            len: halt.next.map_or(halt.debris_end.max(halt.at) - halt.at, |next| next.at - halt.at).into(),
+            lsns: (first <= last).then_some((first, last)),
             witness: claim.map(|claim| claim.witness),
-            harmless: covered,
-        })
-        .into()
+            // Where no LSN is missing, a mark was lost: what it said, later ones say too.
+            harmless: covered || first > last,
+        };
+        match halt.next {
+            Some(next) if finding.harmless || self.policy.skips_damage() => {
+                self.walk.skip(finding, next);
+                Ok(None)
+            }
+            _ => {
+                self.ended = true;
+                Err(Step::Finding(finding).into())
+            }
+        }
+    }
+}
+
+impl Transactions {
+    fn take(&mut self, frame: &Frame, buf: &[u8]) {
+        let kind = frame.header.kind;
+        let payload = &buf[frame.payload.clone()];
+        if !kind.is_in_transaction() || payload.len() < TRANSACTION_ID_LEN {
+            return;
+        }
+        let id = u64_at(payload, 0);
+        match Code::from_u8(kind.code()) {
+            // More than may be open are of no writer of version 1; their floor would be lower than any remembered.
+            Some(Code::TxnBegin) if self.open.push(id).is_err() => self.carried = Some(Lsn::FIRST),
+            Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| *open != id),
+            _ => {}
+        }
+    }
+
+    fn roll_back(&mut self) {
+        self.carried = None;
+        self.open.clear();
+    }
+
+    fn floor(&self) -> Option<Lsn> {
+        self.open.iter().copied().map(Lsn::new).chain(self.carried).min()
     }
 }

@@ -12,9 +12,9 @@ use heapless::Vec;
 use uuid::Uuid;
 
 use crate::{
-    Lsn,
+    CheckpointId, Lsn,
     begin::{Begun, Copying, Plan},
-    chain::{Dead, View},
+    chain::{Cut, Dead, View},
     checksum::{Update, portable},
     decision::Policy,
     device::{ErrorKind, Object},
@@ -23,7 +23,7 @@ use crate::{
         FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, SLOT_MAX, Salts, TRANSACTION_ID_LEN,
     },
     meta::Meta,
-    operation::OperationRef,
+    operation::{Code, OperationRef},
     recovery::Recovered,
     segment::{Geometry, Predecessor, SegmentHeader, SegmentId, TRANSACTIONS_MAX, WRITE_LIMIT_MIN, align_up},
 };
@@ -176,7 +176,7 @@ impl Payload for crate::operation::Operation {
 /// Opaque bytes.
 impl Payload for [u8] {
     fn code(&self) -> u8 {
-        crate::operation::Code::Opaque.value()
+        Code::Opaque.value()
     }
 
     fn len(&self) -> usize {
@@ -221,6 +221,18 @@ pub enum StageError {
     BufferTooSmall {
         /// Bytes that it would take.
         needed: usize,
+    },
+    /// The code is one that only the log itself writes, or none at all.
+    Reserved {
+        /// That code.
+        code: u8,
+    },
+    /// The transaction is not open.
+    NoTransaction,
+    /// As many transactions are open as the log allows.
+    TooManyTransactions {
+        /// That many.
+        max: u8,
     },
     /// An earlier write or sync failed, or was abandoned: reopen the log.
     Poisoned,
@@ -301,6 +313,15 @@ impl Machine for Commit {
     }
 }
 
+/// How a transaction ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionEnd {
+    /// Its entries count from here on.
+    Commit,
+    /// They never do.
+    Rollback,
+}
+
 /// Frames staged and not yet taken.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stage {
@@ -357,11 +378,36 @@ pub struct Writer {
     accepted_loss: Lsn,
     oldest: SegmentId,
     highest: SegmentId,
-    unfinished: Dead,
+    /// Segments above this one were never finished.
+    unfinished_above: Option<SegmentId>,
     dead: Dead,
-    /// Segments outside the chain that recovery found: removed when a segment is begun.
-    stale: Dead,
     copy: Option<Copying>,
+    /// Whether the loss that recovery found was accepted, which a new segment has to say.
+    consented: bool,
+    /// The transactions that are open or whose end is not written yet.
+    transactions: Vec<Transaction, TRANSACTIONS_MAX>,
+    /// The first LSN of the oldest transaction that may be open where copying begins.
+    floor: Lsn,
+    /// The next LSN once the segment that is planned has been begun, where it is not the one that it was.
+    next_after: Option<Lsn>,
+}
+
+/// What is particular to a segment that is to be begun.
+struct Beginning {
+    epoch: u64,
+    first: Lsn,
+    predecessor: Predecessor,
+    floor: Lsn,
+    copy: Option<Copying>,
+}
+
+/// A transaction of this writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Transaction {
+    /// Its id: the LSN of its begin.
+    id: u64,
+    /// The LSN of its commit or rollback.
+    end: Option<Lsn>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,11 +427,11 @@ impl Writer {
     ///
     /// # Errors
     /// A value of the options that cannot be.
-    pub fn create(options: WriterOptions, log: Uuid, leftovers: &[SegmentId]) -> Result<Self, InvalidOptions> {
+    pub fn create(options: WriterOptions, log: Uuid) -> Result<Self, InvalidOptions> {
         options.validate()?;
         let header = SegmentHeader {
             log,
-            id: leftovers.iter().copied().max().unwrap_or(SegmentId::NONE),
+            id: SegmentId::NONE,
             epoch: 0,
             nonce: 0,
             first: Lsn::FIRST,
@@ -405,11 +451,8 @@ impl Writer {
             predecessor: Predecessor::default(),
         };
         let mut writer = Self::new(options, header, Lsn::ZERO);
-        writer.oldest = SegmentId::NONE;
-        for &id in leftovers {
-            // More than a writer ever leaves stay where they are: the new ids are above them.
-            let _ = writer.unfinished.push(id);
-        }
+        // What is there was never finished: a creation that was interrupted.
+        writer.unfinished_above = Some(SegmentId::NONE);
         Ok(writer)
     }
 
@@ -421,14 +464,15 @@ impl Writer {
     ///
     /// # Errors
     /// [`TakeOverError`]: the options, or the policy's refusal.
-    pub fn take_over(options: WriterOptions, recovered: &Recovered) -> Result<Self, TakeOverError> {
+    pub fn take_over(options: WriterOptions, recovered: &Recovered, consent: Consent) -> Result<Self, TakeOverError> {
         options.validate().map_err(TakeOverError::Options)?;
         let Recovered { report, tail, view, .. } = recovered;
-        if !report.is_writable() {
-            return Err(TakeOverError::Refused);
-        }
         let lost = report.durable.max(tail.last);
-        if lost > tail.last && report.policy == Policy::Default {
+        let refused = match consent {
+            Consent::None => !report.is_writable() || lost > tail.last && lost > tail.header.accepted_loss,
+            Consent::AcceptLoss => report.policy == Policy::Inspect,
+        };
+        if refused {
             return Err(TakeOverError::Refused);
         }
         let mut writer = Self::new(options, tail.header, lost);
@@ -440,14 +484,16 @@ impl Writer {
         writer.slot_due = !tail.slot.is_empty();
         writer.low_water = tail.low_water;
         writer.low_water_covered = tail.low_water_covered;
-        let given_up = report.damage > 0 || lost > tail.last;
-        writer.accepted_loss = if given_up { tail.header.accepted_loss.max(lost) } else { tail.header.accepted_loss };
+        writer.consented = consent == Consent::AcceptLoss;
+        writer.accepted_loss = match consent {
+            Consent::None => tail.header.accepted_loss,
+            Consent::AcceptLoss => tail.header.accepted_loss.max(lost),
+        };
         writer.oldest = view.oldest;
         writer.highest = recovered.highest;
-        writer.unfinished = recovered.unfinished.clone();
+        writer.unfinished_above = (recovered.highest > tail.header.id).then_some(tail.header.id);
         writer.dead = view.dead.clone();
-        // The newest dead segment stays as evidence until the next checkpoint.
-        writer.stale = view.dead.iter().copied().skip(1).collect();
+        writer.floor = tail.proven.floor;
         // Where a witness from elsewhere proves more than is there, it proves all that is there.
         if tail.marked < Some(tail.last) && lost == tail.last {
             writer.durable = tail.marked.unwrap_or(tail.header.first.previous());
@@ -489,10 +535,13 @@ impl Writer {
             accepted_loss: segment.accepted_loss,
             oldest: segment.id,
             highest: segment.id,
-            unfinished: Dead::new(),
-            dead: Dead::new(),
-            stale: Dead::new(),
+            unfinished_above: None,
+            dead: Dead::default(),
             copy: None,
+            consented: false,
+            transactions: Vec::new(),
+            floor: Lsn::MAX,
+            next_after: None,
             segment,
         }
     }
@@ -521,6 +570,12 @@ impl Writer {
         self.durable
     }
 
+    /// The first LSN that truncation keeps.
+    #[must_use]
+    pub fn low_water(&self) -> Lsn {
+        self.low_water
+    }
+
     /// The last LSN that was written, synced or not.
     #[must_use]
     pub fn written(&self) -> Lsn {
@@ -533,6 +588,17 @@ impl Writer {
         self.stage.len
     }
 
+    /// Bytes written beyond the last sync.
+    #[must_use]
+    pub fn unsynced(&self) -> u32 {
+        self.unsynced
+    }
+
+    /// What was kept as evidence of cuts was removed.
+    pub fn evidence_removed(&mut self) {
+        self.dead = Dead::default();
+    }
+
     /// The most bytes that the frames of one entry or batch may take.
     #[must_use]
     pub fn batch_max(&self) -> u32 {
@@ -542,7 +608,7 @@ impl Writer {
     /// Whether recovered entries have to be copied before they may be called durable.
     #[must_use]
     pub fn needs_segment(&self) -> bool {
-        self.copy.is_some()
+        self.copy.is_some() || self.consented
     }
 
     /// Whether an earlier failure stops all writing until the log is reopened.
@@ -596,6 +662,7 @@ impl Writer {
             last: self.written,
             end: self.behind,
             low_water: self.low_water,
+            low_water_covered: self.low_water_covered,
             accepted_loss: self.accepted_loss,
         }
     }
@@ -626,8 +693,22 @@ impl Writer {
         };
         let last = self.next.advanced(items.len() as u64 - 1).ok().filter(|last| *last < Lsn::MAX);
         let last = last.ok_or(StageError::Exhausted)?;
+        if let Some(item) = items.iter().find(|item| !Code::from_u8(item.code()).is_some_and(Code::is_free)) {
+            return Err(StageError::Reserved { code: item.code() });
+        }
+        if transaction.is_some_and(|id| !self.is_open(id)) {
+            return Err(StageError::NoTransaction);
+        }
         self.open_group(buf, now, len, Room::Entries)?;
         let first = self.next;
+        self.frame_entries(buf, transaction, items);
+        debug_assert_eq!(self.next.previous(), last);
+        Ok((first, last))
+    }
+
+    /// Frames entries into room that was made for them.
+    fn frame_entries<P: Payload>(&mut self, buf: &mut (impl Scratch + ?Sized), transaction: Option<u64>, items: &[P]) {
+        let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
         for (index, item) in items.iter().enumerate() {
             let mut kind = FrameType::new(item.code());
             if transaction.is_some() {
@@ -650,8 +731,137 @@ impl Writer {
             self.next = self.next.next_or_max();
         }
         self.stage.behind = Some(self.stage.len);
-        debug_assert_eq!(self.next.previous(), last);
-        Ok((first, last))
+    }
+
+    /// Whether the transaction was begun by this writer and not ended.
+    fn is_open(&self, id: u64) -> bool {
+        self.transactions.iter().any(|transaction| transaction.id == id && transaction.end.is_none())
+    }
+
+    /// Stages the begin of a transaction and returns its id, which is the LSN of that entry.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage); [`StageError::TooManyTransactions`].
+    pub fn stage_begin(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<u64, StageError> {
+        if self.transactions.len() >= usize::from(self.options.max_transactions) {
+            return Err(StageError::TooManyTransactions { max: self.options.max_transactions });
+        }
+        let id = self.next.value();
+        self.stage_control(buf, now, Some(id), OperationRef::TxnBegin { txn_id: id })?;
+        // There is room: no more than the options' most are open, and these are no more than fit.
+        let _ = self.transactions.push(Transaction { id, end: None });
+        Ok(id)
+    }
+
+    /// Stages the end of a transaction: its commit, or its rollback. Returns the LSN of that entry.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage); [`StageError::NoTransaction`] if it is not open.
+    pub fn stage_end(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        id: u64,
+        end: TransactionEnd,
+    ) -> Result<Lsn, StageError> {
+        if !self.is_open(id) {
+            return Err(StageError::NoTransaction);
+        }
+        let operation = match end {
+            TransactionEnd::Commit => OperationRef::TxnCommit { txn_id: id },
+            TransactionEnd::Rollback => OperationRef::TxnRollback { txn_id: id },
+        };
+        let lsn = self.stage_control(buf, now, Some(id), operation)?;
+        for transaction in &mut self.transactions {
+            if transaction.id == id {
+                transaction.end = Some(lsn);
+            }
+        }
+        Ok(lsn)
+    }
+
+    /// Stages the entry that says that a checkpoint is durable, and returns its LSN.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub fn stage_checkpoint(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        lsn: Lsn,
+        checkpoint_id: CheckpointId,
+    ) -> Result<Lsn, StageError> {
+        self.stage_control(buf, now, None, OperationRef::Checkpoint { lsn, checkpoint_id })
+    }
+
+    /// Stages an entry of the log's own.
+    fn stage_control(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        transaction: Option<u64>,
+        operation: OperationRef<'_>,
+    ) -> Result<Lsn, StageError> {
+        let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
+        let len = FRAME_OVERHEAD + u32::try_from(id_len + operation.encoded_len()).unwrap_or(u32::MAX);
+        let lsn = self.next;
+        lsn.next().map_err(|_| StageError::Exhausted)?;
+        self.open_group(buf, now, len, Room::Entries)?;
+        self.frame_entries(buf, transaction, &[operation]);
+        Ok(lsn)
+    }
+
+    /// The first LSN of the oldest open transaction, else the next LSN: where replay begins from a checkpoint taken now.
+    #[must_use]
+    pub fn replay_floor(&self) -> Lsn {
+        self.transactions.iter().map(|transaction| Lsn::new(transaction.id)).min().unwrap_or(self.next)
+    }
+
+    /// Stages a low-water mark: everything below `lsn` is given up, and `covered` says whether a checkpoint holds it.
+    /// A mark below the one that stands does nothing.
+    ///
+    /// Segments may be removed only when it is durable: `Retire` does. Where this writer has no room left for a mark
+    /// ([`StageError::NeedsSegment`]), the header of the next segment says it.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub fn stage_low_water(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        lsn: Lsn,
+        covered: bool,
+    ) -> Result<(), StageError> {
+        if lsn <= self.low_water {
+            return Ok(());
+        }
+        self.low_water = lsn;
+        self.low_water_covered = covered;
+        self.stage_mark(buf, now, Mark::LowWater { lsn, covered })
+    }
+
+    /// Stages the application slot: a few bytes that belong to the application and that every segment repeats. The
+    /// newest win.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage); [`StageError::TooLarge`] beyond 64 bytes.
+    pub fn stage_slot(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, bytes: &[u8]) -> Result<(), StageError> {
+        let slot = Vec::from_slice(bytes);
+        let slot = slot.map_err(|_| StageError::TooLarge { len: bytes.len() as u64, max: 64 })?;
+        self.stage_mark(buf, now, Mark::Slot(bytes))?;
+        self.slot = slot;
+        Ok(())
+    }
+
+    /// The application slot.
+    #[must_use]
+    pub fn slot(&self) -> &[u8] {
+        &self.slot
+    }
+
+    /// Segments below `oldest` were removed.
+    pub fn retired(&mut self, oldest: SegmentId) {
+        self.oldest = self.oldest.max(oldest);
     }
 
     /// Stages a mark. It may use the room that entries leave free at the end of a segment.
@@ -823,6 +1033,8 @@ impl Writer {
         if let Some(claim) = group.claim {
             self.marked = self.marked.max(Some(claim));
         }
+        let written = self.written;
+        self.transactions.retain(|transaction| transaction.end.is_none_or(|end| end > written));
         if group.sync {
             self.durable = self.written;
             self.unsynced = 0;
@@ -841,13 +1053,15 @@ impl Writer {
             self.state = State::Poisoned;
             return;
         }
-        if self.state == State::Beginning && matches!(action, Action::Create | Action::Write) {
+        if self.state == State::Beginning {
             // What was unfinished before has been erased by then; what could not be created is not there.
-            self.unfinished.clear();
-            if action == Action::Write {
-                self.highest = SegmentId::new(self.highest.value().saturating_add(1));
-                let _ = self.unfinished.push(self.highest);
-            }
+            self.unfinished_above = Some(self.segment.id);
+            self.highest = SegmentId::new(self.highest.value().saturating_add(1));
+        }
+        let written = self.written;
+        self.transactions.retain(|transaction| transaction.id <= written.value());
+        for transaction in &mut self.transactions {
+            transaction.end = transaction.end.filter(|end| *end <= written);
         }
         self.stage = Stage::default();
         self.next = self.written.next_or_max();
@@ -868,6 +1082,67 @@ impl Writer {
     /// [`StageError::NeedsCommit`]: something is staged or not durable yet. [`StageError::Exhausted`]: no epoch or
     /// id is left. [`StageError::Poisoned`].
     pub fn plan(&mut self, now: u64, nonce: u64) -> Result<Plan, StageError> {
+        let epoch = self.epoch.checked_add(u64::from(!self.taken_over)).ok_or(StageError::Exhausted)?;
+        let old = &self.segment;
+        let first = match &self.copy {
+            Some(copy) if copy.passes_over => old.first,
+            _ => self.next,
+        };
+        let predecessor = match &self.copy {
+            Some(copy) if copy.passes_over => old.predecessor,
+            _ => self.end_of_segment(),
+        };
+        let floor = match &self.copy {
+            Some(copy) if copy.passes_over => old.transaction_floor,
+            Some(_) => self.floor,
+            None => self.replay_floor(),
+        };
+        let plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor, copy: self.copy.clone() })?;
+        self.next_after = None;
+        Ok(plan)
+    }
+
+    /// The plan of a segment that cuts the log behind `cut`: entries after it are dead once it is begun. The next entry
+    /// has the LSN `first`: the one behind the cut, or a later one where what is between was accepted as lost.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub fn plan_cut(&mut self, now: u64, nonce: u64, cut: CutAt, first: Lsn) -> Result<Plan, StageError> {
+        let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
+        let predecessor = Predecessor { id: cut.id, nonce: cut.nonce, last: cut.last, size: cut.size };
+        let plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: cut.floor, copy: None })?;
+        self.next_after = Some(first);
+        Ok(plan)
+    }
+
+    /// The plan of a segment that begins at a later LSN than the next, with nothing kept of what is before.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); [`StageError::Exhausted`] if `first` is not beyond the last LSN.
+    pub fn plan_reset(&mut self, now: u64, nonce: u64, first: Lsn) -> Result<Plan, StageError> {
+        if first < self.next || first == Lsn::MAX {
+            return Err(StageError::Exhausted);
+        }
+        let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
+        let predecessor = self.end_of_segment();
+        let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: first, copy: None })?;
+        plan.header.low_water = first;
+        plan.header.low_water_covered = false;
+        self.next_after = Some(first);
+        Ok(plan)
+    }
+
+    /// Where the active segment is cut when another follows it.
+    fn end_of_segment(&self) -> Predecessor {
+        let old = &self.segment;
+        if old.epoch == 0 {
+            return Predecessor::default();
+        }
+        Predecessor { id: old.id, nonce: old.nonce, last: self.live, size: self.behind }
+    }
+
+    fn plan_of(&mut self, now: u64, nonce: u64, beginning: Beginning) -> Result<Plan, StageError> {
+        let Beginning { epoch, first, predecessor, floor, copy } = beginning;
         if matches!(self.state, State::Poisoned | State::Beginning) || self.flight.is_some() {
             self.state = State::Poisoned;
             return Err(StageError::Poisoned);
@@ -875,27 +1150,16 @@ impl Writer {
         if self.stage.len > 0 || self.unsynced > 0 {
             return Err(StageError::NeedsCommit);
         }
-        let id = self.highest.value().checked_add(1).ok_or(StageError::Exhausted)?;
-        let epoch = self.epoch.checked_add(u64::from(!self.taken_over)).ok_or(StageError::Exhausted)?;
+        let id = SegmentId::new(self.highest.value().checked_add(1).ok_or(StageError::Exhausted)?);
         let geometry = self.options.geometry;
-        let room = self.copy.as_ref().map_or(0, |copy| {
+        let room = copy.as_ref().map_or(0, |copy| {
             let len = copy.end.saturating_sub(copy.start.next);
             // Packed anew, the frames take at most a quarter more, where each write fills up its last granule.
             geometry.frames_at() + len + len / 4 + 2 * geometry.granule + geometry.reserve()
         });
-        let old = &self.segment;
-        let predecessor = match &self.copy {
-            Some(copy) if copy.passes_over => old.predecessor,
-            _ if old.epoch == 0 => Predecessor::default(),
-            _ => Predecessor { id: old.id, nonce: old.nonce, last: self.live, size: self.behind },
-        };
-        let first = match &self.copy {
-            Some(copy) if copy.passes_over => old.first,
-            _ => self.next,
-        };
         let header = SegmentHeader {
             log: self.log,
-            id: SegmentId::new(id),
+            id,
             epoch,
             nonce,
             first,
@@ -903,7 +1167,7 @@ impl Writer {
             low_water: self.low_water,
             low_water_covered: self.low_water_covered,
             accepted_loss: self.accepted_loss,
-            transaction_floor: first,
+            transaction_floor: floor.min(first),
             max_transactions: self.options.max_transactions,
             immediate: self.options.immediate,
             recycled: false,
@@ -914,33 +1178,28 @@ impl Writer {
             write_limit: self.options.write_limit,
             predecessor,
         };
+        let mut dead = Dead::default();
+        // One more than recovery found fits: it refuses a log that has more than it can remember.
+        let _ = dead.found(Cut { above: predecessor.id, below: id });
+        for cut in &self.dead.0 {
+            let _ = dead.found(*cut);
+        }
         self.state = State::Beginning;
-        Ok(Plan {
-            update: self.options.checksum,
-            header,
-            erase: self.unfinished.clone(),
-            remove: self.stale.clone(),
-            copy: self.copy.clone(),
-        })
+        Ok(Plan { update: self.options.checksum, header, erase_above: self.unfinished_above, dead, copy })
     }
 
     /// The segment was begun: writing goes on in it, and what was copied into it is durable.
     pub fn begun(&mut self, begun: &Begun) {
         debug_assert_eq!(self.state, State::Beginning);
         let old = self.segment.id;
-        if let Some(copy) = self.copy.take()
-            && copy.passes_over
-        {
-            self.dead.retain(|id| !self.stale.contains(id));
-            // Bounded as recovery's own list is: what was stale has just been removed.
-            let _ = self.dead.insert(0, old);
-        }
+        self.copy = None;
+        self.consented = false;
+        self.dead = Dead(begun.evidence.into_iter().collect());
         if self.oldest == SegmentId::NONE || self.oldest == old && begun.header.predecessor.id != old {
             self.oldest = begun.header.id;
         }
-        self.stale.clear();
-        self.unfinished.clear();
-        self.epoch_due |= !self.taken_over;
+        self.unfinished_above = None;
+        self.epoch_due |= begun.header.epoch > self.epoch;
         self.taken_over = true;
         self.epoch = begun.header.epoch;
         self.time = self.time.max(begun.header.created);
@@ -950,8 +1209,15 @@ impl Writer {
             Salts::new(self.options.checksum, self.log, begun.header.id, begun.header.epoch, begun.header.nonce);
         self.at = begun.at;
         self.behind = begun.behind;
+        if let Some(next) = self.next_after.take() {
+            // A cut or reset: transactions open before it are rolled back by the new epoch.
+            self.next = next;
+            self.transactions.clear();
+        }
         self.live = self.next.previous();
-        self.durable = self.next.previous();
+        self.low_water = self.low_water.max(begun.header.low_water);
+        self.low_water_covered &= begun.header.low_water_covered;
+        self.durable = self.live;
         self.written = self.durable;
         self.marked = None;
         self.slot_due = !self.slot.is_empty();
@@ -987,6 +1253,26 @@ pub enum TakeOverError {
     Options(InvalidOptions),
     /// The policy refuses to write after what recovery found: its report says why.
     Refused,
+}
+
+/// Whether what recovery found missing is given up for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Nothing is given up: damage refuses the take-over.
+    None,
+    /// Damage and gaps up to the highest LSN ever witnessed are accepted, and no longer refuse anything; the log goes
+    /// on above that LSN.
+    AcceptLoss,
+}
+
+/// A place where the log is cut at the end: what is behind it is dead from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutAt {
+    pub(crate) id: SegmentId,
+    pub(crate) nonce: u64,
+    pub(crate) last: Lsn,
+    pub(crate) size: u32,
+    pub(crate) floor: Lsn,
 }
 
 /// The most bytes of marks that lead a write.

@@ -1,0 +1,442 @@
+//! Checkpoints: an application's state written beside the log, and the state built up again from one.
+//!
+//! ```text
+//! make durable up to c ──► write the checkpoint under its own name, sync ──► append its entry ──► remove what is old
+//! ```
+
+use std::sync::{Mutex, PoisonError};
+
+use duralog_core::{
+    CheckpointId, Device, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, Policy, PutCheckpoint, ReadCheckpoint,
+    Reading, Replay, Retention, Retire, Room, View,
+    checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
+    checksum, drive,
+    operation::Operation,
+};
+use uuid::Uuid;
+
+use crate::{
+    commit::{Kept, Shared},
+    device::SharedDevice,
+    error::{Error, Result},
+    log::Log,
+    read::{Entry, SCRATCH},
+    store::{Snapshot, StateMachine},
+};
+
+/// A place in the log at which a snapshot is taken: everything up to it is in the snapshot, nothing behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointAt {
+    lsn: Lsn,
+    floor: Lsn,
+    epoch: u64,
+}
+
+impl CheckpointAt {
+    /// The LSN of the last entry that the snapshot contains; of a transaction it contains what was committed.
+    #[must_use]
+    pub fn lsn(&self) -> Lsn {
+        self.lsn
+    }
+}
+
+/// How a state was built up again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rebuilt {
+    /// The checkpoint that was loaded, and its LSN.
+    pub checkpoint_used: Option<(CheckpointId, Lsn)>,
+    /// Newer checkpoints that were passed over, and what is wrong with them.
+    pub checkpoints_rejected: Vec<(CheckpointId, String)>,
+    /// Entries applied behind it.
+    pub entries_replayed: u64,
+    /// Entries that could not be decoded, by a policy that skips damage.
+    pub undecodable: Vec<Lsn>,
+    /// What was found on the way and skipped.
+    pub findings: Vec<duralog_core::Finding>,
+}
+
+impl<D: SharedDevice> Log<D> {
+    /// The end of the log as it is now, for a snapshot that contains exactly what was appended before.
+    ///
+    /// Take it while nothing is between its append and its being applied, so that log and state agree.
+    #[must_use]
+    pub fn checkpoint_at(&self) -> CheckpointAt {
+        let guard = self.shared.lock();
+        CheckpointAt {
+            lsn: guard.writer.next_lsn().previous(),
+            floor: guard.writer.replay_floor(),
+            epoch: guard.writer.epoch(),
+        }
+    }
+
+    /// Writes a checkpoint: `snapshot` is the state at the place `at`. When this returns, it is durable, recovery
+    /// begins from it, and of older ones as many are kept as the configuration says.
+    ///
+    /// Appends go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]: no checkpoint was made, and the log goes on. [`Error::Poisoned`], [`Error::Device`],
+    /// [`Error::Closed`].
+    pub fn checkpoint(&self, at: CheckpointAt, snapshot: &Snapshot) -> Result<CheckpointId> {
+        let shared = &*self.shared;
+        let mut guard = shared.lock();
+        while guard.checkpointing {
+            guard = shared.wait_for_leader(guard);
+        }
+        guard.check()?;
+        guard.checkpointing = true;
+        drop(guard);
+        let written = self.write_checkpoint(at, snapshot);
+        shared.lock().checkpointing = false;
+        shared.changed.notify_all();
+        written
+    }
+
+    fn write_checkpoint(&self, at: CheckpointAt, snapshot: &Snapshot) -> Result<CheckpointId> {
+        let shared = &*self.shared;
+        shared.wait(shared.lock(), at.lsn, duralog_core::Durability::Durable)?;
+        let mut guard = shared.lock();
+        let id = guard.highest_checkpoint.value().checked_add(1).ok_or(Error::Exhausted)?;
+        let id = CheckpointId::new(id);
+        guard.highest_checkpoint = id;
+        let log = guard.writer.log();
+        drop(guard);
+        let source = Source::new(snapshot)?;
+        let header = CheckpointHeader {
+            log,
+            epoch: at.epoch,
+            id,
+            lsn: at.lsn,
+            floor: at.floor,
+            created_at: shared.environment.now_us() / 1_000_000,
+            documents: count(snapshot.document_ids.len())?,
+            chunks: count(snapshot.chunk_ids.len())?,
+            metadata_len: count(source.metadata.len())?,
+        };
+        self.put(header, source)?;
+        let (guard, lsn) =
+            shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id))?;
+        shared.wait(guard, lsn, duralog_core::Durability::Durable)?;
+        tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
+        let mut guard = shared.lock();
+        guard.checkpoints.insert(0, Kept { head: header, checked: true });
+        guard.checkpoints.truncate(shared.checkpoint_retention);
+        let oldest = guard.checkpoints.last().map_or(id, |kept| kept.head.id);
+        drop(guard);
+        self.retire(Retention { checkpoints_from: oldest, evidence: true })?;
+        Ok(id)
+    }
+
+    /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.
+    fn put(&self, header: CheckpointHeader, mut source: Source<'_>) -> Result<()> {
+        let shared = &*self.shared;
+        let machine = PutCheckpoint::new(checksum::portable, header, shared.options.geometry);
+        let mut buf = vec![0; SCRATCH];
+        let put = drive(machine, &mut Turns(&shared.device), &mut buf, &mut source);
+        let Err(error) = put else { return Ok(()) };
+        let refused = error.device_kind() == Some(duralog_core::ErrorKind::NoSpace)
+            && !matches!(error, duralog_core::Error::Device { action: duralog_core::Action::Sync, .. });
+        if refused {
+            // Half a checkpoint takes room and says nothing.
+            let removed = Device::remove(&mut Turns(&shared.device), Object::Checkpoint(header.id));
+            if let Err(error) = removed {
+                tracing::warn!(%error, "an unfinished checkpoint could not be removed");
+            }
+            return Err(error.into());
+        }
+        let error = shared.lock().poison(error.into());
+        shared.changed.notify_all();
+        Err(error)
+    }
+
+    /// Removes what lies below the low-water mark, and what `retention` says.
+    pub(crate) fn retire(&self, retention: Retention) -> Result<()> {
+        let shared = &*self.shared;
+        let view = shared.lock().writer.view();
+        let mut buf = vec![0; SCRATCH];
+        let oldest = drive(Retire::new(view, retention), &mut Turns(&shared.device), &mut buf, &mut ())?;
+        tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
+        let mut guard = shared.lock();
+        guard.writer.retired(oldest);
+        if retention.evidence {
+            guard.writer.evidence_removed();
+        }
+        Ok(())
+    }
+
+    /// Builds a state up again: loads the newest valid checkpoint and applies what counts after it.
+    ///
+    /// # Errors
+    /// [`Error::StateLost`] if truncation relied on a checkpoint and none is valid; what reading the log gives.
+    pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
+        let view = self.shared.written_view()?;
+        let heads: Vec<_> = self.shared.lock().checkpoints.iter().map(|kept| kept.head).collect();
+        let mut device = self.shared.reader()?;
+        rebuild(&mut device, &view, &heads, self.report.policy, state)
+    }
+}
+
+fn count(len: usize) -> Result<u32> {
+    u32::try_from(len).map_err(|_| Error::Checkpoint(CheckpointError::TooLarge))
+}
+
+/// Loads the newest valid checkpoint of `heads`, newest first, and applies what counts after it.
+pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
+    device: &mut D,
+    view: &View,
+    heads: &[CheckpointHeader],
+    policy: Policy,
+    state: &mut S,
+) -> Result<Rebuilt> {
+    let mut rebuilt = Rebuilt::default();
+    let mut buf = vec![0; SCRATCH];
+    let mut from = Lsn::FIRST;
+    for head in heads {
+        match load(device, view.log(), head.id, &mut buf)? {
+            Ok(snapshot) => match state.load(&snapshot) {
+                Ok(()) => {
+                    rebuilt.checkpoint_used = Some((head.id, head.lsn));
+                    from = head.lsn.next_or_max();
+                    break;
+                }
+                Err(error) => rebuilt.checkpoints_rejected.push((head.id, error.to_string())),
+            },
+            Err(error) => rebuilt.checkpoints_rejected.push((head.id, error.to_string())),
+        }
+    }
+    if from < view.low_water() && view.is_covered() && !policy.skips_damage() {
+        return Err(Error::StateLost { low_water: view.low_water() });
+    }
+    let replay = Replay::new(view.clone(), from.max(view.low_water()), policy);
+    let mut applier = Applier { state, rebuilt: &mut rebuilt, policy, failed: None };
+    let replayed = duralog_core::drive_until_pause(&mut { replay }, device, &mut buf, &mut applier);
+    if let Some(error) = applier.failed {
+        return Err(error);
+    }
+    replayed?;
+    Ok(rebuilt)
+}
+
+/// Reads one checkpoint: first to see that it is valid, then for what it holds.
+fn load<D: SharedDevice>(
+    device: &mut D,
+    log: Uuid,
+    id: CheckpointId,
+    buf: &mut Vec<u8>,
+) -> Result<Result<Snapshot, CheckpointError>> {
+    let read = |reading| ReadCheckpoint::new(checksum::portable, log, id, reading);
+    if let Err(error) = drive(read(Reading::Check), device, buf, &mut ())? {
+        return Ok(Err(error));
+    }
+    let mut parts = Parts::default();
+    if let Err(error) = drive(read(Reading::HandOut), device, buf, &mut parts)? {
+        return Ok(Err(error));
+    }
+    Ok(parts.snapshot())
+}
+
+/// Collects the parts of a checkpoint.
+#[derive(Default)]
+struct Parts {
+    documents: Vec<u8>,
+    chunks: Vec<u8>,
+    metadata: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl Host for Parts {
+    fn piece(&mut self, section: Section, bytes: &[u8]) {
+        match section {
+            Section::DocumentIds => self.documents.extend_from_slice(bytes),
+            Section::ChunkIds => self.chunks.extend_from_slice(bytes),
+            Section::Metadata => self.metadata.extend_from_slice(bytes),
+            Section::Block => self.bytes.extend_from_slice(bytes),
+            _ => {}
+        }
+    }
+}
+
+impl Parts {
+    fn snapshot(self) -> Result<Snapshot, CheckpointError> {
+        let ids = |bytes: &[u8]| bytes.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok()).collect();
+        Ok(Snapshot {
+            document_ids: ids(&self.documents),
+            chunk_ids: ids(&self.chunks),
+            metadata: decode_metadata(&self.metadata)?,
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// Applies entries to a state.
+struct Applier<'a, S> {
+    state: &'a mut S,
+    rebuilt: &'a mut Rebuilt,
+    policy: Policy,
+    failed: Option<Error>,
+}
+
+impl<S: StateMachine> Host for Applier<'_, S> {
+    fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
+        match Operation::decode(entry.kind.code(), entry.transaction, entry.payload) {
+            Ok(operation) => {
+                self.state.apply(entry.lsn, &operation);
+                self.rebuilt.entries_replayed += 1;
+                Flow::Continue
+            }
+            // Sound by its checksums: the boundary is good, and what is behind it can be read.
+            Err(_) if self.policy.skips_damage() => {
+                self.rebuilt.undecodable.push(entry.lsn);
+                Flow::Continue
+            }
+            Err(error) => {
+                self.failed = Some(Error::Undecodable { lsn: entry.lsn, error });
+                Flow::Pause
+            }
+        }
+    }
+
+    fn finding(&mut self, finding: &duralog_core::Finding) {
+        self.rebuilt.findings.push(*finding);
+    }
+}
+
+/// Gives out the bytes of a snapshot.
+struct Source<'a> {
+    snapshot: &'a Snapshot,
+    metadata: Vec<u8>,
+    /// How many bytes were given out.
+    at: usize,
+}
+
+impl<'a> Source<'a> {
+    fn new(snapshot: &'a Snapshot) -> Result<Self> {
+        let metadata = encode_metadata(&snapshot.metadata).map_err(Error::Checkpoint)?;
+        Ok(Self { snapshot, metadata, at: 0 })
+    }
+}
+
+impl Host for Source<'_> {
+    fn fill(&mut self, buf: &mut [u8]) -> usize {
+        let mut filled = 0;
+        while filled < buf.len() {
+            let next = self.next_part();
+            let len = next.len().min(buf.len() - filled);
+            if len == 0 {
+                break;
+            }
+            buf[filled..filled + len].copy_from_slice(&next[..len]);
+            self.at += len;
+            filled += len;
+        }
+        filled
+    }
+}
+
+impl Source<'_> {
+    /// What comes next, in one piece.
+    fn next_part(&self) -> &[u8] {
+        let mut at = self.at;
+        for ids in [&self.snapshot.document_ids, &self.snapshot.chunk_ids] {
+            if at < ids.len() * 16 {
+                return &ids[at / 16].as_bytes()[at % 16..];
+            }
+            at -= ids.len() * 16;
+        }
+        if at < self.metadata.len() {
+            return &self.metadata[at..];
+        }
+        &self.snapshot.bytes[at - self.metadata.len()..]
+    }
+}
+
+/// A device that is shared call by call: whoever writes a checkpoint lets appends in between.
+pub(crate) struct Turns<'a, D>(pub(crate) &'a Mutex<D>);
+
+impl<D: Device> Turns<'_, D> {
+    fn with<T>(&self, call: impl FnOnce(&mut D) -> T) -> T {
+        call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<D: Device> Device for Turns<'_, D> {
+    type Error = D::Error;
+
+    fn geometry(&self) -> Geometry {
+        self.with(|device| device.geometry())
+    }
+
+    fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, D::Error> {
+        self.with(|device| device.next(after))
+    }
+
+    fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, D::Error> {
+        self.with(|device| device.prev(before))
+    }
+
+    fn create(&mut self, object: Object, size: u64) -> Result<Room, D::Error> {
+        self.with(|device| device.create(object, size))
+    }
+
+    fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, D::Error> {
+        self.with(|device| device.read(object, at, buf))
+    }
+
+    fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), D::Error> {
+        self.with(|device| device.write(object, at, bytes))
+    }
+
+    fn trim(&mut self, object: Object, at: u64) -> Result<(), D::Error> {
+        self.with(|device| device.trim(object, at))
+    }
+
+    fn remove(&mut self, object: Object) -> Result<(), D::Error> {
+        self.with(|device| device.remove(object))
+    }
+
+    fn sync(&mut self) -> Result<(), D::Error> {
+        self.with(Device::sync)
+    }
+}
+
+/// What counts, in the order in which it does: entries by themselves, and those of transactions where they are
+/// committed.
+impl<D: SharedDevice> Log<D> {
+    /// Reads what counts from `from` on; see [`read_from`](Self::read_from) for the entries as they stand.
+    ///
+    /// # Errors
+    /// As [`read_from`](Self::read_from).
+    pub fn replay_from(&self, from: Lsn) -> Result<impl Iterator<Item = Result<Entry>> + use<D>> {
+        let view = self.shared.written_view()?;
+        let from = from.max(view.low_water());
+        Ok(crate::read::Entries::of(self.shared.reader()?, Replay::new(view, from, self.report.policy)))
+    }
+}
+
+impl<D: SharedDevice> Shared<D> {
+    /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was opened
+    /// are read first: what is not valid keeps nothing.
+    pub(crate) fn safe_floor(&self) -> Result<Option<Lsn>> {
+        let unchecked: Vec<_> = {
+            let guard = self.lock();
+            guard
+                .checkpoints
+                .iter()
+                .filter(|kept| !kept.checked)
+                .map(|kept| (guard.writer.log(), kept.head.id))
+                .collect()
+        };
+        let mut buf = vec![0; SCRATCH];
+        for (log, id) in unchecked {
+            let read = ReadCheckpoint::new(checksum::portable, log, id, Reading::Check);
+            let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok();
+            let mut guard = self.lock();
+            guard.checkpoints.retain(|kept| kept.head.id != id || valid);
+            for kept in guard.checkpoints.iter_mut().filter(|kept| kept.head.id == id) {
+                kept.checked = true;
+            }
+        }
+        Ok(self.lock().checkpoints.iter().map(|kept| kept.head.floor).min())
+    }
+}

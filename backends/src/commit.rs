@@ -1,0 +1,521 @@
+//! Group commit: many threads stage, one leads, all wake.
+//!
+//! ```text
+//! append ──► stage in a buffer ──► whoever waits first leads: one write, one sync for all ──► the others wake
+//!            (short lock)          (device lock; the next group is staged meanwhile)
+//! ```
+//!
+//! Framing, LSNs and every decision are the core's writer's. This module holds the locks, moves the bytes and tells
+//! those who wait.
+
+use core::{fmt, time::Duration};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use duralog_core::{
+    Begin, CheckpointId, Commit, Durability, Error as DriveError, Fault, Lsn, Machine, Object, Payload, Plan,
+    SegmentId, StageError, Step, Stop, View, Writer, WriterOptions, checkpoint::CheckpointHeader, drive, meta::PutMeta,
+};
+
+use crate::{
+    config::SyncMode,
+    device::SharedDevice,
+    environment::Environment,
+    error::{Error, Result},
+    log::Receipt,
+    read::SCRATCH,
+};
+
+pub(crate) struct Shared<D> {
+    pub(crate) state: Mutex<State>,
+    /// Something landed, failed, or was closed.
+    pub(crate) changed: Condvar,
+    /// There may be something to do for the background thread.
+    pub(crate) woken: Condvar,
+    /// Held by whoever leads.
+    pub(crate) device: Mutex<D>,
+    pub(crate) options: WriterOptions,
+    pub(crate) environment: Arc<dyn Environment>,
+    pub(crate) sync_mode: SyncMode,
+    pub(crate) idle_mark: Option<Duration>,
+    pub(crate) checkpoint_retention: usize,
+}
+
+impl<D> fmt::Debug for Shared<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("sync_mode", &self.sync_mode).finish_non_exhaustive()
+    }
+}
+
+pub(crate) struct State {
+    pub(crate) writer: Writer,
+    /// What is staged next.
+    pub(crate) buf: Vec<u8>,
+    /// The buffer of the group before, to be used again.
+    pub(crate) spare: Vec<u8>,
+    /// Someone is at the device for all.
+    pub(crate) leading: bool,
+    pub(crate) closed: bool,
+    /// Why the writer is poisoned.
+    pub(crate) cause: Option<Arc<Error>>,
+    /// Refusals for lack of space, for those who wait; cleared when nobody does.
+    pub(crate) refusals: Vec<Refusal>,
+    /// How many refusals there ever were.
+    pub(crate) refused: u64,
+    /// Threads that wait for a leader.
+    pub(crate) waiting: usize,
+    /// The last LSN of an append that was answered before it was written.
+    pub(crate) buffered: Lsn,
+    /// Changes with each append: the background thread sees whether the log fell idle.
+    pub(crate) activity: u64,
+    /// The background thread has nothing to do until it is woken.
+    pub(crate) resting: bool,
+    pub(crate) counts: Counts,
+    /// The checkpoints kept, newest first.
+    pub(crate) checkpoints: Vec<Kept>,
+    /// The highest id that a checkpoint ever had.
+    pub(crate) highest_checkpoint: CheckpointId,
+    /// A checkpoint is being written: the next waits.
+    pub(crate) checkpointing: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) appends: u64,
+    pub(crate) groups: u64,
+    pub(crate) syncs: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A checkpoint that is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(crate) head: CheckpointHeader,
+    /// Whether all of it is known to be valid.
+    pub(crate) checked: bool,
+}
+
+/// What was staged was dropped for lack of space, and its LSNs will be given out again.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) number: u64,
+    /// The last LSN that was written, and is not dropped.
+    pub(crate) written: Lsn,
+    pub(crate) error: Error,
+}
+
+pub(crate) type Guard<'a> = MutexGuard<'a, State>;
+
+impl State {
+    /// Whether anything may be written.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(cause) = &self.cause {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// The refusal, since there were `before`, of what is not written up to `lsn`.
+    pub(crate) fn refusal(&self, before: u64, lsn: Lsn) -> Option<Error> {
+        let refusal = self.refusals.iter().find(|refusal| refusal.number > before && refusal.written < lsn);
+        refusal.map(|refusal| refusal.error.clone())
+    }
+
+    /// Whether anything may be written, and nothing was refused since there were `before` refusals.
+    pub(crate) fn check_since(&self, before: u64) -> Result<()> {
+        self.check()?;
+        self.refusal(before, Lsn::MAX).map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn poison(&mut self, cause: Error) -> Error {
+        self.writer.poison();
+        let cause = self.cause.get_or_insert_with(|| Arc::new(cause)).clone();
+        Error::Poisoned { cause }
+    }
+}
+
+impl<D: SharedDevice> Shared<D> {
+    pub(crate) fn lock(&self) -> Guard<'_> {
+        // A panic of another thread while it held the lock leaves the writer as it was between two calls.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn mode(&self) -> Durability {
+        if self.sync_mode == SyncMode::Immediate { Durability::Durable } else { Durability::Buffered }
+    }
+
+    pub(crate) fn reader(&self) -> Result<D> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).reader().map_err(D::opened)
+    }
+
+    pub(crate) fn append<P: Payload>(
+        &self,
+        payloads: &[P],
+        transaction: Option<u64>,
+        durability: Durability,
+    ) -> Result<Receipt> {
+        let (mut guard, (first, last)) =
+            self.stage(self.lock(), |writer, buf, now| writer.stage(buf, now, transaction, payloads))?;
+        tracing::trace!(lsn = last.value(), "append");
+        guard.counts.appends += payloads.len() as u64;
+        self.reached(guard, first, last, durability)
+    }
+
+    /// Stages something, making what room it needs: commits and segments come first where they must.
+    pub(crate) fn stage<'a, T>(
+        &'a self,
+        mut guard: Guard<'a>,
+        mut stage: impl FnMut(&mut Writer, &mut Vec<u8>, u64) -> Result<T, StageError>,
+    ) -> Result<(Guard<'a>, T)> {
+        loop {
+            guard.check()?;
+            let now = self.environment.now_us();
+            let state = &mut *guard;
+            match stage(&mut state.writer, &mut state.buf, now) {
+                Ok(staged) => {
+                    state.activity += 1;
+                    if state.resting && self.has_background() {
+                        state.resting = false;
+                        self.woken.notify_all();
+                    }
+                    return Ok((guard, staged));
+                }
+                Err(StageError::NeedsCommit) => guard = self.make_room(guard)?,
+                Err(StageError::NeedsSegment) => guard = self.begin_segment(guard)?,
+                Err(error) => return Err(stage_error(error)),
+            }
+        }
+    }
+
+    /// Waits until what was staged is as durable as asked, and says so.
+    pub(crate) fn reached<'a>(
+        &'a self,
+        mut guard: Guard<'a>,
+        first: Lsn,
+        last: Lsn,
+        durability: Durability,
+    ) -> Result<Receipt> {
+        if durability == Durability::Buffered {
+            guard.buffered = last;
+            return Ok(Receipt { first, last, durability });
+        }
+        let durable = self.wait(guard, last, durability)?;
+        let durability = if durable >= last { Durability::Durable } else { durability };
+        Ok(Receipt { first, last, durability })
+    }
+
+    pub(crate) fn has_background(&self) -> bool {
+        self.idle_mark.is_some() || matches!(self.sync_mode, SyncMode::Batched(_))
+    }
+
+    /// Waits until the entry at `lsn` is as durable as asked, leading where nobody leads; gives the durable LSN.
+    pub(crate) fn wait<'a>(&'a self, mut guard: Guard<'a>, lsn: Lsn, durability: Durability) -> Result<Lsn> {
+        let before = guard.refused;
+        // What an earlier failure left unknown is no success, whatever was durable before.
+        if let Some(cause) = &guard.cause {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        loop {
+            let reached = match durability {
+                Durability::Buffered => true,
+                Durability::Os => guard.writer.written() >= lsn,
+                Durability::Durable => guard.writer.durable() >= lsn,
+            };
+            // What was written before a refusal stays; what was not was dropped, and its LSN given out again.
+            if let Some(error) = guard.refusal(before, lsn) {
+                return Err(error);
+            }
+            if reached {
+                return Ok(guard.writer.durable());
+            }
+            guard.check()?;
+            guard = if guard.leading { self.wait_for_leader(guard) } else { self.lead(guard, durability) };
+        }
+    }
+
+    pub(crate) fn wait_for_leader<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
+        guard.waiting += 1;
+        let mut guard = self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        guard.waiting -= 1;
+        guard
+    }
+
+    /// Commits what is staged, for everyone; nobody else leads.
+    pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a>, durability: Durability) -> Guard<'a> {
+        let state = &mut *guard;
+        if state.waiting == 0 {
+            state.refusals.clear();
+        }
+        let group = match state.writer.take(&mut state.buf, durability) {
+            Ok(Some(group)) => group,
+            Ok(None) => return guard,
+            Err(error) => {
+                state.poison(stage_error(error));
+                return guard;
+            }
+        };
+        state.leading = true;
+        let mut buf = if group.is_empty() {
+            Vec::new()
+        } else {
+            let spare = core::mem::take(&mut state.spare);
+            core::mem::replace(&mut state.buf, spare)
+        };
+        drop(guard);
+        let committed = self.drive(Commit::new(group), &mut buf);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if !group.is_empty() {
+            state.spare = buf;
+        }
+        match committed {
+            Ok(()) => {
+                state.writer.landed(group);
+                state.counts.groups += u64::from(!group.is_empty());
+                state.counts.bytes += u64::from(group.len());
+                state.counts.syncs += u64::from(group.syncs());
+            }
+            Err(error) => self.failed(state, error),
+        }
+        self.done(guard)
+    }
+
+    /// Hands over: whoever waits goes on.
+    fn done<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
+        guard.leading = false;
+        self.changed.notify_all();
+        guard
+    }
+
+    pub(crate) fn failed(&self, state: &mut State, error: DriveError<D::Error>) {
+        let dropped = state.buffered > state.writer.written();
+        match &error {
+            DriveError::Fault(_) => state.writer.poison(),
+            DriveError::Device { action, error, .. } => {
+                state.writer.failed(*action, duralog_core::DeviceError::kind(error));
+            }
+        }
+        let error = Error::from(error);
+        if state.writer.is_poisoned() || dropped {
+            // Appends that were answered before they were written are gone: that must not pass in silence.
+            tracing::error!(%error, "the log is poisoned");
+            state.poison(error);
+        } else {
+            state.refused += 1;
+            let written = state.writer.written();
+            state.refusals.push(Refusal { number: state.refused, written, error });
+        }
+    }
+
+    pub(crate) fn drive<M: Machine>(&self, machine: M, buf: &mut Vec<u8>) -> Result<M::Output, DriveError<D::Error>> {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        drive(machine, &mut *device, buf, &mut ())
+    }
+
+    /// Commits what is staged, or waits until someone has.
+    fn make_room<'a>(&'a self, guard: Guard<'a>) -> Result<Guard<'a>> {
+        let before = guard.refused;
+        let guard = if guard.leading { self.wait_for_leader(guard) } else { self.lead(guard, Durability::Os) };
+        guard.check_since(before)?;
+        Ok(guard)
+    }
+
+    /// Begins a segment, or waits until someone has.
+    fn begin_segment<'a>(&'a self, guard: Guard<'a>) -> Result<Guard<'a>> {
+        if guard.leading {
+            let before = guard.refused;
+            let guard = self.wait_for_leader(guard);
+            guard.check_since(before)?;
+            return Ok(guard);
+        }
+        self.begin_with(guard, Writer::plan).map(|(guard, _)| guard)
+    }
+
+    /// Begins the segment that `plan` asks for, if all before it is durable, else sees to that; nobody else leads.
+    /// Tells whether it was begun.
+    pub(crate) fn begin_with<'a>(
+        &'a self,
+        mut guard: Guard<'a>,
+        plan: impl FnOnce(&mut Writer, u64, u64) -> Result<Plan, StageError>,
+    ) -> Result<(Guard<'a>, bool)> {
+        let before = guard.refused;
+        let old = guard.writer.end();
+        let plan = match plan(&mut guard.writer, self.environment.now_us(), nonce(&*self.environment)) {
+            Ok(plan) => plan,
+            Err(StageError::NeedsCommit) => {
+                guard = self.lead(guard, Durability::Durable);
+                guard.check_since(before)?;
+                return Ok((guard, false));
+            }
+            Err(StageError::Exhausted) => return Err(Error::Exhausted),
+            Err(error) => return Err(guard.poison(stage_error(error))),
+        };
+        guard.leading = true;
+        let mut buf = core::mem::take(&mut guard.spare);
+        if buf.len() < SCRATCH {
+            buf.resize(SCRATCH, 0);
+        }
+        drop(guard);
+        let begun = self.drive(Begin::new(plan), &mut buf);
+        let mut guard = self.lock();
+        match begun {
+            Ok(begun) => {
+                guard.writer.begun(&begun);
+                let meta = guard.writer.meta(false);
+                drop(guard);
+                self.tidy(old, PutMeta::new(meta, self.options.geometry), &mut buf);
+                guard = self.lock();
+            }
+            Err(error) => self.failed(&mut guard, error),
+        }
+        guard.spare = buf;
+        let guard = self.done(guard);
+        guard.check_since(before)?;
+        Ok((guard, true))
+    }
+
+    /// Makes what was staged last durable, also if it is no entry.
+    pub(crate) fn commit<'a>(&'a self, mut guard: Guard<'a>) -> Result<()> {
+        let before = guard.refused;
+        while guard.leading {
+            guard = self.wait_for_leader(guard);
+        }
+        guard.check_since(before)?;
+        loop {
+            let staged = guard.writer.staged() > 0 || guard.writer.unsynced() > 0;
+            if !staged {
+                return Ok(());
+            }
+            guard = if guard.leading { self.wait_for_leader(guard) } else { self.lead(guard, Durability::Durable) };
+            guard.check_since(before)?;
+        }
+    }
+
+    /// Waits until nobody leads.
+    pub(crate) fn alone(&self) -> Guard<'_> {
+        let mut guard = self.lock();
+        while guard.leading {
+            guard = self.wait_for_leader(guard);
+        }
+        guard
+    }
+
+    /// Gives back what the sealed segment did not use, and replaces the metadata. Neither has to succeed.
+    fn tidy(&self, (segment, end): (SegmentId, u32), meta: PutMeta, buf: &mut Vec<u8>) {
+        let trimmed = self.drive(Trim { segment, end, done: false }, buf);
+        let put = self.drive(meta, buf);
+        for error in [trimmed.err(), put.err()].into_iter().flatten() {
+            tracing::warn!(%error, "a segment's unused room or the metadata could not be brought up to date");
+        }
+    }
+
+    /// What a reader sees: everything appended before is on the medium.
+    pub(crate) fn written_view(&self) -> Result<View> {
+        let guard = self.lock();
+        if guard.cause.is_none() && !guard.closed {
+            let last = guard.writer.next_lsn().previous();
+            self.wait(guard, last, Durability::Os)?;
+        } else {
+            drop(guard);
+        }
+        Ok(self.lock().writer.view())
+    }
+
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut guard = self.lock();
+        if guard.closed {
+            return Ok(());
+        }
+        let synced = loop {
+            let last = guard.writer.next_lsn().previous();
+            let synced = self.wait(guard, last, Durability::Durable);
+            guard = self.lock();
+            // Appends that came in between are part of the log too.
+            if synced.is_err() || (guard.writer.durable() == guard.writer.next_lsn().previous() && !guard.leading) {
+                break synced;
+            }
+        };
+        guard.closed = true;
+        self.changed.notify_all();
+        if let Some(cause) = &guard.cause {
+            return Err(Error::Poisoned { cause: cause.clone() });
+        }
+        synced?;
+        if guard.writer.seal_due() {
+            let now = self.environment.now_us();
+            let state = &mut *guard;
+            state.writer.stage_seal(&mut state.buf, now).map_err(stage_error)?;
+            let before = guard.refused;
+            guard = self.lead(guard, Durability::Durable);
+            if let Some(cause) = &guard.cause {
+                return Err(Error::Poisoned { cause: cause.clone() });
+            }
+            if let Some(error) = guard.refusal(before, Lsn::MAX) {
+                return Err(error);
+            }
+            let (end, meta) = (guard.writer.end(), guard.writer.meta(true));
+            drop(guard);
+            let mut buf = vec![0; SCRATCH];
+            self.tidy(end, PutMeta::new(meta, self.options.geometry), &mut buf);
+        }
+        Ok(())
+    }
+
+    /// Syncs what is outstanding; where nothing is and the log has fallen idle, writes a durable mark.
+    pub(crate) fn background_work(&self, idle: bool) {
+        let mut guard = self.lock();
+        if guard.check().is_err() || guard.leading {
+            return;
+        }
+        let last = guard.writer.next_lsn().previous();
+        if guard.writer.durable() < last {
+            if let Err(error) = self.wait(guard, last, Durability::Durable) {
+                tracing::error!(%error, "a background sync failed");
+            }
+        } else if idle && guard.writer.mark_due() {
+            let now = self.environment.now_us();
+            let state = &mut *guard;
+            if state.writer.stage_durable_mark(&mut state.buf, now).is_ok() {
+                drop(self.lead(guard, Durability::Durable));
+            }
+        }
+    }
+}
+
+pub(crate) fn nonce(environment: &dyn Environment) -> u64 {
+    let random = environment.random();
+    // Both halves: a UUID has a few bits that are always the same.
+    #[allow(clippy::cast_possible_truncation)]
+    let folded = (random ^ (random >> 64)) as u64;
+    folded
+}
+
+pub(crate) fn stage_error(error: StageError) -> Error {
+    match error {
+        StageError::TooLarge { len, max } => Error::TooLarge { len, max },
+        StageError::Exhausted => Error::Exhausted,
+        StageError::BufferTooSmall { needed } => Error::Fault(Fault::BufferTooSmall { needed }),
+        StageError::Reserved { code } => Error::Reserved { code },
+        StageError::NoTransaction => Error::NoTransaction,
+        StageError::TooManyTransactions { max } => Error::TooManyTransactions { max },
+        _ => Error::Poisoned { cause: Arc::new(Error::Closed) },
+    }
+}
+
+/// Gives back the blank room behind the end of a segment.
+#[derive(Debug)]
+struct Trim {
+    segment: SegmentId,
+    end: u32,
+    done: bool,
+}
+
+impl Machine for Trim {
+    type Output = ();
+
+    fn step(&mut self, _: &mut [u8], _: duralog_core::Answer) -> Result<(), Stop> {
+        if core::mem::replace(&mut self.done, true) {
+            return Ok(());
+        }
+        Err(Step::Trim { object: Object::Segment(self.segment), at: self.end.into() }.into())
+    }
+}

@@ -1,0 +1,98 @@
+//! Transactions: operations between begin and commit, recovered only if the commit was.
+
+use duralog_core::{Durability, Lsn, Payload, TransactionEnd};
+
+use crate::{
+    device::SharedDevice,
+    error::{Error, Result},
+    file::FileDevice,
+    log::{Log, Receipt},
+};
+
+/// A transaction of a [`Log`]: it is rolled back when dropped without a commit.
+///
+/// Its entries take their LSNs as they are appended and count at the LSN of the commit. Other threads may append
+/// meanwhile, within transactions or without.
+#[derive(Debug)]
+pub struct Transaction<'a, D: SharedDevice = FileDevice> {
+    log: &'a Log<D>,
+    id: u64,
+    open: bool,
+}
+
+impl<D: SharedDevice> Log<D> {
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// [`Error::TooManyTransactions`], and as [`append`](Self::append).
+    pub fn transaction(&self) -> Result<Transaction<'_, D>> {
+        let (mut guard, id) = self.shared.stage(self.shared.lock(), |writer, buf, now| writer.stage_begin(buf, now))?;
+        guard.counts.appends += 1;
+        guard.buffered = Lsn::new(id);
+        Ok(Transaction { log: self, id, open: true })
+    }
+}
+
+impl<D: SharedDevice> Transaction<'_, D> {
+    /// Its id: the LSN of the entry that began it.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Appends an entry that counts if the transaction is committed. It is durable only with the commit.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; [`Error::NoTransaction`] after a failure that rolled it back.
+    pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
+        self.log.shared.append(&[payload], Some(self.id), Durability::Buffered)
+    }
+
+    /// Commits: when this returns, the transaction is as durable as the log's mode says of an append.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; refused for lack of space, the transaction is rolled back.
+    pub fn commit(self) -> Result<Receipt> {
+        let durability = self.log.shared.mode();
+        self.commit_with(durability)
+    }
+
+    /// [`commit`](Self::commit), with another durability than the log's mode asks for.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn commit_with(mut self, durability: Durability) -> Result<Receipt> {
+        let receipt = self.end(TransactionEnd::Commit, durability)?;
+        self.open = false;
+        Ok(receipt)
+    }
+
+    /// Rolls the transaction back, which dropping it does too, without telling of errors.
+    ///
+    /// # Errors
+    /// As [`Log::append`]. The transaction does not count in any case: a commit alone makes it.
+    pub fn rollback(mut self) -> Result<()> {
+        self.open = false;
+        self.end(TransactionEnd::Rollback, Durability::Buffered).map(|_| ())
+    }
+
+    fn end(&self, end: TransactionEnd, durability: Durability) -> Result<Receipt> {
+        let shared = &self.log.shared;
+        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_end(buf, now, self.id, end));
+        let (mut guard, lsn) = staged?;
+        guard.counts.appends += 1;
+        shared.reached(guard, lsn, lsn, durability)
+    }
+}
+
+impl<D: SharedDevice> Drop for Transaction<'_, D> {
+    fn drop(&mut self) {
+        if !self.open {
+            return;
+        }
+        match self.end(TransactionEnd::Rollback, Durability::Buffered) {
+            Ok(_) | Err(Error::NoTransaction | Error::Closed | Error::Poisoned { .. }) => {}
+            Err(error) => tracing::warn!(%error, "the rollback of a transaction was not logged; it does not count"),
+        }
+    }
+}

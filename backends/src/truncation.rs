@@ -1,0 +1,150 @@
+//! Giving up the front of the log, its end, or all of it.
+
+use duralog_core::{Durability, Locate, Lsn, Retention, drive};
+
+use crate::{
+    device::SharedDevice,
+    error::{Error, Result},
+    log::Log,
+    read::SCRATCH,
+};
+
+impl<D: SharedDevice> Log<D> {
+    /// Gives up entries below `lsn`, as far as the oldest checkpoint that is kept holds them, and returns the first LSN
+    /// that is kept from then on. Whole segments below it are removed; what a transaction or batch that ends above it
+    /// needs stays.
+    ///
+    /// It needs no free space. When this returns, the low-water mark is durable.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`]. A segment that could not be removed stays, and the
+    /// next truncation, or opening, removes it.
+    pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
+        match self.shared.safe_floor()? {
+            Some(floor) => self.truncate(lsn.min(floor), Covered::Yes),
+            None => Ok(self.shared.lock().writer.low_water()),
+        }
+    }
+
+    /// Gives up entries below `lsn`, whether a checkpoint holds them or not: for logs whose state is kept elsewhere.
+    /// Not beyond what is durable.
+    ///
+    /// # Errors
+    /// As [`truncate_before`](Self::truncate_before).
+    pub fn discard_before(&self, lsn: Lsn) -> Result<Lsn> {
+        let floor = self.shared.safe_floor()?;
+        let covered = if floor.is_some_and(|floor| lsn <= floor) { Covered::Yes } else { Covered::No };
+        self.truncate(lsn, covered)
+    }
+
+    fn truncate(&self, lsn: Lsn, covered: Covered) -> Result<Lsn> {
+        let shared = &*self.shared;
+        let guard = shared.lock();
+        guard.check()?;
+        let lsn = lsn.min(guard.writer.durable().next_or_max());
+        if lsn <= guard.writer.low_water() {
+            let low_water = guard.writer.low_water();
+            drop(guard);
+            // An earlier truncation may not have removed all that it gave up.
+            self.retire(Retention::default())?;
+            return Ok(low_water);
+        }
+        let staged =
+            shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered == Covered::Yes));
+        match staged {
+            Ok((guard, ())) => shared.commit(guard)?,
+            // Not even room for a segment: what a checkpoint covers may go first.
+            Err(Error::NoSpace(_)) if covered == Covered::Yes => {
+                self.retire(Retention::default())?;
+                let guard = shared.lock();
+                let (guard, ()) =
+                    shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, true))?;
+                shared.commit(guard)?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.retire(Retention::default())?;
+        Ok(lsn)
+    }
+
+    /// Cuts the log behind `lsn`: the entries after it are gone, and their LSNs are given out again, in a new epoch.
+    /// Everything up to `lsn` is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::BelowCheckpoint`] below the newest checkpoint; [`Error::Truncated`] below the low-water mark;
+    /// [`Error::NoSpace`]: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
+    pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
+        let shared = &*self.shared;
+        shared.wait(shared.lock(), self.current_lsn().previous(), Durability::Durable)?;
+        let guard = shared.alone();
+        guard.check()?;
+        if let Some(lsn_kept) = guard.checkpoints.first().map(|kept| kept.head.lsn)
+            && lsn < lsn_kept
+        {
+            return Err(Error::BelowCheckpoint { lsn: lsn_kept });
+        }
+        let view = guard.writer.view();
+        if lsn >= view.last() {
+            return Ok(());
+        }
+        if lsn < view.low_water() {
+            return Err(Error::Truncated { low_water: view.low_water() });
+        }
+        drop(guard);
+        let mut buf = vec![0; SCRATCH];
+        let cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
+        let mut guard = shared.alone();
+        loop {
+            let (next, begun) =
+                shared.begin_with(guard, |writer, now, nonce| writer.plan_cut(now, nonce, cut, lsn.next_or_max()))?;
+            guard = next;
+            if begun {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on at a later LSN, with nothing kept of what is before: for a log that follows another and has been given its
+    /// state.
+    ///
+    /// # Errors
+    /// [`Error::Exhausted`] if `next` is below the next LSN. As [`truncate_after`](Self::truncate_after).
+    pub fn reset_to(&self, next: Lsn) -> Result<()> {
+        let shared = &*self.shared;
+        shared.wait(shared.lock(), self.current_lsn().previous(), Durability::Durable)?;
+        let mut guard = shared.alone();
+        loop {
+            guard.check()?;
+            let (now, begun) = shared.begin_with(guard, |writer, now, nonce| writer.plan_reset(now, nonce, next))?;
+            guard = now;
+            if begun {
+                break;
+            }
+        }
+        drop(guard);
+        self.retire(Retention::default())
+    }
+
+    /// The application slot: up to 64 bytes that the log carries along for the application, empty at first.
+    #[must_use]
+    pub fn slot(&self) -> Vec<u8> {
+        self.shared.lock().writer.slot().to_vec()
+    }
+
+    /// Replaces the application slot. It is durable when this returns, and stays through truncation.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond 64 bytes, and as [`append`](Self::append).
+    pub fn set_slot(&self, bytes: &[u8]) -> Result<()> {
+        let shared = &*self.shared;
+        let (guard, ()) = shared.stage(shared.lock(), |writer, buf, now| writer.stage_slot(buf, now, bytes))?;
+        shared.commit(guard)
+    }
+}
+
+/// Whether a checkpoint holds what is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Covered {
+    Yes,
+    No,
+}

@@ -1,0 +1,56 @@
+//! Where an entry ends: the place at which a log is cut behind it.
+
+use crate::{
+    Lsn,
+    chain::{HeaderReader, View},
+    decision::Policy,
+    device::Object,
+    drive::{Answer, Machine, Step, Stop},
+    fault::Fault,
+    frame::FRAME_OVERHEAD,
+    reader::Reader,
+    writer::CutAt,
+};
+
+/// The machine that finds the place behind the entry at one LSN.
+#[derive(Debug)]
+pub struct Locate {
+    view: View,
+    lsn: Lsn,
+    reader: Reader,
+    /// Right behind the entry, and the header of its segment, which is read last.
+    found: Option<(u32, HeaderReader)>,
+}
+
+impl Locate {
+    /// Finds the place behind the entry at `lsn`, which must be in the view.
+    #[must_use]
+    pub fn new(view: View, lsn: Lsn) -> Self {
+        let reader = Reader::new(view.clone(), lsn, lsn, Policy::Default);
+        Self { view, lsn, reader, found: None }
+    }
+}
+
+impl Machine for Locate {
+    type Output = CutAt;
+
+    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<CutAt, Stop> {
+        while self.found.is_none() {
+            match self.reader.step(buf, answer.take()) {
+                Err(Stop::Need(Step::Entry(place))) if place.lsn == self.lsn => {
+                    let size = FRAME_OVERHEAD + u32::try_from(place.payload.len()).unwrap_or(u32::MAX);
+                    let header = HeaderReader::new(self.view.update, place.segment);
+                    self.found = Some((place.offset.saturating_add(size), header));
+                }
+                Err(Stop::Need(Step::Entry(_))) => {}
+                Err(stop) => return Err(stop),
+                Ok(_) => return Err(Fault::Lost { expected: self.lsn }.into()),
+            }
+        }
+        let Some((size, reader)) = &mut self.found else { unreachable!("it was just found") };
+        let id = reader.id();
+        let header = reader.next(buf, &mut answer)?.header;
+        let header = header.ok_or(Fault::Unreadable { object: Object::Segment(id), offset: 0 })?;
+        Ok(CutAt { id, nonce: header.nonce, last: self.lsn, size: *size, floor: header.transaction_floor })
+    }
+}

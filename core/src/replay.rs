@@ -1,0 +1,117 @@
+//! Replay: entries in the order in which they count, each once.
+//!
+//! An entry of a transaction counts where its commit stands. It is handed over there, by reading the transaction's
+//! span again: the commit carries the LSN of the begin. So memory does not grow with transactions, and the time is
+//! bounded by their number times the log.
+
+use crate::{
+    Lsn,
+    chain::View,
+    decision::Policy,
+    drive::{Answer, Machine, Place, Step, Stop},
+    frame::{TRANSACTION_ID_LEN, u64_at},
+    operation::Code,
+    reader::{Read, Reader},
+};
+
+/// The machine: what counts from `from` on.
+#[derive(Debug)]
+pub struct Replay {
+    view: View,
+    policy: Policy,
+    main: Reader,
+    /// The transaction whose commit stands where the main reader is.
+    committed: Option<Committed>,
+    /// Entries handed out.
+    entries: u64,
+}
+
+#[derive(Debug)]
+struct Committed {
+    id: u64,
+    reader: Reader,
+}
+
+impl Replay {
+    /// Hands out what counts from the LSN `from` on, up to the end of the view: what stands alone, and the transactions
+    /// whose commits do. The entries that begin, commit and roll back are not handed out, nor those of the log's
+    /// own checkpoints.
+    #[must_use]
+    pub fn new(view: View, from: Lsn, policy: Policy) -> Self {
+        let main = Reader::new(view.clone(), from, Lsn::MAX, policy);
+        Self { view, policy, main, committed: None, entries: 0 }
+    }
+
+    fn advance(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Read, Stop> {
+        loop {
+            if let Some(committed) = &mut self.committed {
+                match committed.reader.step(buf, answer) {
+                    Err(Stop::Need(Step::Entry(place))) if committed.holds(&place, buf) => {
+                        self.entries += 1;
+                        return Err(Step::Entry(place).into());
+                    }
+                    Err(Stop::Need(Step::Entry(_))) => {}
+                    Err(stop) => return Err(stop),
+                    Ok(_) => {
+                        self.committed = None;
+                        // The buffer holds what the transaction's reader read.
+                        self.main.forget();
+                    }
+                }
+                answer = Answer::Nothing;
+                continue;
+            }
+            match self.main.step(buf, answer) {
+                Err(Stop::Need(Step::Entry(place))) => {
+                    if self.counts(&place, buf) {
+                        self.entries += 1;
+                        return Err(Step::Entry(place).into());
+                    }
+                }
+                Err(stop) => return Err(stop),
+                Ok(read) => return Ok(Read { entries: self.entries, ..read }),
+            }
+            answer = Answer::Nothing;
+        }
+    }
+
+    /// Whether the entry counts by itself. A commit begins the reading of its transaction.
+    fn counts(&mut self, place: &Place, buf: &[u8]) -> bool {
+        let code = Code::from_u8(place.kind.code());
+        if !place.kind.is_in_transaction() {
+            return code != Some(Code::Checkpoint);
+        }
+        let payload = &buf[place.payload.clone()];
+        if code == Some(Code::TxnCommit) && payload.len() >= TRANSACTION_ID_LEN {
+            let id = u64_at(payload, 0);
+            let begin = Lsn::new(id);
+            if begin < place.lsn {
+                // It began before what is kept for others, perhaps: the chain keeps what crosses the low-water mark.
+                let mut view = self.view.clone();
+                view.low_water = view.low_water.min(begin);
+                let reader = Reader::new(view, begin, place.lsn.previous(), self.policy);
+                self.committed = Some(Committed { id, reader });
+            }
+        }
+        false
+    }
+}
+
+impl Committed {
+    /// Whether the entry is one of the transaction's own.
+    fn holds(&self, place: &Place, buf: &[u8]) -> bool {
+        let payload = &buf[place.payload.clone()];
+        place.kind.is_in_transaction()
+            && Code::from_u8(place.kind.code()).is_some_and(Code::is_free)
+            && payload.len() >= TRANSACTION_ID_LEN
+            && u64_at(payload, 0) == self.id
+    }
+}
+
+impl Machine for Replay {
+    type Output = Read;
+
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Read, Stop> {
+        self.advance(buf, answer)
+    }
+}

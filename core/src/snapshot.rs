@@ -1,0 +1,260 @@
+//! Checkpoints on a device: writing one from what the host streams in, and reading one.
+
+use core::ops::Range;
+
+use uuid::Uuid;
+
+use crate::{
+    CheckpointId,
+    checkpoint::{Checker, CheckpointError, CheckpointHeader, HEADER_LEN, Section, TRAILER_LEN, encode_trailer},
+    checksum::{Crc, Update},
+    device::Object,
+    drive::{Answer, Machine, Step, Stop},
+    fault::Fault,
+    segment::Geometry,
+};
+
+/// The machine that writes a checkpoint under its own name and syncs it.
+///
+/// The host's [`fill`](crate::Host::fill) gives, in this order: the document ids and the chunk ids, 16 bytes each, and
+/// the metadata, as many bytes as the header says; then the application's snapshot, until it gives none. The log must be
+/// durable up to the checkpoint's LSN before; the entry that names the checkpoint is appended after.
+#[derive(Debug)]
+pub struct PutCheckpoint {
+    header: CheckpointHeader,
+    geometry: Geometry,
+    crc: Crc,
+    state: Put,
+    /// Bytes of ids and metadata still to come.
+    fixed: u64,
+    /// Where the buffer's first byte goes.
+    at: u64,
+    /// Bytes in the buffer.
+    pending: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    Create,
+    Header,
+    Fixed { asked: bool },
+    Block { asked: bool },
+    End,
+    Rest,
+    Sync,
+    Done,
+}
+
+const BLOCK_LEN: usize = 4;
+
+impl PutCheckpoint {
+    /// Writes the checkpoint with this header.
+    #[must_use]
+    pub fn new(update: Update, header: CheckpointHeader, geometry: Geometry) -> Self {
+        let fixed = header.snapshot_offset() - HEADER_LEN as u64;
+        Self { header, geometry, crc: Crc::new(update), state: Put::Create, fixed, at: 0, pending: 0 }
+    }
+
+    fn object(&self) -> Object {
+        Object::Checkpoint(self.header.id)
+    }
+
+    /// Puts bytes into the buffer behind what is there.
+    fn put(&mut self, buf: &mut [u8], bytes: &[u8]) {
+        buf[self.pending..self.pending + bytes.len()].copy_from_slice(bytes);
+        self.crc = self.crc.with(bytes);
+        self.pending += bytes.len();
+    }
+
+    /// Writes the whole granules in the buffer, if less than `room` bytes are free behind them.
+    fn make_room(&mut self, buf: &mut [u8], room: usize) -> Result<(), Stop> {
+        if buf.len() - self.pending >= room {
+            return Ok(());
+        }
+        let granule = self.geometry.granule as usize;
+        let whole = self.pending & !(granule - 1);
+        if whole == 0 {
+            return Err(Fault::BufferTooSmall { needed: room + granule }.into());
+        }
+        // Written from behind what stays, which is moved to the front first: the step reads the buffer afterwards.
+        buf[..self.pending].rotate_left(whole);
+        let rest = self.pending - whole;
+        let write = Step::Write { object: self.object(), at: self.at, from: rest..self.pending };
+        self.at += whole as u64;
+        self.pending = rest;
+        Err(write.into())
+    }
+
+    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<u64, Stop> {
+        loop {
+            match self.state {
+                Put::Create => {
+                    self.state = Put::Header;
+                    let size = self.header.snapshot_offset() + TRAILER_LEN as u64;
+                    return Err(Step::Create { object: self.object(), size }.into());
+                }
+                Put::Header => {
+                    let least = 2 * HEADER_LEN + self.geometry.granule as usize;
+                    if buf.len() < least {
+                        return Err(Fault::BufferTooSmall { needed: least }.into());
+                    }
+                    self.put(buf, &self.header.encode());
+                    self.state = Put::Fixed { asked: false };
+                }
+                Put::Fixed { .. } if self.fixed == 0 => self.state = Put::Block { asked: false },
+                Put::Fixed { asked: false } => {
+                    self.make_room(buf, 1)?;
+                    self.state = Put::Fixed { asked: true };
+                    let most = usize::try_from(self.fixed).unwrap_or(usize::MAX);
+                    let end = buf.len().min(self.pending.saturating_add(most));
+                    return Err(Step::Fill { into: self.pending..end }.into());
+                }
+                Put::Fixed { asked: true } => {
+                    let moved = moved(answer);
+                    if moved == 0 {
+                        return Err(Fault::SnapshotTooShort { missing: self.fixed }.into());
+                    }
+                    self.crc = self.crc.with(&buf[self.pending..self.pending + moved]);
+                    self.pending += moved;
+                    self.fixed = self.fixed.saturating_sub(moved as u64);
+                    self.state = Put::Fixed { asked: false };
+                }
+                Put::Block { asked: false } => {
+                    self.make_room(buf, BLOCK_LEN + 1)?;
+                    self.state = Put::Block { asked: true };
+                    return Err(Step::Fill { into: self.pending + BLOCK_LEN..buf.len() }.into());
+                }
+                Put::Block { asked: true } => {
+                    let moved = moved(answer);
+                    self.state = if moved == 0 { Put::End } else { Put::Block { asked: false } };
+                    if moved > 0 {
+                        let len = u32::try_from(moved).map_err(|_| Fault::BufferTooSmall { needed: moved })?;
+                        self.put(buf, &len.to_le_bytes());
+                        self.crc = self.crc.with(&buf[self.pending..self.pending + moved]);
+                        self.pending += moved;
+                    }
+                }
+                Put::End => {
+                    self.make_room(buf, BLOCK_LEN + TRAILER_LEN)?;
+                    self.put(buf, &[0; BLOCK_LEN]);
+                    let trailer = encode_trailer(self.at + self.pending as u64, self.crc);
+                    self.put(buf, &trailer);
+                    self.state = Put::Rest;
+                }
+                Put::Rest => {
+                    let granule = self.geometry.granule as usize;
+                    let end = self.pending.next_multiple_of(granule);
+                    if end > buf.len() {
+                        self.make_room(buf, end - self.pending)?;
+                    }
+                    buf[self.pending..end].fill(self.geometry.blank);
+                    self.state = Put::Sync;
+                    return Err(Step::Write { object: self.object(), at: self.at, from: 0..end }.into());
+                }
+                Put::Sync => {
+                    self.state = Put::Done;
+                    return Err(Step::Sync.into());
+                }
+                Put::Done => return Ok(self.at + self.pending as u64),
+            }
+        }
+    }
+}
+
+impl Machine for PutCheckpoint {
+    type Output = u64;
+
+    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<u64, Stop> {
+        self.advance(buf, &mut answer)
+    }
+}
+
+fn moved(answer: &mut Answer) -> usize {
+    match answer.take() {
+        Answer::Moved(moved) => moved,
+        other => unreachable!("the driver answered {other:?} to a fill"),
+    }
+}
+
+/// What a reader of a checkpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// To see whether it is complete and valid.
+    Check,
+    /// To hand its parts to the host, which must not believe them before the end.
+    HandOut,
+}
+
+/// The machine that reads a checkpoint. Gives its header, or why it is not valid.
+#[derive(Debug)]
+pub struct ReadCheckpoint {
+    id: CheckpointId,
+    log: Uuid,
+    reading: Reading,
+    checker: Checker,
+    at: u64,
+    /// What is in the buffer and was not taken.
+    have: Range<usize>,
+    asked: bool,
+    ended: bool,
+}
+
+impl ReadCheckpoint {
+    /// Reads the checkpoint `id` of the log `log`.
+    #[must_use]
+    pub fn new(update: Update, log: Uuid, id: CheckpointId, reading: Reading) -> Self {
+        let checker = Checker::new(update);
+        Self { id, log, reading, checker, at: 0, have: 0..0, asked: false, ended: false }
+    }
+
+    fn advance(
+        &mut self,
+        buf: &mut [u8],
+        answer: &mut Answer,
+    ) -> Result<Result<CheckpointHeader, CheckpointError>, Stop> {
+        let object = Object::Checkpoint(self.id);
+        loop {
+            if core::mem::replace(&mut self.asked, false) {
+                match answer.take() {
+                    Answer::Moved(0) => self.ended = true,
+                    Answer::Moved(moved) => {
+                        self.have = 0..moved;
+                        self.at += moved as u64;
+                    }
+                    _ => return Err(Fault::Unreadable { object, offset: self.at }.into()),
+                }
+            }
+            if self.checker.is_complete() {
+                let header = *self.checker.header().ok_or(Fault::NoLog)?;
+                let ours = header.id == self.id && header.log == self.log;
+                return Ok(if ours { Ok(header) } else { Err(CheckpointError::WrongMagic) });
+            }
+            if self.have.is_empty() {
+                if self.ended {
+                    return Ok(Err(CheckpointError::Short));
+                }
+                self.asked = true;
+                return Err(Step::Read { object, at: self.at, into: 0..buf.len() }.into());
+            }
+            let piece = match self.checker.take(&buf[self.have.clone()]) {
+                Ok(piece) => piece,
+                Err(error) => return Ok(Err(error)),
+            };
+            let bytes = self.have.start..self.have.start + piece.len;
+            self.have.start = bytes.end;
+            let part =
+                matches!(piece.section, Section::DocumentIds | Section::ChunkIds | Section::Metadata | Section::Block);
+            if part && self.reading == Reading::HandOut {
+                return Err(Step::Piece { section: piece.section, bytes }.into());
+            }
+        }
+    }
+}
+
+impl Machine for ReadCheckpoint {
+    type Output = Result<CheckpointHeader, CheckpointError>;
+
+    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Self::Output, Stop> {
+        self.advance(buf, &mut answer)
+    }
+}
