@@ -1,12 +1,11 @@
-//! `export` and `state`: the log as JSON lines, entry by entry or as what they come to.
+//! `export`: the log as JSON lines, entry by entry.
 
 use std::{
-    collections::BTreeMap,
     io::{self, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
 };
 
-use duralog::{Config, Documents, Entries, Entry, LogReader, Lsn, Operation, StateMachine};
+use duralog::{Config, Entries, Entry, LogReader, Lsn, Operation};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -20,7 +19,7 @@ use crate::{
 ///
 /// One line an entry, as `import` takes it back. Works beside a writer and writes nothing to the log.
 #[derive(Debug, clap::Args)]
-pub(crate) struct ExportArgs {
+pub(crate) struct Args {
     /// The folder of the log
     dir: PathBuf,
     /// The first LSN; the first one kept unless told otherwise
@@ -37,30 +36,14 @@ pub(crate) struct ExportArgs {
     pub(crate) json: bool,
 }
 
-/// Writes the documents that the log comes to as JSON lines
-///
-/// One line a document or chunk, sorted by id, as `import` takes it back. Works beside a writer and writes nothing to
-/// the log.
-#[derive(Debug, clap::Args)]
-pub(crate) struct StateArgs {
-    /// The folder of the log
-    dir: PathBuf,
-    /// What to do about damage
-    #[arg(long, value_enum, default_value_t)]
-    policy: PolicyArg,
-    /// Tell of a failure as JSON too, behind the lines
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// A log that is read under a policy.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     dir: &'a Path,
-    reader: LogReader,
+    pub(crate) reader: LogReader,
 }
 
 impl<'a> Source<'a> {
-    fn open(dir: &'a Path, policy: PolicyArg) -> Result<Self, Failure> {
+    pub(crate) fn open(dir: &'a Path, policy: PolicyArg) -> Result<Self, Failure> {
         let config = Config::new(dir).existing().with_policy(policy.into());
         let reader = LogReader::open(config).map_err(Failure::log(dir))?;
         match failure(dir, reader.recovery()) {
@@ -69,17 +52,17 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn read(&self, from: Lsn, to: Lsn) -> Result<Entries<duralog::FileDevice>, Failure> {
+    pub(crate) fn read(&self, from: Lsn, to: Lsn) -> Result<Entries<duralog::FileDevice>, Failure> {
         self.reader.read(from, to).map_err(Failure::log(self.dir))
     }
 
-    fn decode(&self, entry: duralog::Result<Entry>) -> Result<(Entry, Operation), Failure> {
+    pub(crate) fn decode(&self, entry: duralog::Result<Entry>) -> Result<(Entry, Operation), Failure> {
         let decoded = entry.and_then(|entry| entry.operation().map(|operation| (entry, operation)));
         decoded.map_err(Failure::log(self.dir))
     }
 
     /// What was passed over: told, and damage if it was not given up before.
-    fn passed_over(&self, entries: &Entries<duralog::FileDevice>) -> Result<(), Failure> {
+    pub(crate) fn passed_over(&self, entries: &Entries<duralog::FileDevice>) -> Result<(), Failure> {
         let mut damage = Vec::new();
         let opened = self.reader.recovery().findings.iter();
         for finding in entries.findings().iter().chain(opened).filter(|finding| !finding.harmless) {
@@ -95,25 +78,27 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Runs `export`.
-pub(crate) fn export(args: &ExportArgs) -> Outcome {
-    ended(|| {
-        let source = Source::open(&args.dir, args.policy)?;
-        let from = args.from.map_or(Lsn::ZERO, Lsn::new);
-        let to = args.to.map_or(Lsn::MAX, Lsn::new);
-        let mut entries = source.read(from, to)?;
-        let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-        let progress = progress(&source, from, to);
-        for entry in &mut entries {
-            // What stands before the damage was written: it leaves the buffer when that is dropped.
-            let (entry, operation) = source.decode(entry)?;
-            line::write_entry(&mut out, &entry, &operation).map_err(Failure::Output)?;
-            progress.inc(1);
-        }
-        progress.finish_and_clear();
-        out.flush().map_err(Failure::Output)?;
-        source.passed_over(&entries)
-    })
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    Outcome { failure: write_entries(args).err(), ..Outcome::default() }
+}
+
+fn write_entries(args: &Args) -> Result<(), Failure> {
+    let source = Source::open(&args.dir, args.policy)?;
+    let from = args.from.map_or(Lsn::ZERO, Lsn::new);
+    let to = args.to.map_or(Lsn::MAX, Lsn::new);
+    let mut entries = source.read(from, to)?;
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let progress = progress(&source, from, to);
+    for entry in &mut entries {
+        // What stands before the damage was written: it leaves the buffer when that is dropped.
+        let (entry, operation) = source.decode(entry)?;
+        line::write_entry(&mut out, &entry, &operation).map_err(Failure::Output)?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    out.flush().map_err(Failure::Output)?;
+    source.passed_over(&entries)
 }
 
 fn progress(source: &Source<'_>, from: Lsn, to: Lsn) -> ProgressBar {
@@ -125,50 +110,4 @@ fn progress(source: &Source<'_>, from: Lsn, to: Lsn) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} entries, {eta} left");
     ProgressBar::new((last + 1).saturating_sub(first))
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-/// Runs `state`.
-pub(crate) fn state(args: &StateArgs) -> Outcome {
-    ended(|| {
-        let source = Source::open(&args.dir, args.policy)?;
-        let mut entries = source.read(Lsn::ZERO, Lsn::MAX)?;
-        let mut replay = Replay::default();
-        for entry in &mut entries {
-            let (entry, operation) = source.decode(entry)?;
-            replay.take(entry.lsn, entry.transaction, operation);
-        }
-        let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-        for (id, document) in replay.documents.iter() {
-            line::write_document(&mut out, id, document).map_err(Failure::Output)?;
-        }
-        out.flush().map_err(Failure::Output)?;
-        source.passed_over(&entries)
-    })
-}
-
-/// The documents, and what is held back until its transaction is committed.
-#[derive(Default)]
-struct Replay {
-    documents: Documents,
-    open: BTreeMap<u64, Vec<Operation>>,
-}
-
-impl Replay {
-    fn take(&mut self, lsn: Lsn, transaction: Option<u64>, operation: Operation) {
-        match (transaction, &operation) {
-            (_, Operation::TxnBegin { txn_id }) => drop(self.open.insert(*txn_id, Vec::new())),
-            (_, Operation::TxnRollback { txn_id }) => drop(self.open.remove(txn_id)),
-            (_, Operation::TxnCommit { txn_id }) => {
-                for operation in self.open.remove(txn_id).unwrap_or_default() {
-                    self.documents.apply(lsn, &operation);
-                }
-            }
-            (Some(txn_id), _) => self.open.entry(txn_id).or_default().push(operation),
-            (None, _) => self.documents.apply(lsn, &operation),
-        }
-    }
-}
-
-fn ended(run: impl FnOnce() -> Result<(), Failure>) -> Outcome {
-    Outcome { failure: run().err(), ..Outcome::default() }
 }

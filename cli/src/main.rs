@@ -1,5 +1,7 @@
 //! The program `duralog`: maps flags to calls of the library, and what comes of them to text, JSON and exit statuses.
 
+mod checkpoint;
+mod demo;
 mod exit;
 mod export;
 mod import;
@@ -12,6 +14,8 @@ mod recover;
 mod report;
 mod segments;
 mod signal;
+mod state;
+mod truncate;
 
 use std::{env, io, process::ExitCode};
 
@@ -33,12 +37,15 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Import(import::Args),
-    Export(export::ExportArgs),
-    State(export::StateArgs),
+    Export(export::Args),
+    State(state::Args),
     Verify(inspect::VerifyArgs),
     Stat(inspect::StatArgs),
     Recover(recover::Args),
+    Checkpoint(checkpoint::Args),
+    Truncate(truncate::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,12 +55,15 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     match cli.command {
+        Command::Demo(args) => demo::run(&args).end(args.json, false),
         Command::Import(args) => import::run(&args).end(args.json, false),
-        Command::Export(args) => export::export(&args).end(args.json, true),
-        Command::State(args) => export::state(&args).end(args.json, true),
+        Command::Export(args) => export::run(&args).end(args.json, true),
+        Command::State(args) => state::run(&args).end(args.json, true),
         Command::Verify(args) => inspect::verify(&args).end(args.json, false),
         Command::Stat(args) => inspect::stat(&args).end(args.json, false),
         Command::Recover(args) => recover::run(&args).end(args.json, false),
+        Command::Checkpoint(args) => checkpoint::run(&args).end(args.json, false),
+        Command::Truncate(args) => truncate::run(&args).end(args.json, false),
     }
 }
 
