@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use duralog::{Config, Entries, Entry, LogReader, Lsn, Operation};
+use duralog::{Config, Entries, Entry, Finding, LogReader, Lsn, Operation};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -65,8 +65,9 @@ impl<'a> Source<'a> {
     pub(crate) fn passed_over(&self, entries: &Entries<duralog::FileDevice>) -> Result<(), Failure> {
         let mut damage = Vec::new();
         let opened = self.reader.recovery().findings.iter();
-        for finding in entries.findings().iter().chain(opened).filter(|finding| !finding.harmless) {
-            if !damage.contains(finding) {
+        for finding in opened.chain(entries.findings()).filter(|finding| !finding.harmless) {
+            let known = |other: &Finding| (other.object, other.offset) == (finding.object, finding.offset);
+            if !damage.iter().any(known) {
                 tell(format_args!("passed over: {finding}"));
                 damage.push(*finding);
             }

@@ -118,7 +118,9 @@ impl Done {
 pub(crate) fn run(args: &Args) -> Outcome {
     let mut done = Done::default();
     let result = import(args, &mut done);
-    done.tell();
+    if result.is_ok() || done.entries > 0 {
+        done.tell();
+    }
     Outcome { object: done.object(), text: None, failure: result.err() }
 }
 

@@ -157,6 +157,15 @@ pub(crate) fn heading(dir: &Path, report: &RecoveryReport) -> String {
     format!("{}  log {}, epoch {}\n{held}; {closed}\n", dir.display(), report.log_id, report.epoch)
 }
 
+/// How many entries there are.
+fn held(report: &RecoveryReport) -> String {
+    let whole = format!("{} whole", report.entries_recovered);
+    match report.entries_skipped {
+        0 => whole,
+        gone => format!("{whole}, {gone} not"),
+    }
+}
+
 /// The findings in words, one a line, and the verdict at the end.
 pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
     let mut text = String::new();
@@ -164,15 +173,8 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{name:<11}{what}");
     };
-    line(
-        "verified",
-        match report.verified {
-            Some(lsns) => {
-                format!("{}, {}", range(lsns), count(report.entries_recovered, "entry whole", "entries whole"))
-            }
-            None => "no entries".to_owned(),
-        },
-    );
+    line("verified", report.verified.map_or("no entries".to_owned(), range));
+    line("entries", held(report));
     if let Some((id, lsn)) = report.checkpoint_used {
         line("checkpoint", format!("{} at LSN {}", id.value(), lsn.value()));
     }
