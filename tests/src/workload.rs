@@ -17,6 +17,16 @@ pub enum Op {
     Fill(usize),
     /// Syncs.
     Sync,
+    /// Writes a checkpoint of all that was appended.
+    Checkpoint,
+    /// Truncates it before the last so many entries, as far as a checkpoint allows.
+    Truncate(u64),
+    /// The same, whether a checkpoint allows it or not.
+    Discard(u64),
+    /// Cuts off the last so many entries.
+    Cut(u64),
+    /// Drops all and goes on so many LSNs later.
+    Reset(u64),
     /// Closes it.
     Close,
     /// Drops the handle without closing.
