@@ -79,6 +79,16 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::NoSpace`]: no checkpoint was made, and the log goes on. [`Error::Poisoned`], [`Error::Device`],
     /// [`Error::Closed`].
     pub fn checkpoint(&self, at: CheckpointAt, snapshot: &Snapshot) -> Result<CheckpointId> {
+        self.checkpoint_then(at, snapshot, |_| {})
+    }
+
+    /// [`checkpoint`](Self::checkpoint), telling the LSN of the checkpoint's entry as soon as that is durable.
+    pub(crate) fn checkpoint_then(
+        &self,
+        at: CheckpointAt,
+        snapshot: &Snapshot,
+        appended: impl FnOnce(Lsn),
+    ) -> Result<CheckpointId> {
         let shared = &*self.shared;
         let mut guard = shared.lock();
         while guard.checkpointing {
@@ -87,13 +97,18 @@ impl<D: SharedDevice> Log<D> {
         guard.check()?;
         guard.checkpointing = true;
         drop(guard);
-        let written = self.write_checkpoint(at, snapshot);
+        let written = self.write_checkpoint(at, snapshot, appended);
         shared.lock().checkpointing = false;
         shared.changed.notify_all();
         written
     }
 
-    fn write_checkpoint(&self, at: CheckpointAt, snapshot: &Snapshot) -> Result<CheckpointId> {
+    fn write_checkpoint(
+        &self,
+        at: CheckpointAt,
+        snapshot: &Snapshot,
+        appended: impl FnOnce(Lsn),
+    ) -> Result<CheckpointId> {
         let shared = &*self.shared;
         shared.wait(shared.lock(), at.lsn, duralog_core::Durability::Durable)?;
         let mut guard = shared.lock();
@@ -118,6 +133,7 @@ impl<D: SharedDevice> Log<D> {
         let (guard, lsn) =
             shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id))?;
         shared.wait(guard, lsn, duralog_core::Durability::Durable)?;
+        appended(lsn);
         tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
         let mut guard = shared.lock();
         guard.checkpoints.insert(0, Kept { head: header, checked: true });

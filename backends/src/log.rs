@@ -6,8 +6,8 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Consent, Durability, Error as DriveError, Fault, Finding, Host, Lsn, Object, Payload, Recovered, Recovery,
-    TakeOverError, Writer, WriterOptions, drive,
+    Begin, Begun, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn, Object, Payload, Plan,
+    Policy, Recovered, Recovery, StageError, TakeOverError, View, Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
@@ -113,21 +113,33 @@ impl<D: SharedDevice> Log<D> {
         let mut buf = vec![0; SCRATCH];
         let mut findings = Findings::default();
         let recovered = drive(Recovery::new(config.recovery_options()), &mut device, &mut buf, &mut findings);
-        let (mut writer, recovered) = match recovered {
-            Ok(recovered) => (take_over(options, &recovered, &findings)?, Some(recovered)),
-            Err(DriveError::Fault(Fault::NoLog)) if config.create => {
-                let id = config.expect_log_id.unwrap_or_else(|| Uuid::from_u128(config.environment.random()));
-                (Writer::create(options, id)?, None)
-            }
+        let recovered = match recovered {
+            Ok(recovered) => Some(recovered),
+            Err(DriveError::Fault(Fault::NoLog)) if config.create => None,
             Err(DriveError::Fault(Fault::NoLog)) => return Err(Error::NotFound { path: config.dir }),
             Err(error) => return Err(error.into()),
         };
-        let mut report = RecoveryReport::new(recovered.as_ref(), findings.0, &writer, config.policy);
-        if config.full_check {
-            report.check_all(&mut device, &writer.view(), &mut buf)?;
-        }
-        if recovered.is_none() || writer.needs_segment() {
-            report.repersisted = begin(&mut writer, &mut device, &mut buf, &*config.environment)?;
+        let environment = &*config.environment;
+        let (mut writer, mut report) = match &recovered {
+            Some(recovered) => {
+                let mut report = RecoveryReport::found(&recovered.report, findings.0);
+                let gives_up = matches!(config.policy, Policy::PointInTime | Policy::Salvage);
+                if config.full_check || gives_up {
+                    report.check_all(&mut device, &recovered.view, &mut buf)?;
+                }
+                (take_over(options, recovered, &report)?, report)
+            }
+            None => {
+                let id = config.expect_log_id.unwrap_or_else(|| Uuid::from_u128(environment.random()));
+                let writer = Writer::create(options, id)?;
+                let report = RecoveryReport::made(&writer, config.policy);
+                (writer, report)
+            }
+        };
+        if let (Some(recovered), Some(lsn)) = (&recovered, report.cut_before()) {
+            cut(&mut writer, &mut device, &mut buf, environment, &recovered.view, lsn)?;
+        } else if recovered.is_none() || writer.needs_segment() {
+            report.repersisted = begin(&mut writer, &mut device, &mut buf, environment, Writer::plan)?.copied();
         }
         report.duration_us = config.environment.now_us().saturating_sub(started);
         tracing::info!(last = report.last_valid_lsn.value(), clean = report.clean, "recovered");
@@ -194,8 +206,10 @@ impl<D: SharedDevice> Log<D> {
     /// returns; the receipt says what it has reached.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] and [`Error::NoSpace`]: the entry is not in the log, which goes on. [`Error::Poisoned`] and
-    /// [`Error::Device`]: whether it is, only reopening tells. [`Error::Closed`], [`Error::Exhausted`].
+    /// [`Error::TooLarge`]: the entry is not in the log, which goes on. [`Error::NoSpace`]: the same, from the next entry
+    /// on that is acknowledged; a crash before that may still find it, where the medium ran out in the middle of a write.
+    /// [`Error::Poisoned`] and [`Error::Device`]: whether it is in the log, only reopening tells. [`Error::Closed`],
+    /// [`Error::Exhausted`].
     pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
         self.append_with(payload, self.shared.mode())
     }
@@ -346,25 +360,46 @@ impl Host for Findings {
     }
 }
 
-fn take_over(options: WriterOptions, recovered: &Recovered, findings: &Findings) -> Result<Writer> {
-    Writer::take_over(options, recovered, Consent::None).map_err(|error| match error {
-        TakeOverError::Options(invalid) => invalid.into(),
-        _ => match (recovered.report.first_damage, findings.0.first()) {
-            (Some(finding), _) | (None, Some(&finding)) => Error::Refused(finding),
-            (None, None) => Error::ReadOnly,
-        },
+/// Takes the log over for writing. A policy that gives damage up is the user's consent to that.
+fn take_over(options: WriterOptions, recovered: &Recovered, report: &RecoveryReport) -> Result<Writer> {
+    let finding = report.damage().next().copied();
+    let gives_up = matches!(report.policy, Policy::PointInTime | Policy::Salvage);
+    let consent = if gives_up && finding.is_some() { Consent::AcceptLoss } else { Consent::None };
+    Writer::take_over(options, recovered, consent).map_err(|error| match (error, finding) {
+        (TakeOverError::Options(invalid), _) => invalid.into(),
+        (_, Some(finding)) => Error::Refused(finding),
+        (_, None) => Error::ReadOnly,
     })
 }
 
-/// Begins a segment while the log is being opened; gives the number of entries copied into it.
+/// Begins a segment while the log is being opened.
 fn begin<D: SharedDevice>(
     writer: &mut Writer,
     device: &mut D,
     buf: &mut Vec<u8>,
     environment: &dyn Environment,
-) -> Result<u64> {
-    let plan = writer.plan(environment.now_us(), nonce(environment)).map_err(stage_error)?;
+    plan: impl FnOnce(&mut Writer, u64, u64) -> core::result::Result<Plan, StageError>,
+) -> Result<Begun> {
+    let plan = plan(writer, environment.now_us(), nonce(environment)).map_err(stage_error)?;
     let begun = drive(Begin::new(plan), device, buf, &mut ())?;
     writer.begun(&begun);
-    Ok(begun.copied())
+    Ok(begun)
+}
+
+/// Ends the log before `lsn`, where damage begins in a sealed segment; it goes on above all that was ever durable.
+fn cut<D: SharedDevice>(
+    writer: &mut Writer,
+    device: &mut D,
+    buf: &mut Vec<u8>,
+    environment: &dyn Environment,
+    view: &View,
+    lsn: Lsn,
+) -> Result<()> {
+    let next = writer.next_lsn();
+    if lsn <= view.low_water() {
+        return begin(writer, device, buf, environment, |writer, now, nonce| writer.plan_reset(now, nonce, next))
+            .map(|_| ());
+    }
+    let at = drive(Locate::new(view.clone(), lsn.previous()), device, buf, &mut ())?;
+    begin(writer, device, buf, environment, |writer, now, nonce| writer.plan_cut(now, nonce, at, next)).map(|_| ())
 }

@@ -1,8 +1,6 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
-use duralog_core::{
-    CheckpointId, Finding, Lsn, Policy, Reader, Recovered, Report, SegmentId, TornTail, View, Writer, drive,
-};
+use duralog_core::{CheckpointId, Finding, Lsn, Policy, Reader, Report, SegmentId, TornTail, View, Writer, drive};
 use uuid::Uuid;
 
 use crate::{
@@ -60,14 +58,7 @@ pub struct RecoveryReport {
 }
 
 impl RecoveryReport {
-    pub(crate) fn new(recovered: Option<&Recovered>, findings: Vec<Finding>, writer: &Writer, policy: Policy) -> Self {
-        match recovered {
-            Some(recovered) => Self::found(&recovered.report, findings),
-            None => Self::made(writer, policy),
-        }
-    }
-
-    fn made(writer: &Writer, policy: Policy) -> Self {
+    pub(crate) fn made(writer: &Writer, policy: Policy) -> Self {
         Self {
             log_id: writer.log(),
             epoch: writer.epoch(),
@@ -131,6 +122,13 @@ impl RecoveryReport {
         self.findings.iter().filter(|finding| finding.harmless).filter_map(|finding| finding.lsns)
     }
 
+    /// Where the log has to be cut, by a policy that ends it before the first damage: the first LSN that is gone, if it is
+    /// in a sealed segment. In the newest, recovery itself ended before it.
+    pub(crate) fn cut_before(&self) -> Option<Lsn> {
+        let first = self.damage().filter_map(|finding| finding.lsns).map(|(first, _)| first).min();
+        first.filter(|first| self.policy == Policy::PointInTime && *first <= self.last_valid_lsn)
+    }
+
     /// Reads and verifies every entry of the log that `view` shows.
     pub(crate) fn check_all<D: SharedDevice>(&mut self, device: &mut D, view: &View, buf: &mut Vec<u8>) -> Result<()> {
         let mut findings = Findings::default();
@@ -138,7 +136,8 @@ impl RecoveryReport {
         let read = drive(reader, device, buf, &mut findings).map_err(Error::from)?;
         self.verified = read.verified;
         for finding in findings.0 {
-            if !self.findings.contains(&finding) {
+            // Recovery has told of what is in the newest segment, with its witness.
+            if !self.findings.iter().any(|known| (known.object, known.offset) == (finding.object, finding.offset)) {
                 self.findings.push(finding);
             }
         }

@@ -1,6 +1,6 @@
 //! Giving up the front of the log, its end, or all of it.
 
-use duralog_core::{Durability, Locate, Lsn, Retention, drive};
+use duralog_core::{Locate, Lsn, Retention, drive};
 
 use crate::{
     device::SharedDevice,
@@ -75,7 +75,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::NoSpace`]: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         let shared = &*self.shared;
-        shared.wait(shared.lock(), self.current_lsn().previous(), Durability::Durable)?;
+        self.sync()?;
         let guard = shared.alone();
         guard.check()?;
         if let Some(lsn_kept) = guard.checkpoints.first().map(|kept| kept.head.lsn)
@@ -111,7 +111,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::Exhausted`] if `next` is below the next LSN. As [`truncate_after`](Self::truncate_after).
     pub fn reset_to(&self, next: Lsn) -> Result<()> {
         let shared = &*self.shared;
-        shared.wait(shared.lock(), self.current_lsn().previous(), Durability::Durable)?;
+        self.sync()?;
         let mut guard = shared.alone();
         loop {
             guard.check()?;

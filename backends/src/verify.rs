@@ -3,6 +3,7 @@
 use duralog_core::{Error as DriveError, Fault, Lsn, Policy, Recovered, Recovery, drive};
 
 use crate::{
+    checkpoint::{Rebuilt, rebuild},
     config::Config,
     device::SharedDevice,
     error::{Error, Result},
@@ -11,6 +12,7 @@ use crate::{
     log::Findings,
     read::{Entries, SCRATCH},
     report::RecoveryReport,
+    store::StateMachine,
 };
 
 /// A log, open for reading: it takes no lock, writes nothing and disturbs no writer.
@@ -86,6 +88,15 @@ impl<D: SharedDevice> LogReader<D> {
         let from = from.max(view.low_water());
         let device = self.device.reader().map_err(D::opened)?;
         Ok(Entries::new(device, view, from, to, self.report.policy))
+    }
+
+    /// Builds a state up: loads the newest valid checkpoint and applies what counts after it.
+    ///
+    /// # Errors
+    /// As [`Log::rebuild`](crate::Log::rebuild).
+    pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
+        let mut device = self.device.reader().map_err(D::opened)?;
+        rebuild(&mut device, &self.recovered.view, &self.recovered.checkpoints, self.report.policy, state)
     }
 
     /// The policy it was opened under.

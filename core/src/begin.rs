@@ -357,6 +357,7 @@ fn changed(copying: &Copying, at: u32, seen: Seen) -> Fault {
         len: 0,
         lsns: None,
         witness: None,
+        in_transaction: None,
         harmless: false,
     })
 }

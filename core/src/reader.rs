@@ -315,6 +315,7 @@ impl Reader {
                 .ahead
                 .filter(|ahead| ahead.predecessor.id == segment.header.id)
                 .map(|ahead| Witness::Successor(ahead.id)),
+            in_transaction: None,
             harmless: covered || first > last,
         };
         if !finding.harmless && !self.policy.skips_damage() {
@@ -358,6 +359,7 @@ fn gone(object: Object) -> Finding {
         len: 0,
         lsns: None,
         witness: None,
+        in_transaction: None,
         harmless: false,
     }
 }

@@ -389,6 +389,7 @@ impl Recovery {
             len: 0,
             lsns: Some((first, last)),
             witness: Some(Witness::Successor(self.chain.oldest.id)),
+            in_transaction: None,
             harmless: last <= accepted || self.checkpoints.iter().any(|head| last < head.floor),
         });
     }
@@ -485,6 +486,7 @@ fn refusal(report: &Report) -> Option<Fault> {
             len: torn.len.into(),
             lsns: None,
             witness: None,
+            in_transaction: None,
             harmless: false,
         })
     })
@@ -500,6 +502,7 @@ fn headless(id: SegmentId) -> Finding {
         len: 0,
         lsns: None,
         witness: None,
+        in_transaction: None,
         harmless: false,
     }
 }

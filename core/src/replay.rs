@@ -29,7 +29,12 @@ pub struct Replay {
 #[derive(Debug)]
 struct Committed {
     id: u64,
+    begin: Lsn,
+    commit: Lsn,
     reader: Reader,
+    /// It is read once before, to see that it is whole: what lost an entry is dropped as one.
+    checking: bool,
+    torn: bool,
 }
 
 impl Replay {
@@ -46,12 +51,20 @@ impl Replay {
         loop {
             if let Some(committed) = &mut self.committed {
                 match committed.reader.step(buf, answer) {
-                    Err(Stop::Need(Step::Entry(place))) if committed.holds(&place, buf) => {
+                    Err(Stop::Need(Step::Entry(place))) if !committed.checking && committed.holds(&place, buf) => {
                         self.entries += 1;
                         return Err(Step::Entry(place).into());
                     }
                     Err(Stop::Need(Step::Entry(_))) => {}
+                    // The main reader reports it, or has.
+                    Err(Stop::Need(Step::Finding(finding))) => {
+                        committed.torn |= finding.lsns.is_some() && finding.in_transaction != Some(false);
+                    }
                     Err(stop) => return Err(stop),
+                    Ok(_) if committed.checking && !committed.torn => {
+                        committed.checking = false;
+                        committed.reader = span(&self.view, committed.begin, committed.commit, self.policy);
+                    }
                     Ok(_) => {
                         self.committed = None;
                         // The buffer holds what the transaction's reader read.
@@ -86,15 +99,23 @@ impl Replay {
             let id = u64_at(payload, 0);
             let begin = Lsn::new(id);
             if begin < place.lsn {
-                // It began before what is kept for others, perhaps: the chain keeps what crosses the low-water mark.
-                let mut view = self.view.clone();
-                view.low_water = view.low_water.min(begin);
-                let reader = Reader::new(view, begin, place.lsn.previous(), self.policy);
-                self.committed = Some(Committed { id, reader });
+                let commit = place.lsn.previous();
+                let reader = span(&self.view, begin, commit, self.policy);
+                // A policy that skips no damage stops at it anyway.
+                let checking = self.policy.skips_damage();
+                self.committed = Some(Committed { id, begin, commit, reader, checking, torn: false });
             }
         }
         false
     }
+}
+
+/// A reader of the span of a transaction.
+fn span(view: &View, begin: Lsn, commit: Lsn, policy: Policy) -> Reader {
+    // It began before what is kept for others, perhaps: the chain keeps what crosses the low-water mark.
+    let mut view = view.clone();
+    view.low_water = view.low_water.min(begin);
+    Reader::new(view, begin, commit, policy)
 }
 
 impl Committed {

@@ -174,6 +174,8 @@ pub struct Finding {
     pub lsns: Option<(Lsn, Lsn)>,
     /// What proves it, if it is damage.
     pub witness: Option<Witness>,
+    /// Whether the one entry that is gone was part of a transaction, where its bytes still tell.
+    pub in_transaction: Option<bool>,
     /// Whether nothing is lost by it: a checkpoint or an accepted loss covers it, or the bytes stand twice.
     pub harmless: bool,
 }

@@ -148,6 +148,7 @@ fn bad_header(id: SegmentId) -> Fault {
         len: 0,
         lsns: None,
         witness: None,
+        in_transaction: None,
         harmless: false,
     })
 }

@@ -292,6 +292,7 @@ impl TailScan {
             lsns: (first <= last).then_some((first, last)),
             witness: claim.map(|claim| claim.witness),
             // Where no LSN is missing, a mark was lost: what it said, later ones say too.
+            in_transaction: None,
             harmless: covered || first > last,
         };
         match halt.next {

@@ -170,8 +170,9 @@ impl Walk {
                     return Ok(Event::Behind(frame));
                 }
                 State::Mend { damage } => {
-                    let damage = *damage;
+                    let mut damage = *damage;
                     let kind = self.mend(buf, answer, &damage)?;
+                    damage.finding.in_transaction = kind.map(FrameType::is_in_transaction);
                     self.cursor.go(damage.next.at);
                     self.expected = damage.next.expected;
                     self.batch = None;

@@ -34,6 +34,8 @@ pub(crate) struct Window {
     asked: Asked,
     /// A large read failed: read no more than is wanted, to find out where it fails.
     narrow: bool,
+    /// The narrow read failed too: what was wanted then cannot be read.
+    failed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ enum Asked {
 impl Window {
     /// A window on the first `limit` bytes of `object`.
     pub(crate) fn new(object: Object, limit: u64) -> Self {
-        Self { object, start: 0, len: 0, limit, end: None, asked: Asked::Nothing, narrow: false }
+        Self { object, start: 0, len: 0, limit, end: None, asked: Asked::Nothing, narrow: false, failed: false }
     }
 
     /// The object.
@@ -58,6 +60,8 @@ impl Window {
     pub(crate) fn forget(&mut self) {
         self.len = 0;
         self.asked = Asked::Nothing;
+        self.narrow = false;
+        self.failed = false;
     }
 
     /// The bytes from `at` on that are in the buffer now; `at` was got before.
@@ -69,12 +73,15 @@ impl Window {
     pub(crate) fn get(&mut self, buf: &mut [u8], answer: &mut Answer, at: u64, len: usize) -> Result<Bytes, Stop> {
         match core::mem::replace(&mut self.asked, Asked::Nothing) {
             Asked::Read => match answer.take() {
-                Answer::Moved(0) => self.end = Some(self.start + self.len as u64),
-                Answer::Moved(moved) => self.len += moved,
-                Answer::Unreadable if self.narrow => {
+                Answer::Moved(moved) => {
                     self.narrow = false;
-                    return Ok(Bytes::Unreadable);
+                    self.len += moved;
+                    if moved == 0 {
+                        self.end = Some(self.start + self.len as u64);
+                    }
                 }
+                // Whoever asked may first get what is in the buffer: the failure is told where a read is needed again.
+                Answer::Unreadable if self.narrow => self.failed = true,
                 Answer::Unreadable => self.narrow = true,
                 other => unreachable!("the driver answered {other:?} to a read"),
             },
@@ -85,9 +92,12 @@ impl Window {
         let wanted = at.saturating_add(len as u64).min(end);
         let here = self.start..=self.start + self.len as u64;
         if wanted <= at || (here.contains(&at) && here.contains(&wanted)) {
-            self.narrow = false;
             let found = if wanted <= at { 0..0 } else { index(at - self.start)..index(wanted - self.start) };
             return Ok(if found.len() == len { Bytes::Whole(found) } else { Bytes::Short(found) });
+        }
+        if core::mem::take(&mut self.failed) {
+            self.narrow = false;
+            return Ok(Bytes::Unreadable);
         }
         if !here.contains(&at) {
             self.start = at;

@@ -1,0 +1,213 @@
+//! A state and its log, kept together: append, durable, apply, answer.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+
+use duralog_core::{CheckpointId, Lsn, operation::Operation};
+
+use crate::{
+    checkpoint::Rebuilt,
+    config::Config,
+    device::SharedDevice,
+    error::Result,
+    file::FileDevice,
+    log::{Log, Receipt, Stats},
+    read::Entries,
+    report::RecoveryReport,
+    store::{Documents, StateMachine},
+};
+
+/// A state in memory that survives: every change is in a [`Log`] before it is in the state.
+///
+/// Opening loads the newest valid checkpoint and applies the entries behind it. It may be shared between threads by
+/// reference. Changes are applied in the order of their LSNs, however many threads make them; they share their syncs.
+///
+/// ```
+/// use duralog::{Config, MemoryStore, Operation};
+///
+/// let dir = tempfile::tempdir()?;
+/// let id = uuid::Uuid::new_v4();
+/// let store: MemoryStore = MemoryStore::open(Config::new(dir.path()))?;
+/// store.apply(Operation::insert(id, "the first document", vec![0.25, -1.0]))?;
+/// store.close()?;
+///
+/// let store: MemoryStore = MemoryStore::open(Config::new(dir.path()))?;
+/// assert_eq!(store.state().get(id).map(|document| document.content.as_str()), Some("the first document"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct MemoryStore<S = Documents, D: SharedDevice = FileDevice> {
+    log: Log<D>,
+    state: RwLock<S>,
+    /// The last LSN that is in the state, or never will be: it is the turn of the next.
+    turn: Mutex<Lsn>,
+    turned: Condvar,
+    rebuilt: Rebuilt,
+    report: RecoveryReport,
+}
+
+impl<S: StateMachine + Default> MemoryStore<S, FileDevice> {
+    /// Opens the log in the folder that `config` names and builds the state up again.
+    ///
+    /// # Errors
+    /// As [`Log::open`]; [`Error::StateLost`](crate::Error::StateLost) if no checkpoint is valid and the log begins later
+    /// than at its first entry; damage between the checkpoint and the end of the log.
+    pub fn open(config: Config) -> Result<Self> {
+        Self::with_log(Log::open(config)?)
+    }
+}
+
+impl<S: StateMachine + Default, D: SharedDevice> MemoryStore<S, D> {
+    /// The store of a log that was opened.
+    ///
+    /// # Errors
+    /// As [`open`](MemoryStore::open).
+    pub fn with_log(log: Log<D>) -> Result<Self> {
+        let mut state = S::default();
+        let rebuilt = log.rebuild(&mut state)?;
+        let turn = Mutex::new(log.current_lsn().previous());
+        let mut report = log.recovery().clone();
+        report.entries_replayed = rebuilt.entries_replayed;
+        report.checkpoint_used = rebuilt.checkpoint_used;
+        Ok(Self { log, state: RwLock::new(state), turn, turned: Condvar::new(), rebuilt, report })
+    }
+}
+
+impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
+    /// Logs a change, as durable as the log's mode says, and then makes it.
+    ///
+    /// # Errors
+    /// As [`Log::append`]; the state is as it was then.
+    pub fn apply(&self, operation: Operation) -> Result<Receipt> {
+        let receipt = self.log.append(&operation)?;
+        self.make(receipt, core::slice::from_ref(&operation));
+        Ok(receipt)
+    }
+
+    /// Logs changes that a crash keeps all or not at all, and then makes them. None do nothing.
+    ///
+    /// # Errors
+    /// As [`Log::append_batch`]; the state is as it was then.
+    pub fn apply_batch(&self, operations: &[Operation]) -> Result<Option<Receipt>> {
+        let receipt = self.log.append_batch(operations)?;
+        if let Some(receipt) = receipt {
+            self.make(receipt, operations);
+        }
+        Ok(receipt)
+    }
+
+    /// Makes changes that were logged, when all before them are made.
+    fn make(&self, receipt: Receipt, operations: &[Operation]) {
+        let mut turn = self.turn_of(receipt.first);
+        {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut lsn = receipt.first;
+            for operation in operations {
+                state.apply(lsn, operation);
+                lsn = lsn.next_or_max();
+            }
+        }
+        *turn = receipt.last;
+        self.turned.notify_all();
+    }
+
+    fn turn_of(&self, lsn: Lsn) -> MutexGuard<'_, Lsn> {
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        while turn.next_or_max() < lsn {
+            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+        }
+        turn
+    }
+
+    /// The state, for reading; no change is made while it is held.
+    pub fn state(&self) -> RwLockReadGuard<'_, S> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a checkpoint of the state, from which the next opening begins. Changes go on meanwhile, but for the moment
+    /// in which the snapshot is taken.
+    ///
+    /// # Errors
+    /// As [`Log::checkpoint`].
+    pub fn checkpoint(&self) -> Result<CheckpointId> {
+        let (at, snapshot) = {
+            // Nothing is between its append and its being applied when the last that was appended has been.
+            let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                let at = self.log.checkpoint_at();
+                if at.lsn() <= *turn {
+                    break (at, self.state().snapshot());
+                }
+                turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            }
+        };
+        self.log.checkpoint_then(at, &snapshot, |lsn| {
+            // The checkpoint's own entry changes nothing: it is the turn of what follows it.
+            *self.turn_of(lsn) = lsn;
+            self.turned.notify_all();
+        })
+    }
+
+    /// See [`Log::truncate_before`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
+        self.log.truncate_before(lsn)
+    }
+
+    /// See [`Log::sync`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sync(&self) -> Result<Lsn> {
+        self.log.sync()
+    }
+
+    /// See [`Log::read_from`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read_from(&self, from: Lsn) -> Result<Entries<D>> {
+        self.log.read_from(from)
+    }
+
+    /// What recovery found, the replay included.
+    #[must_use]
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// How the state was built up when the store was opened.
+    #[must_use]
+    pub fn rebuilt(&self) -> &Rebuilt {
+        &self.rebuilt
+    }
+
+    /// See [`Log::synced_lsn`].
+    #[must_use]
+    pub fn synced_lsn(&self) -> Lsn {
+        self.log.synced_lsn()
+    }
+
+    /// See [`Log::current_lsn`].
+    #[must_use]
+    pub fn current_lsn(&self) -> Lsn {
+        self.log.current_lsn()
+    }
+
+    /// See [`Log::stats`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn stats(&self) -> Result<Stats> {
+        self.log.stats()
+    }
+
+    /// See [`Log::close`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn close(&self) -> Result<()> {
+        self.log.close()
+    }
+}

@@ -1,0 +1,94 @@
+//! `checkpoint`: the documents that a log comes to, written as a checkpoint.
+
+use std::path::PathBuf;
+
+use duralog::{CheckpointId, Config, Documents, LoadError, Log, Lsn, Operation, Snapshot, StateMachine};
+use serde_json::json;
+
+use crate::{
+    exit::Failure,
+    outcome::{Outcome, count, object},
+};
+
+/// Writes a checkpoint of the documents that the log comes to
+///
+/// Recovery begins from it, and `truncate` may give up what it holds. A log that keeps anything else than documents and
+/// chunks is refused: only its own program can write its state.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder of the log
+    dir: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The documents, and whether they are all that the log keeps.
+#[derive(Default)]
+struct Watched {
+    documents: Documents,
+    opaque: Option<Lsn>,
+}
+
+impl StateMachine for Watched {
+    type Error = LoadError;
+
+    fn apply(&mut self, lsn: Lsn, operation: &Operation) {
+        if let Operation::Opaque { .. } = operation {
+            self.opaque.get_or_insert(lsn);
+        }
+        self.documents.apply(lsn, operation);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.documents.snapshot()
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), LoadError> {
+        self.documents.load(snapshot)
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    match write(args) {
+        Ok((id, lsn, snapshot)) => {
+            let (documents, chunks) = (snapshot.document_ids.len() as u64, snapshot.chunk_ids.len() as u64);
+            let text = format!(
+                "checkpoint {} at LSN {}: {}, {}\n",
+                id.value(),
+                lsn.value(),
+                count(documents, "document", "documents"),
+                count(chunks, "chunk", "chunks")
+            );
+            let object = object(json!({
+                "checkpoint": {"id": id.value(), "lsn": lsn.value()},
+                "documents": documents,
+                "chunks": chunks,
+            }));
+            Outcome { object, text: Some(text), failure: None }
+        }
+        Err(failure) => failure.into(),
+    }
+}
+
+fn write(args: &Args) -> Result<(CheckpointId, Lsn, Snapshot), Failure> {
+    let failed = Failure::log(&args.dir);
+    let log = Log::open(Config::new(&args.dir).existing().with_full_check()).map_err(&failed)?;
+    let mut state = Watched::default();
+    let rebuilt = log.rebuild(&mut state).map_err(&failed)?;
+    let refused = |message: String| Failure::Refused { dir: args.dir.clone(), message };
+    if let Some(lsn) = state.opaque {
+        return Err(refused(format!(
+            "the entry at {lsn} holds bytes that only the program that wrote them understands: it has to write the \
+             checkpoint"
+        )));
+    }
+    if let Some((id, message)) = rebuilt.checkpoints_rejected.first() {
+        return Err(refused(format!("{id} cannot be read as documents, so none is written beside it: {message}")));
+    }
+    let (at, snapshot) = (log.checkpoint_at(), state.snapshot());
+    let id = log.checkpoint(at, &snapshot).map_err(&failed)?;
+    log.close().map_err(&failed)?;
+    Ok((id, at.lsn(), snapshot))
+}

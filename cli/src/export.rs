@@ -1,0 +1,114 @@
+//! `export`: the log as JSON lines, entry by entry.
+
+use std::{
+    io::{self, BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
+};
+
+use duralog::{Config, Entries, Entry, Finding, LogReader, Lsn, Operation};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    exit::{Failure, tell},
+    line,
+    outcome::Outcome,
+    report::{PolicyArg, failure},
+};
+
+/// Writes the entries of a log as JSON lines
+///
+/// One line an entry, as `import` takes it back. Works beside a writer and writes nothing to the log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder of the log
+    dir: PathBuf,
+    /// The first LSN; the first one kept unless told otherwise
+    #[arg(long, value_name = "LSN")]
+    from: Option<u64>,
+    /// The last LSN; the last one there is unless told otherwise
+    #[arg(long, value_name = "LSN")]
+    to: Option<u64>,
+    /// What to do about damage
+    #[arg(long, value_enum, default_value_t)]
+    policy: PolicyArg,
+    /// Tell of a failure as JSON too, behind the lines
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A log that is read under a policy.
+pub(crate) struct Source<'a> {
+    dir: &'a Path,
+    pub(crate) reader: LogReader,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn open(dir: &'a Path, policy: PolicyArg) -> Result<Self, Failure> {
+        let config = Config::new(dir).existing().with_policy(policy.into());
+        let reader = LogReader::open(config).map_err(Failure::log(dir))?;
+        match failure(dir, reader.recovery()) {
+            Some(refused) if policy == PolicyArg::Strict => Err(refused),
+            _ => Ok(Self { dir, reader }),
+        }
+    }
+
+    pub(crate) fn read(&self, from: Lsn, to: Lsn) -> Result<Entries<duralog::FileDevice>, Failure> {
+        self.reader.read(from, to).map_err(Failure::log(self.dir))
+    }
+
+    pub(crate) fn decode(&self, entry: duralog::Result<Entry>) -> Result<(Entry, Operation), Failure> {
+        let decoded = entry.and_then(|entry| entry.operation().map(|operation| (entry, operation)));
+        decoded.map_err(Failure::log(self.dir))
+    }
+
+    /// What was passed over: told, and damage if it was not given up before.
+    pub(crate) fn passed_over(&self, entries: &Entries<duralog::FileDevice>) -> Result<(), Failure> {
+        let mut damage = Vec::new();
+        let opened = self.reader.recovery().findings.iter();
+        for finding in opened.chain(entries.findings()).filter(|finding| !finding.harmless) {
+            let known = |other: &Finding| (other.object, other.offset) == (finding.object, finding.offset);
+            if !damage.iter().any(known) {
+                tell(format_args!("passed over: {finding}"));
+                damage.push(*finding);
+            }
+        }
+        match damage.first() {
+            Some(&finding) => Err(Failure::Damage { dir: self.dir.to_owned(), finding, count: damage.len() as u64 }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args) -> Outcome {
+    Outcome { failure: write_entries(args).err(), ..Outcome::default() }
+}
+
+fn write_entries(args: &Args) -> Result<(), Failure> {
+    let source = Source::open(&args.dir, args.policy)?;
+    let from = args.from.map_or(Lsn::ZERO, Lsn::new);
+    let to = args.to.map_or(Lsn::MAX, Lsn::new);
+    let mut entries = source.read(from, to)?;
+    let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
+    let progress = progress(&source, from, to);
+    for entry in &mut entries {
+        // What stands before the damage was written: it leaves the buffer when that is dropped.
+        let (entry, operation) = source.decode(entry)?;
+        line::write_entry(&mut out, &entry, &operation).map_err(Failure::Output)?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    out.flush().map_err(Failure::Output)?;
+    source.passed_over(&entries)
+}
+
+fn progress(source: &Source<'_>, from: Lsn, to: Lsn) -> ProgressBar {
+    if io::stdout().is_terminal() || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let report = source.reader.recovery();
+    let (first, last) = (from.max(report.low_water).value(), to.min(report.last_valid_lsn).value());
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} entries, {eta} left");
+    ProgressBar::new((last + 1).saturating_sub(first))
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

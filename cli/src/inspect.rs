@@ -1,0 +1,112 @@
+//! `verify` and `stat`: what a log holds and whether it is sound. They only read.
+
+use std::path::{Path, PathBuf};
+
+use duralog::{Config, LogReader, Lsn, Policy};
+use serde_json::json;
+
+use crate::{
+    exit::Failure,
+    map,
+    outcome::{Object, Outcome, object},
+    paint::Paint,
+    report,
+    segments::{self, Inventory, Segment},
+};
+
+/// Reads every entry and tells what is damaged
+///
+/// Works beside a writer and writes nothing. The exit status is 1 if there is damage.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// The folder of the log
+    dir: PathBuf,
+    /// An LSN that is known to have been durable: a log that lost it is damaged
+    #[arg(long, value_name = "LSN")]
+    expect_durable: Option<u64>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Tells what a log holds: LSNs, segments, checkpoints, sizes
+///
+/// Reads the segments' headers and the newest segment. Works beside a writer and writes nothing.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatArgs {
+    /// The folder of the log
+    dir: PathBuf,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Runs `verify`.
+pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
+    match verified(&args.dir, Policy::Inspect, args.expect_durable) {
+        Ok((reader, inventory)) => {
+            // What was asked is not how it was read, which is to the end, but what a writer may do by default.
+            let mut report = reader.recovery().clone();
+            report.policy = Policy::Default;
+            report.writable = report.success;
+            let report = &report;
+            let paint = Paint::new();
+            let text = format!(
+                "{}\n{}\n{}",
+                report::heading(&args.dir, report),
+                map::draw(&inventory, report, paint),
+                report::words(report, paint)
+            );
+            Outcome { object: report::fields(report), text: Some(text), failure: report::failure(&args.dir, report) }
+        }
+        Err(failure) => failure.into(),
+    }
+}
+
+/// A log whose every entry was read.
+pub(crate) fn verified(
+    dir: &Path,
+    policy: Policy,
+    expect_durable: Option<u64>,
+) -> Result<(LogReader, Inventory), Failure> {
+    let config = Config { expect_durable: expect_durable.map(Lsn::new), ..Config::new(dir) };
+    let mut reader = LogReader::open(config.existing().with_policy(policy)).map_err(Failure::log(dir))?;
+    reader.verify().map_err(Failure::log(dir))?;
+    let inventory = take_stock(dir, &reader)?;
+    Ok((reader, inventory))
+}
+
+fn take_stock(dir: &Path, reader: &LogReader) -> Result<Inventory, Failure> {
+    segments::inventory(dir, reader).map_err(|error| Failure::System { action: "list the log's folder", error })
+}
+
+/// Runs `stat`.
+pub(crate) fn stat(args: &StatArgs) -> Outcome {
+    let dir = &args.dir;
+    let opened = LogReader::open(Config::new(dir).existing()).map_err(Failure::log(dir));
+    let read = opened.and_then(|reader| take_stock(dir, &reader).map(|inventory| (reader, inventory)));
+    let (reader, inventory) = match read {
+        Ok(read) => read,
+        Err(failure) => return failure.into(),
+    };
+    let report = reader.recovery();
+    let text = format!("{}\n{}", report::heading(dir, report), map::draw(&inventory, report, Paint::new()));
+    Outcome { object: stat_fields(&reader, &inventory), text: Some(text), failure: report::failure(dir, report) }
+}
+
+fn stat_fields(reader: &LogReader, inventory: &Inventory) -> Object {
+    let report = reader.recovery();
+    object(json!({
+        "current_lsn": report.last_valid_lsn.next_or_max().value(),
+        "synced_lsn": report.durable_lsn.value(),
+        "last_checkpoint_lsn": report.checkpoint_used.map(|(_, lsn)| lsn.value()),
+        "total_segments": inventory.segments.len(),
+        "total_size_bytes": inventory.total_bytes,
+        "low_water_lsn": report.low_water.value(),
+        "log_id": report.log_id.to_string(),
+        "epoch": report.epoch,
+        "closed": report.closed,
+        "checkpoints": inventory.checkpoints,
+        "segments": inventory.segments.iter().map(Segment::json).collect::<Vec<_>>(),
+    }))
+}

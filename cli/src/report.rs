@@ -1,0 +1,232 @@
+//! Reports of recovery, as JSON and as text.
+
+use core::fmt::Write as _;
+use std::path::Path;
+
+use duralog::{Finding, Lsn, Object as Stored, Policy, RecoveryReport, Verdict};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::Failure,
+    outcome::{Object, count, object},
+    paint::Paint,
+};
+
+/// How a policy is called on the command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PolicyArg {
+    /// Anything dropped or damaged is refused
+    Strict,
+    /// A torn tail is cut off, damage is refused
+    #[default]
+    Default,
+    /// The log ends before the first damage
+    PointInTime,
+    /// Damage is skipped, and what is missing is listed
+    Salvage,
+}
+
+impl From<PolicyArg> for Policy {
+    fn from(policy: PolicyArg) -> Self {
+        match policy {
+            PolicyArg::Strict => Self::Strict,
+            PolicyArg::Default => Self::Default,
+            PolicyArg::PointInTime => Self::PointInTime,
+            PolicyArg::Salvage => Self::Salvage,
+        }
+    }
+}
+
+const fn policy_name(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Strict => "strict",
+        Policy::Default => "default",
+        Policy::PointInTime => "point-in-time",
+        Policy::Salvage => "salvage",
+        Policy::Inspect => "inspect",
+    }
+}
+
+/// The fields that `verify` and `recover` tell.
+pub(crate) fn fields(report: &RecoveryReport) -> Object {
+    object(json!({
+        "success": report.success,
+        "clean": report.clean,
+        "writable": report.writable,
+        "entries_recovered": report.entries_recovered,
+        "entries_skipped": report.entries_skipped,
+        "entries_replayed": report.entries_replayed,
+        "last_valid_lsn": report.last_valid_lsn.value(),
+        "durable_lsn": report.durable_lsn.value(),
+        "low_water_lsn": report.low_water.value(),
+        "checkpoint_used": report.checkpoint_used.map(|(id, lsn)| json!({"id": id.value(), "lsn": lsn.value()})),
+        "duration_ms": report.duration_us / 1000,
+        "errors": report.damage().map(error).collect::<Vec<_>>(),
+        "verified": report.verified.map(|(from, to)| json!({"from": from.value(), "to": to.value()})),
+        "torn_tail": report.torn_tail.map(|torn| json!({
+            "segment": torn.segment.value(),
+            "file": Stored::Segment(torn.segment).to_string(),
+            "offset": torn.offset,
+            "len": torn.len,
+            "verdict": torn.verdict.name(),
+            "entries": torn.frames,
+        })),
+        "damage": report.findings.iter().filter(|finding| !is_gap(finding)).map(damage).collect::<Vec<_>>(),
+        "gaps": report.gaps().map(|(first, last)| json!({"first_lsn": first.value(), "last_lsn": last.value()}))
+            .collect::<Vec<_>>(),
+        "closed": report.closed,
+        "repersisted": report.repersisted,
+        "policy": policy_name(report.policy),
+        "log_id": report.log_id.to_string(),
+        "epoch": report.epoch,
+    }))
+}
+
+/// Whether a finding tells of entries that were given up before: no news.
+fn is_gap(finding: &Finding) -> bool {
+    finding.harmless && finding.lsns.is_some()
+}
+
+fn error(finding: &Finding) -> Value {
+    json!({
+        "lsn": finding.lsns.map(|(first, _)| first.value()),
+        "segment": segment(finding),
+        "message": finding.to_string(),
+        "fatal": true,
+    })
+}
+
+fn damage(finding: &Finding) -> Value {
+    json!({
+        "verdict": finding.verdict.name(),
+        "segment": segment(finding),
+        "file": finding.object.to_string(),
+        "offset": finding.offset,
+        "len": finding.len,
+        "first_lsn": finding.lsns.map(|(first, _)| first.value()),
+        "last_lsn": finding.lsns.map(|(_, last)| last.value()),
+        "witness": finding.witness.map(|witness| witness.to_string()),
+        "message": finding.to_string(),
+        "harmless": finding.harmless,
+    })
+}
+
+fn segment(finding: &Finding) -> Option<u64> {
+    match finding.object {
+        Stored::Segment(id) => Some(id.value()),
+        Stored::Checkpoint(_) | Stored::Meta => None,
+    }
+}
+
+/// What a report fails with, if it does.
+pub(crate) fn failure(dir: &Path, report: &RecoveryReport) -> Option<Failure> {
+    if let Some(finding) = report.damage().next() {
+        let count = report.damage().count() as u64;
+        return Some(Failure::Damage { dir: dir.to_owned(), finding: *finding, count });
+    }
+    if let (Policy::Strict, Some(torn)) = (report.policy, report.torn_tail) {
+        let message = format!(
+            "{}: the policy `strict` refuses a torn tail: {} in {} at offset {}",
+            dir.display(),
+            count(torn.len.into(), "byte", "bytes"),
+            Stored::Segment(torn.segment),
+            torn.offset
+        );
+        return Some(Failure::Refused { dir: dir.to_owned(), message });
+    }
+    None
+}
+
+fn range((first, last): (Lsn, Lsn)) -> String {
+    if first == last { format!("LSN {}", first.value()) } else { format!("LSN {} to {}", first.value(), last.value()) }
+}
+
+/// What log it is, in two lines.
+pub(crate) fn heading(dir: &Path, report: &RecoveryReport) -> String {
+    let held = if report.last_valid_lsn < report.low_water {
+        "no entries".to_owned()
+    } else {
+        let durable = match report.durable_lsn {
+            Lsn::ZERO => "none known to be durable".to_owned(),
+            durable if durable >= report.last_valid_lsn => "all durable".to_owned(),
+            durable => format!("durable for certain to {}", durable.value()),
+        };
+        format!("{}, {durable}", range((report.low_water, report.last_valid_lsn)))
+    };
+    let closed = if report.closed { "closed cleanly" } else { "not closed: in use, or stopped by a crash" };
+    format!("{}  log {}, epoch {}\n{held}; {closed}\n", dir.display(), report.log_id, report.epoch)
+}
+
+/// How many entries there are.
+fn held(report: &RecoveryReport) -> String {
+    let whole = format!("{} whole", report.entries_recovered);
+    match report.entries_skipped {
+        0 => whole,
+        gone => format!("{whole}, {gone} not"),
+    }
+}
+
+/// The findings in words, one a line, and the verdict at the end.
+pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, what: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<11}{what}");
+    };
+    line("verified", report.verified.map_or("no entries".to_owned(), range));
+    line("entries", held(report));
+    if let Some((id, lsn)) = report.checkpoint_used {
+        line("checkpoint", format!("{} at LSN {}", id.value(), lsn.value()));
+    }
+    if let Some(torn) = report.torn_tail {
+        let why = match torn.verdict {
+            Verdict::Unsynced => "a crash left it, nothing of it was acknowledged",
+            _ => "nothing proves that it was durable",
+        };
+        let frames = match torn.frames {
+            0 => String::new(),
+            frames => format!(" with {}", count(frames.into(), "whole entry", "whole entries")),
+        };
+        line(
+            "torn tail",
+            paint.yellow(&format!(
+                "{}{frames} in {} from offset {}: {why}",
+                count(torn.len.into(), "byte", "bytes"),
+                Stored::Segment(torn.segment),
+                torn.offset
+            )),
+        );
+    }
+    if let Some(id) = report.unfinished {
+        line("unfinished", format!("{id}.wal was being made when the writer stopped"));
+    }
+    if report.repersisted > 0 {
+        line(
+            "copied",
+            count(
+                report.repersisted,
+                "entry that only a cache may have held",
+                "entries that only a cache may have held",
+            ),
+        );
+    }
+    for gap in report.gaps() {
+        line("gap", paint.yellow(&format!("{} given up before", range(gap))));
+    }
+    for finding in report.findings.iter().filter(|finding| !is_gap(finding)) {
+        if finding.harmless {
+            line("harmless", paint.yellow(&finding.to_string()));
+        } else {
+            line("damage", paint.red(&finding.to_string()));
+        }
+    }
+    let verdict = if !report.success {
+        paint.red("damaged: entries that were durable are gone")
+    } else if report.torn_tail.is_some() {
+        paint.green("sound: a crash left a torn tail, which is normal; nothing acknowledged is lost")
+    } else {
+        paint.green("sound")
+    };
+    let _ = writeln!(text, "{verdict}");
+    text
+}

@@ -1,0 +1,51 @@
+//! Being asked to end: SIGINT and SIGTERM.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+use std::{io, sync::Arc};
+
+/// Remembers the first signal that came.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signal(Arc<AtomicU8>);
+
+impl Signal {
+    /// From now on signals are remembered rather than ending the program. `wake` is called behind each, in a thread of
+    /// its own.
+    pub(crate) fn watch(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let this = Self::default();
+        let seen = this.clone();
+        watch(move |signal| {
+            let _ = seen.0.compare_exchange(0, signal, Ordering::Relaxed, Ordering::Relaxed);
+            wake();
+        })?;
+        Ok(this)
+    }
+
+    /// The signal, if one came.
+    pub(crate) fn get(&self) -> Option<u8> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal),
+        }
+    }
+}
+
+#[cfg(unix)]
+fn watch(mut came: impl FnMut(u8) + Send + 'static) -> io::Result<()> {
+    use signal_hook::{
+        consts::{SIGINT, SIGTERM},
+        iterator::Signals,
+    };
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            came(u8::try_from(signal).unwrap_or(u8::MAX));
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn watch(mut came: impl FnMut(u8) + Send + 'static) -> io::Result<()> {
+    const SIGINT: u8 = 2;
+    ctrlc::set_handler(move || came(SIGINT)).map_err(io::Error::other)
+}

@@ -1,0 +1,370 @@
+//! Transactions, checkpoints, truncation and the states built on them.
+#![allow(missing_docs)]
+
+use std::collections::BTreeMap;
+
+use duralog::{
+    Config, Document, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object, Operation, Policy,
+    Snapshot, SyncMode, WriteAheadLog, core::Device,
+};
+use uuid::Uuid;
+
+fn id(n: u64) -> Uuid {
+    Uuid::from_u128(u128::from(n) << 64 | 7)
+}
+
+fn insert(n: u64, text: &str) -> Operation {
+    Operation::insert(id(n), text, vec![n as f32, f32::from_bits(0x7fc0_0001), -0.0])
+}
+
+fn small() -> MemoryDevice {
+    MemoryDevice::new(Geometry {
+        segment_size: 4096,
+        granule: 1,
+        copy_offset: 128,
+        blank: 0,
+        settled: false,
+        slots: None,
+    })
+}
+
+fn config() -> Config {
+    Config { idle_mark: None, ..Config::default().with_sync_mode(SyncMode::Immediate) }
+}
+
+fn reopen(medium: &MemoryDevice) -> MemoryDevice {
+    medium.writer().unwrap()
+}
+
+type Store = MemoryStore<duralog::Documents, MemoryDevice>;
+
+fn store(medium: MemoryDevice) -> Store {
+    MemoryStore::with_log(Log::open_device(medium, config()).unwrap()).unwrap()
+}
+
+fn contents(store: &Store) -> BTreeMap<Uuid, Document> {
+    store.state().iter().map(|(id, document)| (id, document.clone())).collect()
+}
+
+#[test]
+fn a_store_comes_back_from_its_newest_checkpoint_and_what_follows_it() {
+    let device = small();
+    let medium = device.reader();
+    let first = store(device);
+    for n in 1..=50 {
+        first.apply(insert(n, "text")).unwrap();
+    }
+    let checkpoint = first.checkpoint().unwrap();
+    first.apply(Operation::delete(id(7))).unwrap();
+    first.apply(Operation::delete(id(999))).unwrap();
+    first.apply_batch(&[insert(8, "new text"), insert(60, "more")]).unwrap();
+    let before = contents(&first);
+    first.close().unwrap();
+    drop(first);
+
+    let second = store(reopen(&medium));
+    assert_eq!(contents(&second), before);
+    assert_eq!(second.rebuilt().checkpoint_used, Some((checkpoint, Lsn::new(50))));
+    assert_eq!(second.recovery().entries_replayed, 4, "what is behind the checkpoint, its own entry apart");
+    assert_eq!(second.state().len(), 50);
+}
+
+#[test]
+fn truncation_stops_at_the_oldest_checkpoint_kept_and_survives_reopening() {
+    let device = small();
+    let medium = device.reader();
+    let store_1 = store(device);
+    assert_eq!(store_1.truncate_before(Lsn::new(10)).unwrap(), Lsn::FIRST, "no checkpoint holds anything");
+    let mut at = Vec::new();
+    for round in 0..4u64 {
+        for n in 1..=40 {
+            store_1.apply(insert(round * 40 + n, "some text to fill segments with")).unwrap();
+        }
+        at.push(store_1.current_lsn());
+        store_1.checkpoint().unwrap();
+    }
+    let segments = medium.names().len();
+    // Two are kept: the older of them was taken before the entry `at[2]`.
+    assert_eq!(store_1.truncate_before(Lsn::MAX).unwrap(), at[2]);
+    assert!(medium.names().len() < segments);
+    assert!(matches!(store_1.read_from(Lsn::FIRST), Err(Error::Truncated { low_water }) if low_water == at[2]));
+    let before = contents(&store_1);
+    drop(store_1);
+    let store_2 = store(reopen(&medium));
+    assert_eq!(contents(&store_2), before);
+    assert_eq!(store_2.recovery().low_water, at[2]);
+    assert!(store_2.recovery().clean);
+    assert_eq!(store_2.read_from(Lsn::ZERO).unwrap().next().unwrap().unwrap().lsn, at[2]);
+}
+
+#[test]
+fn a_bad_checkpoint_is_passed_over_for_the_one_before() {
+    let device = small();
+    let medium = device.reader();
+    let first = store(device);
+    for n in 1..=10 {
+        first.apply(insert(n, "a")).unwrap();
+        if n % 5 == 0 {
+            first.checkpoint().unwrap();
+        }
+    }
+    let before = contents(&first);
+    drop(first);
+    let newest = *medium.names().iter().rfind(|object| matches!(object, Object::Checkpoint(_))).unwrap();
+    let mut bytes = medium.object(newest).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    medium.put(newest, bytes);
+    let second = store(reopen(&medium));
+    assert_eq!(contents(&second), before);
+    assert_eq!(second.rebuilt().checkpoints_rejected.len(), 1);
+    assert_eq!(second.rebuilt().checkpoint_used.unwrap().1, Lsn::new(5));
+}
+
+#[test]
+fn a_state_whose_checkpoints_are_all_bad_is_refused_when_the_log_was_truncated() {
+    let device = small();
+    let medium = device.reader();
+    let first = store(device);
+    for n in 1..=100 {
+        first.apply(insert(n, "some text to fill segments with")).unwrap();
+    }
+    first.checkpoint().unwrap();
+    first.checkpoint().unwrap();
+    first.truncate_before(Lsn::MAX).unwrap();
+    drop(first);
+    for object in medium.names() {
+        if matches!(object, Object::Checkpoint(_)) {
+            let mut bytes = medium.object(object).unwrap();
+            let last = bytes.len() - 1;
+            bytes[last] ^= 1;
+            medium.put(object, bytes);
+        }
+    }
+    let log = Log::open_device(reopen(&medium), config()).unwrap();
+    assert!(matches!(Store::with_log(log), Err(Error::StateLost { .. })));
+}
+
+#[test]
+fn a_transaction_counts_where_it_is_committed_and_not_at_all_without() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    let kept = log.transaction().unwrap();
+    kept.append(&insert(1, "one")).unwrap();
+    log.append(&insert(2, "two")).unwrap();
+    let dropped = log.transaction().unwrap();
+    dropped.append(&insert(3, "never")).unwrap();
+    kept.append(&insert(4, "four")).unwrap();
+    drop(dropped);
+    let committed = kept.commit().unwrap();
+    assert_eq!(committed.lsn(), Lsn::new(8));
+    let open = log.transaction().unwrap();
+    open.append(&insert(5, "never")).unwrap();
+    log.sync().unwrap();
+    core::mem::forget(open);
+    let found: Vec<_> = log.replay_from(Lsn::FIRST).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+    assert_eq!(found, [3, 2, 6], "what stands alone where it stands, a transaction where its commit does");
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config()).unwrap();
+    log.append(&insert(6, "six")).unwrap();
+    let mut state = duralog::Documents::default();
+    log.rebuild(&mut state).unwrap();
+    let ids: Vec<_> = state.iter().map(|(id, _)| id).collect();
+    assert_eq!(ids, [id(1), id(2), id(4), id(6)]);
+}
+
+#[test]
+fn a_transaction_that_crosses_a_checkpoint_and_truncation_keeps_what_it_needs() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    let open = log.transaction().unwrap();
+    open.append(&insert(1, "early")).unwrap();
+    for n in 100..200 {
+        log.append(&insert(n, "some text to fill segments with")).unwrap();
+    }
+    let mut state = duralog::Documents::default();
+    let at = log.checkpoint_at();
+    log.rebuild(&mut state).unwrap();
+    log.checkpoint(at, &duralog::StateMachine::snapshot(&state)).unwrap();
+    assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::FIRST, "the open transaction began at the first entry");
+    assert_eq!(log.discard_before(at.lsn()).unwrap(), at.lsn());
+    open.commit().unwrap();
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config()).unwrap();
+    let mut state = duralog::Documents::default();
+    log.rebuild(&mut state).unwrap();
+    assert!(state.contains(id(1)));
+    assert_eq!(state.len(), 101);
+}
+
+#[test]
+fn one_transaction_too_many_is_refused() {
+    let log = Log::open_device(small(), Config { max_transactions: 2, ..config() }).unwrap();
+    let (one, _two) = (log.transaction().unwrap(), log.transaction().unwrap());
+    assert!(matches!(log.transaction(), Err(Error::TooManyTransactions { max: 2 })));
+    one.commit().unwrap();
+    log.transaction().unwrap();
+}
+
+#[test]
+fn a_cut_at_the_end_gives_lsns_back_and_nothing_returns() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    for n in 1..=100 {
+        log.append(&insert(n, "some text to fill segments with")).unwrap();
+    }
+    log.truncate_after(Lsn::new(30)).unwrap();
+    assert_eq!(log.current_lsn(), Lsn::new(31));
+    log.append(&insert(1000, "new")).unwrap();
+    for _ in 0..2 {
+        let lsns: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+        assert_eq!(lsns, (1..=31).collect::<Vec<_>>());
+    }
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config().with_full_check()).unwrap();
+    assert!(log.recovery().clean, "{:?}", log.recovery());
+    let last = log.read_from(Lsn::new(31)).unwrap().next().unwrap().unwrap();
+    assert_eq!(last.operation().unwrap(), insert(1000, "new"));
+    assert!(medium.names().len() < 10, "{:?}", medium.names());
+}
+
+#[test]
+fn a_reset_goes_on_at_a_later_lsn() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    for n in 1..=100 {
+        log.append(&insert(n, "some text to fill segments with")).unwrap();
+    }
+    assert!(matches!(log.reset_to(Lsn::new(50)), Err(Error::Exhausted)));
+    log.reset_to(Lsn::new(1000)).unwrap();
+    assert_eq!(log.append(&insert(1, "x")).unwrap().lsn(), Lsn::new(1000));
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config().with_full_check()).unwrap();
+    assert!(log.recovery().clean, "{:?}", log.recovery());
+    assert_eq!(log.recovery().low_water, Lsn::new(1000));
+    assert_eq!(log.current_lsn(), Lsn::new(1001));
+}
+
+#[test]
+fn the_application_slot_follows_every_segment() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    assert_eq!(log.slot(), b"");
+    log.set_slot(b"vote 7 for 3").unwrap();
+    for n in 1..=100 {
+        log.append(&insert(n, "some text to fill segments with")).unwrap();
+    }
+    assert!(matches!(log.set_slot(&[0; 65]), Err(Error::TooLarge { len: 65, max: 64 })));
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config()).unwrap();
+    assert_eq!(log.slot(), b"vote 7 for 3");
+}
+
+#[test]
+fn salvage_gives_up_what_is_damaged_and_writes_on_above_it() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    let mut places = Vec::new();
+    for n in 1..=60 {
+        log.append(&insert(n, "some text to fill segments with")).unwrap();
+    }
+    for entry in log.read_from(Lsn::ZERO).unwrap() {
+        let entry = entry.unwrap();
+        places.push((entry.segment, entry.offset));
+    }
+    log.close().unwrap();
+    drop(log);
+    for n in [5, 55] {
+        let (segment, offset) = places[n - 1];
+        let mut bytes = medium.object(Object::Segment(segment)).unwrap();
+        bytes[offset as usize + 60] ^= 4;
+        medium.put(Object::Segment(segment), bytes);
+    }
+    let opened = Log::open_device(reopen(&medium), config().with_full_check());
+    assert!(matches!(opened, Err(Error::Refused(_))), "{opened:?}");
+    let log = Log::open_device(reopen(&medium), config().with_policy(Policy::Salvage)).unwrap();
+    let damage: Vec<_> = log.recovery().damage().map(|finding| finding.lsns.unwrap()).collect();
+    assert_eq!(damage, [(Lsn::new(55), Lsn::new(55)), (Lsn::new(5), Lsn::new(5))]);
+    assert_eq!(log.append(&insert(61, "new")).unwrap().lsn(), Lsn::new(61));
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config().with_full_check()).unwrap();
+    let lsns: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+    assert_eq!(lsns, (1..=61).filter(|lsn| ![5, 55].contains(lsn)).collect::<Vec<u64>>());
+    assert_eq!(log.recovery().gaps().count(), 2);
+}
+
+#[test]
+fn point_in_time_ends_the_log_before_the_first_damage() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    for n in 1..=60 {
+        log.append(&insert(n, "some text to fill segments with")).unwrap();
+    }
+    let fifth = log.read_from(Lsn::new(5)).unwrap().next().unwrap().unwrap();
+    log.close().unwrap();
+    drop(log);
+    let object = Object::Segment(fifth.segment);
+    let mut bytes = medium.object(object).unwrap();
+    bytes[fifth.offset as usize + 60] ^= 4;
+    medium.put(object, bytes);
+    let log = Log::open_device(reopen(&medium), config().with_policy(Policy::PointInTime)).unwrap();
+    assert_eq!(log.append(&insert(61, "new")).unwrap().lsn(), Lsn::new(61), "no durable LSN is given out twice");
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config().with_full_check()).unwrap();
+    let lsns: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+    assert_eq!(lsns, [1, 2, 3, 4, 61]);
+}
+
+#[test]
+fn every_kind_of_log_is_a_write_ahead_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs: [Box<dyn WriteAheadLog>; 2] = [
+        Box::new(Log::open(Config { dir: dir.path().to_owned(), ..config() }).unwrap()),
+        Box::new(Log::open_device(small(), config()).unwrap()),
+    ];
+    for log in &logs {
+        log.append(&insert(1, "one")).unwrap();
+        log.append_batch(&[insert(2, "two"), insert(3, "three")]).unwrap();
+        assert_eq!((log.current_lsn(), log.synced_lsn()), (Lsn::new(4), Lsn::new(3)));
+        let at = log.checkpoint_at();
+        log.checkpoint(at, &Snapshot::default()).unwrap();
+        assert_eq!(log.read_from(Lsn::ZERO).unwrap().count(), 4);
+        assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::new(4));
+        assert_eq!(log.stats().unwrap().last_checkpoint_lsn, Some(Lsn::new(3)));
+        assert!(log.recover().created);
+        log.close().unwrap();
+        assert!(matches!(log.append(&insert(4, "four")), Err(Error::Closed)));
+    }
+    let mut reader = LogReader::open(Config { dir: dir.path().to_owned(), ..config() }).unwrap();
+    assert!(reader.verify().unwrap().clean);
+}
+
+#[test]
+fn bytes_copied_from_one_device_open_on_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(Config { dir: dir.path().to_owned(), ..config() }).unwrap();
+    for n in 1..=5 {
+        log.append(&insert(n, "text")).unwrap();
+    }
+    log.close().unwrap();
+    let medium = small();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let file = file.unwrap();
+        if let Some(object) = Object::from_name(file.file_name().to_str().unwrap()) {
+            medium.put(object, std::fs::read(file.path()).unwrap());
+        }
+    }
+    assert!(medium.reader().next(None).unwrap().is_some());
+    let reader = medium.reader();
+    drop(medium);
+    let log = Log::open_device(reopen(&reader), config()).unwrap();
+    assert!(log.recovery().clean && log.recovery().closed);
+    assert_eq!(log.append(&insert(6, "six")).unwrap().lsn(), Lsn::new(6));
+}
