@@ -54,6 +54,8 @@ struct Appended {
     /// `None`: an entry that the log makes for itself.
     payload: Option<Vec<u8>>,
     continues: bool,
+    /// The log was cut behind it, be that inside its batch.
+    ends: bool,
 }
 
 /// A call that gives up a part of the log, and has not returned.
@@ -66,6 +68,9 @@ pub enum Giving {
     /// Everything: the next LSN is this one.
     All(u64),
 }
+
+/// A truncation that was under way when the log stopped may be found done by one recovery and not by the next.
+const LOW_WATER_GOES_BACK: bool = true;
 
 /// What was appended, and how much of it must survive.
 #[derive(Clone, Debug, Hash)]
@@ -112,14 +117,18 @@ impl Oracle {
         let batch: Vec<_> = (0..count as u64).map(|n| payload(self.made + n, len)).collect();
         self.made += count as u64;
         let appended = batch.iter().zip(1..);
-        let appended = appended.map(|(payload, n)| Appended { payload: Some(payload.clone()), continues: n < count });
+        let appended = appended.map(|(payload, n)| Appended {
+            payload: Some(payload.clone()),
+            continues: n < count,
+            ends: n == count,
+        });
         self.entries.extend(appended);
         batch
     }
 
     /// The log is about to append an entry of its own.
     pub fn append_own(&mut self) {
-        self.entries.push(Appended { payload: None, continues: false });
+        self.entries.push(Appended { payload: None, continues: false, ends: true });
     }
 
     /// The last append was refused: no recovery may give any of its `count` entries.
@@ -141,7 +150,10 @@ impl Oracle {
 
     /// A part of the log is about to be given up: a recovery may find that done, or not.
     pub fn give_up(&mut self, giving: Giving) {
-        self.giving = Some(giving);
+        self.giving = Some(match (self.giving, giving) {
+            (Some(Giving::Before(earlier)), Giving::Before(lsn)) => Giving::Before(lsn.max(earlier)),
+            _ => giving,
+        });
     }
 
     /// Nothing was given up.
@@ -169,6 +181,7 @@ impl Oracle {
             Giving::Before(lsn) => rest.low_water = rest.low_water.max(lsn),
             Giving::After(lsn) => {
                 rest.entries.truncate(usize::try_from(lsn + 1 - self.first).expect("a cut is within the log"));
+                rest.entries.iter_mut().next_back().into_iter().for_each(|last| last.ends = true);
                 rest.acknowledged = lsn;
             }
             Giving::All(next) => {
@@ -233,7 +246,7 @@ impl Oracle {
         if first + count != (last + 1).max(first) {
             return Err(violation!("{count} entries were recovered from {first} to {last}"));
         }
-        if entries.last().is_some_and(|last| last.continues) {
+        if self.in_batch(last) && !entries.is_empty() {
             return Err(violation!("half a batch was recovered, up to LSN {last}"));
         }
         Ok(())
@@ -241,15 +254,17 @@ impl Oracle {
 
     /// Where reading begins: at the low-water mark, or where the batch begins that it cuts through.
     fn begin(&self) -> u64 {
-        let continues = |lsn: u64| {
-            let index = lsn.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-            index.and_then(|index| self.entries.get(index)).is_some_and(|entry| entry.continues)
-        };
         let mut begin = self.low_water;
-        while continues(begin - 1) {
+        while self.in_batch(begin - 1) {
             begin -= 1;
         }
         begin
+    }
+
+    /// Whether the entry behind this one belongs to the same batch.
+    fn in_batch(&self, lsn: u64) -> bool {
+        let index = lsn.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.entries.get(index)).is_some_and(|entry| !entry.ends)
     }
 
     /// A recovery is complete: what it gave is durable from now on, and what it did not give must never come back.
@@ -257,7 +272,11 @@ impl Oracle {
     /// # Errors
     /// What is wrong with what it gave.
     pub fn recovered(&mut self, held: &Held) -> Result<(), Violation> {
-        *self = self.as_found(held)?;
+        let found = self.as_found(held)?;
+        match self.giving {
+            Some(Giving::Before(_)) if LOW_WATER_GOES_BACK => {}
+            _ => *self = found,
+        }
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
         self.acknowledged = held.last;
         Ok(())

@@ -250,18 +250,19 @@ impl Run {
     pub fn step(&mut self, op: Op) -> Result<(), Stopped> {
         match op {
             Op::Open => self.open(false).map(drop),
-            Op::Append(len) => self.append(1, len).map(drop),
-            Op::Batch(count, len) => self.append(count, len).map(drop),
+            Op::Append(len) => self.append(1, len, None).map(drop),
+            Op::Write(len) => self.append(1, len, Some(Durability::Os)).map(drop),
+            Op::Batch(count, len) => self.append(count, len, None).map(drop),
             Op::Fill(len) => self.fill(len),
             Op::Sync => self.sync(),
             Op::Close => self.close(),
             Op::Checkpoint => self.checkpoint(),
             Op::Truncate(keep) => {
-                let lsn = self.moment.oracle.next() - keep;
+                let lsn = self.moment.oracle.next().saturating_sub(keep).max(1);
                 self.give_up(Giving::Before(lsn), |log| log.truncate_before(Lsn::new(lsn)).map(from))
             }
             Op::Discard(keep) => {
-                let lsn = self.moment.oracle.next() - keep;
+                let lsn = self.moment.oracle.next().saturating_sub(keep).max(1);
                 self.give_up(Giving::Before(lsn), |log| log.discard_before(Lsn::new(lsn)).map(from))
             }
             Op::Cut(off) => {
@@ -315,16 +316,17 @@ impl Run {
         Ok(held)
     }
 
-    /// Appends a batch, or one entry.
+    /// Appends a batch, or one entry, with the durability of the log's mode or another.
     ///
     /// # Errors
     /// It was refused, or answered wrongly.
-    pub fn append(&mut self, count: usize, len: usize) -> Result<Receipt, Stopped> {
+    pub fn append(&mut self, count: usize, len: usize, durability: Option<Durability>) -> Result<Receipt, Stopped> {
         let expected = self.moment.oracle.next();
         let payloads = self.moment.oracle.append(count, len);
         let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
-        let appended = match payloads[..] {
-            [payload] => self.log().append(payload),
+        let appended = match (&payloads[..], durability) {
+            ([payload], Some(durability)) => self.log().append_with(*payload, durability),
+            ([payload], None) => self.log().append(*payload),
             _ => self.log().append_batch(&payloads).map(|receipt| receipt.expect("the batch is not empty")),
         };
         match appended {
@@ -353,7 +355,7 @@ impl Run {
             |medium: &Medium| medium.names().iter().filter(|name| matches!(name, Object::Segment(_))).count();
         let before = segments(&self.moment.medium);
         for _ in 0..FILL_MAX {
-            self.append(1, len)?;
+            self.append(1, len, None)?;
             if segments(&self.moment.medium) > before {
                 return Ok(());
             }

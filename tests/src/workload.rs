@@ -11,6 +11,8 @@ pub enum Op {
     Open,
     /// Appends an entry of so many bytes.
     Append(usize),
+    /// Appends an entry of so many bytes and has it written, not synced.
+    Write(usize),
     /// Appends a batch of so many entries of so many bytes each.
     Batch(usize, usize),
     /// Appends entries of so many bytes until a segment is begun.
