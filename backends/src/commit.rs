@@ -120,6 +120,12 @@ impl State {
         refusal.map(|refusal| refusal.error.clone())
     }
 
+    /// How many refusals there were.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn refusals_so_far(&self) -> u64 {
+        self.refused
+    }
+
     /// Whether anything may be written, and nothing was refused since there were `before` refusals.
     pub(crate) fn check_since(&self, before: u64) -> Result<()> {
         self.check()?;
@@ -153,11 +159,21 @@ impl<D: SharedDevice> Shared<D> {
         transaction: Option<u64>,
         durability: Durability,
     ) -> Result<Receipt> {
+        let (guard, first, last) = self.stage_entries(payloads, transaction)?;
+        self.reached(guard, first, last, durability)
+    }
+
+    /// Stages entries: one, or a batch.
+    pub(crate) fn stage_entries<P: Payload>(
+        &self,
+        payloads: &[P],
+        transaction: Option<u64>,
+    ) -> Result<(Guard<'_>, Lsn, Lsn)> {
         let (mut guard, (first, last)) =
             self.stage(self.lock(), |writer, buf, now| writer.stage(buf, now, transaction, payloads))?;
         tracing::trace!(lsn = last.value(), "append");
         guard.counts.appends += payloads.len() as u64;
-        self.reached(guard, first, last, durability)
+        Ok((guard, first, last))
     }
 
     /// Stages something, making what room it needs: commits and segments come first where they must.
@@ -208,8 +224,19 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     /// Waits until the entry at `lsn` is as durable as asked, leading where nobody leads; gives the durable LSN.
-    pub(crate) fn wait<'a>(&'a self, mut guard: Guard<'a>, lsn: Lsn, durability: Durability) -> Result<Lsn> {
+    pub(crate) fn wait<'a>(&'a self, guard: Guard<'a>, lsn: Lsn, durability: Durability) -> Result<Lsn> {
         let before = guard.refused;
+        self.wait_since(guard, before, lsn, durability)
+    }
+
+    /// [`wait`](Self::wait) for what was staged when there had been `before` refusals.
+    pub(crate) fn wait_since<'a>(
+        &'a self,
+        mut guard: Guard<'a>,
+        before: u64,
+        lsn: Lsn,
+        durability: Durability,
+    ) -> Result<Lsn> {
         // What an earlier failure left unknown is no success, whatever was durable before.
         if let Some(cause) = &guard.cause {
             return Err(Error::Poisoned { cause: cause.clone() });
