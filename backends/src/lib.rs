@@ -6,6 +6,7 @@
 
 mod background;
 mod checkpoint;
+mod checksum;
 mod commit;
 mod config;
 mod device;
