@@ -141,7 +141,7 @@ impl<D: SharedDevice> Log<D> {
         guard.checkpoints.truncate(shared.checkpoint_retention);
         let oldest = guard.checkpoints.last().map_or(id, |kept| kept.head.id);
         drop(guard);
-        self.retire(Retention { checkpoints_from: oldest, evidence: true })?;
+        self.tidy_up(Retention { checkpoints_from: oldest, evidence: true });
         Ok(id)
     }
 
@@ -165,6 +165,13 @@ impl<D: SharedDevice> Log<D> {
         let error = shared.lock().poison(error.into());
         shared.changed.notify_all();
         Err(error)
+    }
+
+    /// [`retire`](Self::retire), where what counts is durable already: what could not be removed only takes room.
+    pub(crate) fn tidy_up(&self, retention: Retention) {
+        if let Err(error) = self.retire(retention) {
+            tracing::warn!(%error, "what the log no longer needs could not be removed");
+        }
     }
 
     /// Removes what lies below the low-water mark, and what `retention` says.

@@ -84,7 +84,6 @@ fn a_second_cut_of_the_power_after_a_truncation_survives() {
 }
 
 #[test]
-#[ignore = "known: a low-water mark that only a cache holds is believed, and segments are removed for it"]
 fn a_truncation_that_failed_can_be_repeated() {
     let mut explorer = Explorer::new();
     let first = [Open, Fill(250), Discard(1)];
@@ -96,7 +95,6 @@ fn a_truncation_that_failed_can_be_repeated() {
 }
 
 #[test]
-#[ignore = "known: a truncation refused for lack of space removes segments when it is repeated"]
 fn a_full_medium_truncates_all_the_same() {
     let mut explorer = Explorer::new();
     let ops = [Open, Fill(200), Append(9), Discard(1), Append(9), Cut(1), Append(9), Reset(2), Append(9)];
