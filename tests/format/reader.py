@@ -2,7 +2,9 @@
 """A second reader of duralog logs, written from core/FORMAT.md alone.
 
 reader.py DIR          prints one JSON object per live entry, then {"end": {...}}
-reader.py --self-test  writes small logs into a temporary directory and checks what is read of them
+reader.py --self-test  writes small logs into a temporary directory and checks what is read of them; the same for the
+                       logs in tests/golden, of which DIR.jsonl says what is to be read
+reader.py --write DIR  writes what is read of the log in DIR to DIR.jsonl
 
 An entry below the low-water mark is printed only if its batch or transaction ends at or above that mark. Exit status 1
 and a message on stderr say that the log is damaged, or holds what version 1 does not know.
@@ -424,9 +426,13 @@ def main(arguments):
     if arguments == ["--self-test"]:
         from self_test import self_test
         return self_test()
-    if len(arguments) != 1:
+    write = arguments[:1] == ["--write"]
+    if len(arguments) != 1 + write:
         sys.exit(__doc__)
     try:
+        if write:
+            with open(f"{Path(arguments[1])}.jsonl", "w", newline="\n") as out:
+                return Log(arguments[1]).print(out)
         Log(arguments[0]).print(sys.stdout)
     except Unreadable as why:
         sys.exit(f"reader: {why}")
