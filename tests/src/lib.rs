@@ -24,3 +24,13 @@ pub use golden::{Golden, file_name, golden};
 pub use oracle::{Found, Oracle, Violation, payload};
 pub use run::{Moment, Run, Stopped};
 pub use workload::{Left, Op, Setup};
+
+/// The example of the root README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+/// The example of the README of the crate `duralog`.
+#[cfg(doctest)]
+#[doc = include_str!("../../backends/README.md")]
+struct BackendsReadme;
