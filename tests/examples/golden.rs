@@ -1,7 +1,8 @@
 //! Writes the logs of `tests/golden` again, in place of what is there. What is to be read of each is written beside it by
 //! the second reader: `python3 tests/format/reader.py --write tests/golden/<name>`.
 
-use std::{error::Error, fs, path::Path};
+use core::error::Error;
+use std::{fs, path::Path};
 
 use duralog_tests::{file_name, golden};
 

@@ -194,10 +194,10 @@ fn segment_headers_stand_as_the_table_says() {
         for (bytes, header) in segments(&log) {
             let before = header.predecessor;
             let flags = u64::from(header.blank == 0xFF)
-                | u64::from(header.recycled) << 1
+                | (u64::from(header.recycled) << 1)
                 | [128, 512, 4096].iter().position(|at| *at == header.copy_offset).unwrap() as u64 * 4
-                | u64::from(header.low_water_covered) << 4
-                | u64::from(header.immediate) << 5;
+                | (u64::from(header.low_water_covered) << 4)
+                | (u64::from(header.immediate) << 5);
             let sum = compute_checksum(&bytes[..124]);
             agree(
                 "field of a segment header",
