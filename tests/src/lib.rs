@@ -13,6 +13,7 @@
 
 mod environment;
 mod explore;
+mod golden;
 mod oracle;
 mod run;
 mod workload;
@@ -20,5 +21,16 @@ mod workload;
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
+pub use golden::{Golden, file_name, golden};
 pub use run::{Moment, Run, Stopped};
 pub use workload::{Left, Op, Setup};
+
+/// The example of the root README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
+/// The example of the README of the crate `duralog`.
+#[cfg(doctest)]
+#[doc = include_str!("../../backends/README.md")]
+struct BackendsReadme;
