@@ -421,6 +421,12 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     pub(crate) fn close(&self) -> Result<()> {
+        let closed = self.close_log();
+        self.give_up_device();
+        closed
+    }
+
+    fn close_log(&self) -> Result<()> {
         let mut guard = self.lock();
         if guard.closed {
             return Ok(());
@@ -429,10 +435,17 @@ impl<D: SharedDevice> Shared<D> {
             let last = guard.writer.next_lsn().previous();
             let synced = self.wait(guard, last, Durability::Durable);
             guard = self.lock();
-            // Appends that came in between are part of the log too.
-            if synced.is_err() || (guard.writer.durable() == guard.writer.next_lsn().previous() && !guard.leading) {
+            // Appends that came in between are part of the log too, and marks.
+            let outstanding = guard.writer.staged() > 0 || guard.writer.unsynced() > 0 || guard.leading;
+            if synced.is_err() || guard.cause.is_some() || !outstanding {
                 break synced;
             }
+            drop(guard);
+            if let Err(error) = self.commit(self.lock()) {
+                guard = self.lock();
+                break Err(error);
+            }
+            guard = self.lock();
         };
         guard.closed = true;
         self.changed.notify_all();
@@ -458,6 +471,15 @@ impl<D: SharedDevice> Shared<D> {
             self.tidy(end, PutMeta::new(meta, self.options.geometry), &mut buf);
         }
         Ok(())
+    }
+
+    /// Lets go of the device for writing, with its lock; what only reads goes on.
+    fn give_up_device(&self) {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        match device.reader() {
+            Ok(reader) => *device = reader,
+            Err(error) => tracing::warn!(%error, "a closed log keeps its lock until it is dropped"),
+        }
     }
 
     /// Syncs what is outstanding; where nothing is and the log has fallen idle, writes a durable mark.
