@@ -20,5 +20,5 @@ mod workload;
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
-pub use run::{Moment, Run, Stopped};
+pub use run::{Moment, ObjectBytes, Run, Stopped};
 pub use workload::{Left, Op, Setup};
