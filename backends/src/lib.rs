@@ -21,6 +21,8 @@ mod memory_store;
 mod read;
 mod report;
 mod store;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod transaction;
 mod truncation;
 mod verify;

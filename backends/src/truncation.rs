@@ -64,7 +64,7 @@ impl<D: SharedDevice> Log<D> {
             Err(error) => return Err(error),
         }
         self.retire(Retention::default())?;
-        Ok(lsn)
+        Ok(self.shared.lock().writer.low_water())
     }
 
     /// Cuts the log behind `lsn`: the entries after it are gone, and their LSNs are given out again, in a new epoch.
