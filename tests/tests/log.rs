@@ -29,7 +29,7 @@ fn what_was_appended_is_there_after_a_clean_close_across_many_segments() {
     for round in 1..=5u64 {
         let log = Log::open(config(dir.path())).unwrap();
         assert_eq!(log.recovery().last_valid_lsn, Lsn::new(last), "round {round}");
-        assert_eq!(log.recovery().clean, true);
+        assert!(log.recovery().clean);
         assert_eq!(log.recovery().closed, round > 1, "round {round}");
         for _ in 0..200 {
             last += 1;
