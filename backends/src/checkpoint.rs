@@ -4,23 +4,24 @@
 //! make durable up to c ──► write the checkpoint under its own name, sync ──► append its entry ──► remove what is old
 //! ```
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use duralog_core::{
     CheckpointId, Device, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, Policy, PutCheckpoint, ReadCheckpoint,
     Reading, Replay, Retention, Retire, Room, View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
-    checksum, drive,
+    drive,
     operation::Operation,
 };
 use uuid::Uuid;
 
 use crate::{
+    checksum,
     commit::{Kept, Shared},
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
-    read::{Entry, SCRATCH},
+    read::{DamageHook, Entries, Entry, SCRATCH},
     store::{Snapshot, StateMachine},
 };
 
@@ -140,14 +141,14 @@ impl<D: SharedDevice> Log<D> {
         guard.checkpoints.truncate(shared.checkpoint_retention);
         let oldest = guard.checkpoints.last().map_or(id, |kept| kept.head.id);
         drop(guard);
-        self.retire(Retention { checkpoints_from: oldest, evidence: true })?;
+        self.tidy_up(Retention { checkpoints_from: oldest, evidence: true });
         Ok(id)
     }
 
     /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.
     fn put(&self, header: CheckpointHeader, mut source: Source<'_>) -> Result<()> {
         let shared = &*self.shared;
-        let machine = PutCheckpoint::new(checksum::portable, header, shared.options.geometry);
+        let machine = PutCheckpoint::new(checksum::update, header, shared.options.geometry);
         let mut buf = vec![0; SCRATCH];
         let put = drive(machine, &mut Turns(&shared.device), &mut buf, &mut source);
         let Err(error) = put else { return Ok(()) };
@@ -164,6 +165,13 @@ impl<D: SharedDevice> Log<D> {
         let error = shared.lock().poison(error.into());
         shared.changed.notify_all();
         Err(error)
+    }
+
+    /// [`retire`](Self::retire), where what counts is durable already: what could not be removed only takes room.
+    pub(crate) fn tidy_up(&self, retention: Retention) {
+        if let Err(error) = self.retire(retention) {
+            tracing::warn!(%error, "what the log no longer needs could not be removed");
+        }
     }
 
     /// Removes what lies below the low-water mark, and what `retention` says.
@@ -189,7 +197,14 @@ impl<D: SharedDevice> Log<D> {
         let view = self.shared.written_view()?;
         let heads: Vec<_> = self.shared.lock().checkpoints.iter().map(|kept| kept.head).collect();
         let mut device = self.shared.reader()?;
-        rebuild(&mut device, &view, &heads, self.report.policy, state)
+        let rebuilt = rebuild(&mut device, &view, &heads, self.report.policy, state);
+        if let Err(error) = &rebuilt
+            && error.finding().is_some()
+        {
+            self.shared.lock().poison(error.clone());
+            self.shared.changed.notify_all();
+        }
+        rebuilt
     }
 }
 
@@ -241,7 +256,7 @@ fn load<D: SharedDevice>(
     id: CheckpointId,
     buf: &mut Vec<u8>,
 ) -> Result<Result<Snapshot, CheckpointError>> {
-    let read = |reading| ReadCheckpoint::new(checksum::portable, log, id, reading);
+    let read = |reading| ReadCheckpoint::new(checksum::update, log, id, reading);
     if let Err(error) = drive(read(Reading::Check), device, buf, &mut ())? {
         return Ok(Err(error));
     }
@@ -426,11 +441,23 @@ impl<D: SharedDevice> Log<D> {
     pub fn replay_from(&self, from: Lsn) -> Result<impl Iterator<Item = Result<Entry>> + use<D>> {
         let view = self.shared.written_view()?;
         let from = from.max(view.low_water());
-        Ok(crate::read::Entries::of(self.shared.reader()?, Replay::new(view, from, self.report.policy)))
+        let entries = Entries::of(self.shared.reader()?, Replay::new(view, from, self.report.policy));
+        Ok(entries.with_damage_hook(self.shared.damage_hook()))
     }
 }
 
 impl<D: SharedDevice> Shared<D> {
+    /// Stops writing when a reader meets damage.
+    pub(crate) fn damage_hook(self: &Arc<Self>) -> DamageHook {
+        let shared = Arc::downgrade(self);
+        Box::new(move |error| {
+            if let Some(shared) = shared.upgrade() {
+                shared.lock().poison(error.clone());
+                shared.changed.notify_all();
+            }
+        })
+    }
+
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was opened
     /// are read first: what is not valid keeps nothing.
     pub(crate) fn safe_floor(&self) -> Result<Option<Lsn>> {
@@ -445,7 +472,7 @@ impl<D: SharedDevice> Shared<D> {
         };
         let mut buf = vec![0; SCRATCH];
         for (log, id) in unchecked {
-            let read = ReadCheckpoint::new(checksum::portable, log, id, Reading::Check);
+            let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
             let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok();
             let mut guard = self.lock();
             guard.checkpoints.retain(|kept| kept.head.id != id || valid);

@@ -120,6 +120,12 @@ impl State {
         refusal.map(|refusal| refusal.error.clone())
     }
 
+    /// How many refusals there were.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn refusals_so_far(&self) -> u64 {
+        self.refused
+    }
+
     /// Whether anything may be written, and nothing was refused since there were `before` refusals.
     pub(crate) fn check_since(&self, before: u64) -> Result<()> {
         self.check()?;
@@ -153,11 +159,21 @@ impl<D: SharedDevice> Shared<D> {
         transaction: Option<u64>,
         durability: Durability,
     ) -> Result<Receipt> {
+        let (guard, first, last) = self.stage_entries(payloads, transaction)?;
+        self.reached(guard, first, last, durability)
+    }
+
+    /// Stages entries: one, or a batch.
+    pub(crate) fn stage_entries<P: Payload>(
+        &self,
+        payloads: &[P],
+        transaction: Option<u64>,
+    ) -> Result<(Guard<'_>, Lsn, Lsn)> {
         let (mut guard, (first, last)) =
             self.stage(self.lock(), |writer, buf, now| writer.stage(buf, now, transaction, payloads))?;
         tracing::trace!(lsn = last.value(), "append");
         guard.counts.appends += payloads.len() as u64;
-        self.reached(guard, first, last, durability)
+        Ok((guard, first, last))
     }
 
     /// Stages something, making what room it needs: commits and segments come first where they must.
@@ -208,8 +224,19 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     /// Waits until the entry at `lsn` is as durable as asked, leading where nobody leads; gives the durable LSN.
-    pub(crate) fn wait<'a>(&'a self, mut guard: Guard<'a>, lsn: Lsn, durability: Durability) -> Result<Lsn> {
+    pub(crate) fn wait<'a>(&'a self, guard: Guard<'a>, lsn: Lsn, durability: Durability) -> Result<Lsn> {
         let before = guard.refused;
+        self.wait_since(guard, before, lsn, durability)
+    }
+
+    /// [`wait`](Self::wait) for what was staged when there had been `before` refusals.
+    pub(crate) fn wait_since<'a>(
+        &'a self,
+        mut guard: Guard<'a>,
+        before: u64,
+        lsn: Lsn,
+        durability: Durability,
+    ) -> Result<Lsn> {
         // What an earlier failure left unknown is no success, whatever was durable before.
         if let Some(cause) = &guard.cause {
             return Err(Error::Poisoned { cause: cause.clone() });
@@ -421,6 +448,12 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     pub(crate) fn close(&self) -> Result<()> {
+        let closed = self.close_log();
+        self.give_up_device();
+        closed
+    }
+
+    fn close_log(&self) -> Result<()> {
         let mut guard = self.lock();
         if guard.closed {
             return Ok(());
@@ -429,10 +462,17 @@ impl<D: SharedDevice> Shared<D> {
             let last = guard.writer.next_lsn().previous();
             let synced = self.wait(guard, last, Durability::Durable);
             guard = self.lock();
-            // Appends that came in between are part of the log too.
-            if synced.is_err() || (guard.writer.durable() == guard.writer.next_lsn().previous() && !guard.leading) {
+            // Appends that came in between are part of the log too, and marks.
+            let outstanding = guard.writer.staged() > 0 || guard.writer.unsynced() > 0 || guard.leading;
+            if synced.is_err() || guard.cause.is_some() || !outstanding {
                 break synced;
             }
+            drop(guard);
+            if let Err(error) = self.commit(self.lock()) {
+                guard = self.lock();
+                break Err(error);
+            }
+            guard = self.lock();
         };
         guard.closed = true;
         self.changed.notify_all();
@@ -458,6 +498,15 @@ impl<D: SharedDevice> Shared<D> {
             self.tidy(end, PutMeta::new(meta, self.options.geometry), &mut buf);
         }
         Ok(())
+    }
+
+    /// Lets go of the device for writing, with its lock; what only reads goes on.
+    fn give_up_device(&self) {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        match device.reader() {
+            Ok(reader) => *device = reader,
+            Err(error) => tracing::warn!(%error, "a closed log keeps its lock until it is dropped"),
+        }
     }
 
     /// Syncs what is outstanding; where nothing is and the log has fallen idle, writes a durable mark.

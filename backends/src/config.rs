@@ -10,6 +10,7 @@ use duralog_core::{Lsn, Policy, RecoveryOptions};
 use uuid::Uuid;
 
 use crate::{
+    checksum,
     environment::{Environment, System},
     file::{Access, FileOptions},
 };
@@ -163,7 +164,7 @@ impl Config {
             policy: self.policy,
             expect_log: self.expect_log_id,
             expect_durable: self.expect_durable,
-            ..RecoveryOptions::default()
+            checksum: checksum::update,
         }
     }
 }

@@ -38,6 +38,11 @@ pub enum Error {
     },
     /// A value of the configuration cannot be.
     Config(InvalidOptions),
+    /// The number of checkpoints to keep is none from 1 on.
+    Retention {
+        /// The most that can be kept.
+        most: usize,
+    },
     /// Durable bytes no longer verify, or are missing; or a strict policy refuses a torn tail.
     Damaged(Finding),
     /// The policy does not allow to write to a log with this damage; it can be read, and recovered with another policy.
@@ -157,7 +162,7 @@ impl Error {
             Self::Locked { .. } => "locked",
             Self::NotFound { .. } => "not_found",
             Self::NotALog { .. } => "not_a_log",
-            Self::Config(_) => "config",
+            Self::Config(_) | Self::Retention { .. } => "config",
             Self::Damaged(_) => "damaged",
             Self::Refused(_) => "refused",
             Self::Lost { .. } => "lost",
@@ -238,6 +243,7 @@ impl fmt::Display for Error {
                 )
             }
             Self::Config(invalid) => invalid.fmt(f),
+            Self::Retention { most } => write!(f, "1 to {most} checkpoints can be kept"),
             Self::Damaged(finding) => match finding.verdict {
                 Verdict::Unsynced | Verdict::Unproven => write!(f, "torn tail refused: {finding}"),
                 _ => write!(f, "damage: {finding}"),

@@ -6,6 +6,7 @@
 
 mod background;
 mod checkpoint;
+mod checksum;
 mod commit;
 mod config;
 mod device;
@@ -21,6 +22,8 @@ mod memory_store;
 mod read;
 mod report;
 mod store;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod transaction;
 mod truncation;
 mod verify;

@@ -6,13 +6,14 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Begun, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn, Object, Payload, Plan,
-    Policy, Recovered, Recovery, StageError, TakeOverError, View, Writer, WriterOptions, drive,
+    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn,
+    Object, Payload, Plan, Policy, Recovered, Recovery, StageError, TakeOverError, View, Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
 use crate::{
     background::background,
+    checksum,
     commit::{Counts, Kept, Shared, State, nonce, stage_error},
     config::{Config, SyncMode},
     device::SharedDevice,
@@ -108,7 +109,11 @@ impl<D: SharedDevice> Log<D> {
         }
         options.max_transactions = config.max_transactions;
         options.immediate = config.sync_mode == SyncMode::Immediate;
+        options.checksum = checksum::update;
         options.validate()?;
+        if !(1..=CHECKPOINTS_MAX).contains(&config.checkpoint_retention) {
+            return Err(Error::Retention { most: CHECKPOINTS_MAX });
+        }
         let started = config.environment.now_us();
         let mut buf = vec![0; SCRATCH];
         let mut findings = Findings::default();
@@ -273,13 +278,8 @@ impl<D: SharedDevice> Log<D> {
         }
         let device = self.shared.reader()?;
         let from = from.max(view.low_water());
-        let shared = Arc::downgrade(&self.shared);
-        Ok(Entries::new(device, view, from, Lsn::MAX, self.report.policy).with_damage_hook(Box::new(move |error| {
-            if let Some(shared) = shared.upgrade() {
-                shared.lock().poison(error.clone());
-                shared.changed.notify_all();
-            }
-        })))
+        let entries = Entries::new(device, view, from, Lsn::MAX, self.report.policy);
+        Ok(entries.with_damage_hook(self.shared.damage_hook()))
     }
 
     /// Figures of the log.
@@ -383,6 +383,15 @@ fn begin<D: SharedDevice>(
     let plan = plan(writer, environment.now_us(), nonce(environment)).map_err(stage_error)?;
     let begun = drive(Begin::new(plan), device, buf, &mut ())?;
     writer.begun(&begun);
+    if writer.slot_due() {
+        // The slot is no part of the header: it has to be durable before recovery hands it out.
+        let mut group = vec![0; SCRATCH];
+        writer.stage_durable_mark(&mut group, environment.now_us()).map_err(stage_error)?;
+        if let Some(committed) = writer.take(&mut group, Durability::Durable).map_err(stage_error)? {
+            drive(Commit::new(committed), device, &mut group, &mut ())?;
+            writer.landed(committed);
+        }
+    }
     Ok(begun)
 }
 

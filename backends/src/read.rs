@@ -74,7 +74,7 @@ impl Entry {
 }
 
 /// What is called with the first error that tells of damage.
-type DamageHook = Box<dyn FnMut(&Error) + Send>;
+pub(crate) type DamageHook = Box<dyn FnMut(&Error) + Send>;
 
 /// The entries of a log, in the order of their LSNs, as it stood when reading began.
 ///

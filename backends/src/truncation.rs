@@ -17,8 +17,8 @@ impl<D: SharedDevice> Log<D> {
     /// It needs no free space. When this returns, the low-water mark is durable.
     ///
     /// # Errors
-    /// [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`]. A segment that could not be removed stays, and the
-    /// next truncation, or opening, removes it.
+    /// [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`]. Where that is an error of removing, the low-water mark
+    /// is durable and the log goes on: a segment that could not be removed stays, and the next truncation removes it.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
         match self.shared.safe_floor()? {
             Some(floor) => self.truncate(lsn.min(floor), Covered::Yes),
@@ -64,7 +64,7 @@ impl<D: SharedDevice> Log<D> {
             Err(error) => return Err(error),
         }
         self.retire(Retention::default())?;
-        Ok(lsn)
+        Ok(self.shared.lock().writer.low_water())
     }
 
     /// Cuts the log behind `lsn`: the entries after it are gone, and their LSNs are given out again, in a new epoch.
@@ -122,7 +122,8 @@ impl<D: SharedDevice> Log<D> {
             }
         }
         drop(guard);
-        self.retire(Retention::default())
+        self.tidy_up(Retention::default());
+        Ok(())
     }
 
     /// The application slot: up to 64 bytes that the log carries along for the application, empty at first.

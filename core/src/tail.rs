@@ -61,6 +61,8 @@ pub(crate) struct Tail {
     pub(crate) durable: Option<Claim>,
     /// The newest boundary that the marks prove: the entries behind it are the window.
     pub(crate) proven: Boundary,
+    /// The LSN of a low-water mark or slot that nothing proves to be durable itself.
+    pub(crate) unproven_marks: Option<Lsn>,
     /// Whether the last frame is the seal of a clean close.
     pub(crate) sealed: bool,
     pub(crate) torn: Option<TornTail>,
@@ -111,6 +113,7 @@ impl TailScan {
                 // A segment's own header proves its predecessor, not itself.
                 durable: claim.filter(|claim| claim.durable > before),
                 proven,
+                unproven_marks: None,
                 sealed: false,
                 torn: None,
                 damaged: false,
@@ -186,17 +189,22 @@ impl TailScan {
             }
         }
         self.tail.sealed = matches!(mark, Mark::Seal);
+        // A later entry was durable, or everything was when the log was sealed.
+        self.tail.unproven_marks =
+            self.tail.unproven_marks.filter(|lsn| !self.tail.sealed && self.tail.marked <= Some(*lsn));
         match mark {
             Mark::Durable | Mark::Seal => {}
             Mark::Epoch(epoch) => self.tail.epoch = self.tail.epoch.max(epoch),
             Mark::LowWater { lsn, covered } => {
                 self.tail.low_water = lsn;
                 self.tail.low_water_covered = covered;
+                self.tail.unproven_marks = Some(frame.header.lsn);
             }
             Mark::Slot(bytes) => {
                 self.tail.slot.clear();
                 // A mark holds no more than the slot does.
                 let _ = self.tail.slot.extend_from_slice(bytes);
+                self.tail.unproven_marks = Some(frame.header.lsn);
             }
         }
         Ok(())

@@ -375,6 +375,12 @@ pub struct Writer {
     slot: Vec<u8, SLOT_MAX>,
     low_water: Lsn,
     low_water_covered: bool,
+    /// A low-water mark that found no room: the next header says it.
+    low_water_wanted: Option<(Lsn, bool)>,
+    /// What marks say that are staged, under way, and written but not synced.
+    staged_marks: Said,
+    flying_marks: Said,
+    written_marks: Said,
     accepted_loss: Lsn,
     oldest: SegmentId,
     highest: SegmentId,
@@ -382,8 +388,8 @@ pub struct Writer {
     unfinished_above: Option<SegmentId>,
     dead: Dead,
     copy: Option<Copying>,
-    /// Whether the loss that recovery found was accepted, which a new segment has to say.
-    consented: bool,
+    /// Whether a new segment has something to say at once: that a loss was accepted, or what an unproven mark said.
+    must_begin: bool,
     /// The transactions that are open or whose end is not written yet.
     transactions: Vec<Transaction, TRANSACTIONS_MAX>,
     /// The first LSN of the oldest transaction that may be open where copying begins.
@@ -399,6 +405,23 @@ struct Beginning {
     predecessor: Predecessor,
     floor: Lsn,
     copy: Option<Copying>,
+}
+
+/// What marks say that holds once they are durable.
+#[derive(Clone, Debug, Default)]
+struct Said {
+    low_water: Option<(Lsn, bool)>,
+    slot: Option<Vec<u8, SLOT_MAX>>,
+}
+
+impl Said {
+    /// Adds what was said later.
+    fn add(&mut self, later: Self) {
+        self.low_water = later.low_water.or(self.low_water);
+        if later.slot.is_some() {
+            self.slot = later.slot;
+        }
+    }
 }
 
 /// A transaction of this writer.
@@ -484,7 +507,8 @@ impl Writer {
         writer.slot_due = !tail.slot.is_empty();
         writer.low_water = tail.low_water;
         writer.low_water_covered = tail.low_water_covered;
-        writer.consented = consent == Consent::AcceptLoss;
+        // What a mark says that may exist only in a cache is said again, by the header of a new segment.
+        writer.must_begin = consent == Consent::AcceptLoss || tail.unproven_marks.is_some();
         writer.accepted_loss = match consent {
             Consent::None => tail.header.accepted_loss,
             Consent::AcceptLoss => tail.header.accepted_loss.max(lost),
@@ -532,13 +556,17 @@ impl Writer {
             slot: Vec::new(),
             low_water: segment.low_water,
             low_water_covered: segment.low_water_covered,
+            low_water_wanted: None,
+            staged_marks: Said::default(),
+            flying_marks: Said::default(),
+            written_marks: Said::default(),
             accepted_loss: segment.accepted_loss,
             oldest: segment.id,
             highest: segment.id,
             unfinished_above: None,
             dead: Dead::default(),
             copy: None,
-            consented: false,
+            must_begin: false,
             transactions: Vec::new(),
             floor: Lsn::MAX,
             next_after: None,
@@ -608,7 +636,7 @@ impl Writer {
     /// Whether recovered entries have to be copied before they may be called durable.
     #[must_use]
     pub fn needs_segment(&self) -> bool {
-        self.copy.is_some() || self.consented
+        self.copy.is_some() || self.must_begin
     }
 
     /// Whether an earlier failure stops all writing until the log is reopened.
@@ -832,12 +860,18 @@ impl Writer {
         lsn: Lsn,
         covered: bool,
     ) -> Result<(), StageError> {
-        if lsn <= self.low_water {
+        let said = [&self.staged_marks, &self.flying_marks, &self.written_marks];
+        let said = said.into_iter().filter_map(|said| said.low_water).map(|(lsn, _)| lsn).max();
+        if lsn <= self.low_water.max(said.unwrap_or_default()) {
             return Ok(());
         }
-        self.low_water = lsn;
-        self.low_water_covered = covered;
-        self.stage_mark(buf, now, Mark::LowWater { lsn, covered })
+        let staged = self.stage_mark(buf, now, Mark::LowWater { lsn, covered });
+        match staged {
+            Ok(()) => self.staged_marks.low_water = Some((lsn, covered)),
+            Err(StageError::NeedsSegment) => self.low_water_wanted = Some((lsn, covered)),
+            Err(_) => {}
+        }
+        staged
     }
 
     /// Stages the application slot: a few bytes that belong to the application and that every segment repeats. The
@@ -849,11 +883,17 @@ impl Writer {
         let slot = Vec::from_slice(bytes);
         let slot = slot.map_err(|_| StageError::TooLarge { len: bytes.len() as u64, max: 64 })?;
         self.stage_mark(buf, now, Mark::Slot(bytes))?;
-        self.slot = slot;
+        self.staged_marks.slot = Some(slot);
         Ok(())
     }
 
-    /// The application slot.
+    /// Whether the application slot has still to be written into the segment that was begun.
+    #[must_use]
+    pub fn slot_due(&self) -> bool {
+        self.slot_due
+    }
+
+    /// The application slot, as it is durable.
     #[must_use]
     pub fn slot(&self) -> &[u8] {
         &self.slot
@@ -892,7 +932,7 @@ impl Writer {
     /// # Errors
     /// As [`stage`](Self::stage); [`StageError::NeedsCommit`] if something is not durable yet.
     pub fn stage_seal(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
-        if self.stage.len > 0 || self.durable != self.next.previous() {
+        if self.stage.len > 0 || self.unsynced > 0 || self.durable != self.next.previous() {
             return Err(StageError::NeedsCommit);
         }
         self.stage_mark(buf, now, Mark::Seal)
@@ -993,6 +1033,7 @@ impl Writer {
             self.epoch_due &= !self.stage.epoch;
             self.slot_due &= !self.stage.slot;
             self.stage = Stage::default();
+            self.flying_marks = core::mem::take(&mut self.staged_marks);
             group
         };
         self.flight = Some(group);
@@ -1035,9 +1076,19 @@ impl Writer {
         }
         let written = self.written;
         self.transactions.retain(|transaction| transaction.end.is_none_or(|end| end > written));
+        let flying = core::mem::take(&mut self.flying_marks);
+        self.written_marks.add(flying);
         if group.sync {
             self.durable = self.written;
             self.unsynced = 0;
+            let said = core::mem::take(&mut self.written_marks);
+            if let Some((lsn, covered)) = said.low_water {
+                self.low_water = lsn;
+                self.low_water_covered = covered;
+            }
+            if let Some(slot) = said.slot {
+                self.slot = slot;
+            }
         }
     }
 
@@ -1064,6 +1115,9 @@ impl Writer {
             transaction.end = transaction.end.filter(|end| *end <= written);
         }
         self.stage = Stage::default();
+        self.staged_marks = Said::default();
+        self.flying_marks = Said::default();
+        self.low_water_wanted = None;
         self.next = self.written.next_or_max();
         self.state = State::NeedsSegment;
     }
@@ -1157,6 +1211,7 @@ impl Writer {
             // Packed anew, the frames take at most a quarter more, where each write fills up its last granule.
             geometry.frames_at() + len + len / 4 + 2 * geometry.granule + geometry.reserve()
         });
+        let (low_water, low_water_covered) = self.low_water_wanted.unwrap_or((self.low_water, self.low_water_covered));
         let header = SegmentHeader {
             log: self.log,
             id,
@@ -1164,8 +1219,8 @@ impl Writer {
             nonce,
             first,
             created: self.time.max(now),
-            low_water: self.low_water,
-            low_water_covered: self.low_water_covered,
+            low_water,
+            low_water_covered,
             accepted_loss: self.accepted_loss,
             transaction_floor: floor.min(first),
             max_transactions: self.options.max_transactions,
@@ -1193,7 +1248,7 @@ impl Writer {
         debug_assert_eq!(self.state, State::Beginning);
         let old = self.segment.id;
         self.copy = None;
-        self.consented = false;
+        self.must_begin = false;
         self.dead = Dead(begun.evidence.into_iter().collect());
         if self.oldest == SegmentId::NONE || self.oldest == old && begun.header.predecessor.id != old {
             self.oldest = begun.header.id;
@@ -1215,8 +1270,9 @@ impl Writer {
             self.transactions.clear();
         }
         self.live = self.next.previous();
-        self.low_water = self.low_water.max(begun.header.low_water);
-        self.low_water_covered &= begun.header.low_water_covered;
+        self.low_water = begun.header.low_water;
+        self.low_water_covered = begun.header.low_water_covered;
+        self.low_water_wanted = None;
         self.durable = self.live;
         self.written = self.durable;
         self.marked = None;

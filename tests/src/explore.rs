@@ -9,7 +9,7 @@ use duralog::{
 };
 
 use crate::{
-    oracle::{Found, Violation, violation},
+    oracle::{Held, Violation, violation},
     run::{Moment, Run, Stopped},
     workload::Op,
 };
@@ -301,18 +301,18 @@ impl Explorer {
         };
         self.counts.recoveries += 8;
         let mut run = moment.fork().run(Plan::default());
-        let step = |run: &mut Run, what: &str, full_check, expected: Option<&[Found]>| {
+        let step = |run: &mut Run, what: &str, full_check, expected: Option<&Held>| {
             let found = run.open(full_check).map_err(|stopped| violation!("{what}: {}", reason(&stopped)));
             match (found, expected) {
-                (Ok(found), Some(expected)) if found != expected => {
-                    let (now, before) = (found.len(), expected.len());
-                    Err(violation!("{what}: {now} entries were recovered, and {before} before"))
+                (Ok(found), Some(expected)) if found.last != expected.last => {
+                    let (now, before) = (found.last, expected.last);
+                    Err(violation!("{what}: the log ends at {now}, and ended at {before} before"))
                 }
                 (found, _) => found,
             }
             .map_err(|violation| (run.moment().fork(), violation))
         };
-        let found = step(&mut run, "recovery", false, read.as_deref())?;
+        let found = step(&mut run, "recovery", false, read.as_ref())?;
         for (what, keep) in [("keeping nothing", Keep::None), ("keeping all", Keep::All)] {
             let again = run.moment().fork();
             again.medium.power_cut(|_| keep.clone());
@@ -328,10 +328,10 @@ impl Explorer {
         };
         play(&mut run, &[Op::Append(20), Op::Batch(2, 12), Op::Sync])?;
         let mut after = run.moment().after_cut(&[]).run(Plan::default());
-        let count = found.len() + 3;
+        let last = found.last + 3;
         let later = step(&mut after, "recovery of what came after a recovery", true, None)?;
-        if later.len() != count {
-            let violation = violation!("{} entries are left of {count} after a recovery", later.len());
+        if later.last != last {
+            let violation = violation!("the log ends at {} where {last} was acknowledged", later.last);
             return Err((after.moment().fork(), violation));
         }
         play(&mut after, &[Op::Append(9), Op::Close])?;

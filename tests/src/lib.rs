@@ -21,7 +21,7 @@ mod workload;
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use golden::{Golden, file_name, golden};
-pub use oracle::{Found, Oracle, Violation, payload};
+pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
 pub use run::{Moment, Run, Stopped};
 pub use workload::{Left, Op, Setup};
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use duralog::{
     Config, Durability, Entries, Error, FaultyDevice, Log, LogReader, Lsn, Object, Policy, Receipt, RecoveryReport,
+    Snapshot,
     faulty::{Keep, Medium, Plan, UnsyncedOp},
 };
 
 use crate::{
     environment::Counter,
-    oracle::{Found, Oracle, Violation, violation},
+    oracle::{Found, Giving, Held, Oracle, Violation, violation},
     workload::{Left, Op, Setup},
 };
 
@@ -105,16 +106,16 @@ impl Moment {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(&self, policy: Policy) -> Result<Vec<Found>, Violation> {
+    pub fn read(&self, policy: Policy) -> Result<Held, Violation> {
         let config = self.config().with_policy(policy);
         let mut reader = LogReader::open_device(self.medium.reader(), config)
             .map_err(|error| violation!("a reader could not open the log: {error}"))?;
         let entries = reader.read(Lsn::ZERO, Lsn::MAX).map_err(|error| violation!("a reader failed: {error}"))?;
         let found = collect(entries).map_err(|error| violation!("a reader failed: {error}"))?;
         let report = reader.verify().map_err(|error| violation!("a reader could not verify the log: {error}"))?;
-        check_report(report, &found)?;
-        self.oracle.check(&found)?;
-        Ok(found)
+        let held = held(report, found)?;
+        self.oracle.check(&held)?;
+        Ok(held)
     }
 }
 
@@ -128,22 +129,21 @@ fn collect(entries: Entries<FaultyDevice>) -> Result<Vec<Found>, Error> {
 }
 
 /// A crash alone leaves no damage, and the figures are those of the entries.
-fn check_report(report: &RecoveryReport, found: &[Found]) -> Result<(), Violation> {
+fn held(report: &RecoveryReport, entries: Vec<Found>) -> Result<Held, Violation> {
     if let Some(finding) = report.damage().next() {
         return Err(violation!("damage was reported where there is none: {finding}"));
     }
-    let count = found.len() as u64;
-    if report.last_valid_lsn.value() != count || report.entries_recovered != count {
-        let (last, told) = (report.last_valid_lsn.value(), report.entries_recovered);
-        return Err(violation!("the report tells of {told} entries up to LSN {last}, and there are {count}"));
+    let (low_water, last) = (report.low_water.value(), report.last_valid_lsn.value());
+    if report.entries_recovered != (last + 1).saturating_sub(low_water) {
+        return Err(violation!("{} entries are told of from {low_water} to {last}", report.entries_recovered));
     }
-    if report.durable_lsn.value() > count || !report.success {
+    if report.durable_lsn.value() > last || !report.success {
         return Err(violation!("the report is of another log: {report:?}"));
     }
     if report.clean != report.torn_tail.is_none() {
         return Err(violation!("the report is clean and tells of a torn tail, or the other way round: {report:?}"));
     }
-    Ok(())
+    Ok(Held { entries, low_water, last })
 }
 
 /// A log that a workload runs on.
@@ -250,11 +250,29 @@ impl Run {
     pub fn step(&mut self, op: Op) -> Result<(), Stopped> {
         match op {
             Op::Open => self.open(false).map(drop),
-            Op::Append(len) => self.append(1, len).map(drop),
-            Op::Batch(count, len) => self.append(count, len).map(drop),
+            Op::Append(len) => self.append(1, len, None).map(drop),
+            Op::Write(len) => self.append(1, len, Some(Durability::Os)).map(drop),
+            Op::Batch(count, len) => self.append(count, len, None).map(drop),
             Op::Fill(len) => self.fill(len),
             Op::Sync => self.sync(),
             Op::Close => self.close(),
+            Op::Checkpoint => self.checkpoint(),
+            Op::Truncate(keep) => {
+                let lsn = self.moment.oracle.next().saturating_sub(keep).max(1);
+                self.give_up(Giving::Before(lsn), |log| log.truncate_before(Lsn::new(lsn)).map(from))
+            }
+            Op::Discard(keep) => {
+                let lsn = self.moment.oracle.next().saturating_sub(keep).max(1);
+                self.give_up(Giving::Before(lsn), |log| log.discard_before(Lsn::new(lsn)).map(from))
+            }
+            Op::Cut(off) => {
+                let lsn = self.moment.oracle.next() - 1 - off;
+                self.give_up(Giving::After(lsn), |log| log.truncate_after(Lsn::new(lsn)).map(|()| Giving::After(lsn)))
+            }
+            Op::Reset(skip) => {
+                let next = self.moment.oracle.next() + skip;
+                self.give_up(Giving::All(next), |log| log.reset_to(Lsn::new(next)).map(|()| Giving::All(next)))
+            }
             Op::Leave => {
                 self.log = None;
                 Ok(())
@@ -287,27 +305,28 @@ impl Run {
     ///
     /// # Errors
     /// It could not be opened, or what was recovered is wrong.
-    pub fn open(&mut self, full_check: bool) -> Result<Vec<Found>, Stopped> {
+    pub fn open(&mut self, full_check: bool) -> Result<Held, Stopped> {
         let config = Config { full_check, ..self.moment.config() };
         let device = self.moment.medium.try_device().expect("one handle at a time");
         let log = Log::open_device(device, config)?;
         let found = collect(log.read_from(Lsn::ZERO)?)?;
-        check_report(log.recovery(), &found)?;
-        self.moment.oracle.recovered(&found)?;
+        let held = held(log.recovery(), found)?;
+        self.moment.oracle.recovered(&held)?;
         self.log = Some(log);
-        Ok(found)
+        Ok(held)
     }
 
-    /// Appends a batch, or one entry.
+    /// Appends a batch, or one entry, with the durability of the log's mode or another.
     ///
     /// # Errors
     /// It was refused, or answered wrongly.
-    pub fn append(&mut self, count: usize, len: usize) -> Result<Receipt, Stopped> {
+    pub fn append(&mut self, count: usize, len: usize, durability: Option<Durability>) -> Result<Receipt, Stopped> {
         let expected = self.moment.oracle.next();
         let payloads = self.moment.oracle.append(count, len);
         let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
-        let appended = match payloads[..] {
-            [payload] => self.log().append(payload),
+        let appended = match (&payloads[..], durability) {
+            ([payload], Some(durability)) => self.log().append_with(*payload, durability),
+            ([payload], None) => self.log().append(*payload),
             _ => self.log().append_batch(&payloads).map(|receipt| receipt.expect("the batch is not empty")),
         };
         match appended {
@@ -336,7 +355,7 @@ impl Run {
             |medium: &Medium| medium.names().iter().filter(|name| matches!(name, Object::Segment(_))).count();
         let before = segments(&self.moment.medium);
         for _ in 0..FILL_MAX {
-            self.append(1, len)?;
+            self.append(1, len, None)?;
             if segments(&self.moment.medium) > before {
                 return Ok(());
             }
@@ -356,6 +375,47 @@ impl Run {
             return Err(violation!("a sync reached LSN {lsn}, and {last} were appended").into());
         }
         self.look()
+    }
+
+    fn checkpoint(&mut self) -> Result<(), Stopped> {
+        let at = self.log().checkpoint_at();
+        self.moment.oracle.append_own();
+        match self.log().checkpoint(at, &Snapshot::default()) {
+            Ok(_) => {
+                self.moment.oracle.acknowledge(self.moment.oracle.next() - 1)?;
+                self.look()
+            }
+            Err(error) => {
+                if matches!(error, Error::NoSpace(_)) {
+                    self.moment.oracle.refused(1);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn give_up(
+        &mut self,
+        giving: Giving,
+        call: impl FnOnce(&Log<FaultyDevice>) -> Result<Giving, Error>,
+    ) -> Result<(), Stopped> {
+        self.moment.oracle.give_up(giving);
+        match call(self.log()) {
+            Ok(given) => {
+                self.moment.oracle.gave_up(given)?;
+                let (expected, next) = (self.moment.oracle.next(), self.log().current_lsn().value());
+                if next != expected {
+                    return Err(violation!("the next LSN is {next}, and must be {expected}").into());
+                }
+                self.look()
+            }
+            Err(error) => {
+                if matches!(error, Error::NoSpace(_)) {
+                    self.moment.oracle.kept();
+                }
+                Err(error.into())
+            }
+        }
     }
 
     fn close(&mut self) -> Result<(), Stopped> {
@@ -381,6 +441,10 @@ impl Drop for Run {
             self.moment.medium.kill();
         }
     }
+}
+
+fn from(lsn: Lsn) -> Giving {
+    Giving::Before(lsn.value())
 }
 
 impl Left {

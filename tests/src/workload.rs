@@ -11,12 +11,24 @@ pub enum Op {
     Open,
     /// Appends an entry of so many bytes.
     Append(usize),
+    /// Appends an entry of so many bytes and has it written, not synced.
+    Write(usize),
     /// Appends a batch of so many entries of so many bytes each.
     Batch(usize, usize),
     /// Appends entries of so many bytes until a segment is begun.
     Fill(usize),
     /// Syncs.
     Sync,
+    /// Writes a checkpoint of all that was appended.
+    Checkpoint,
+    /// Truncates it before the last so many entries, as far as a checkpoint allows.
+    Truncate(u64),
+    /// The same, whether a checkpoint allows it or not.
+    Discard(u64),
+    /// Cuts off the last so many entries.
+    Cut(u64),
+    /// Drops all and goes on so many LSNs later.
+    Reset(u64),
     /// Closes it.
     Close,
     /// Drops the handle without closing.

@@ -36,7 +36,7 @@ fn sample(setup: Setup, ops: &[Op], window: usize) -> Sample {
         (Object::Segment(entry.segment), at..at + entry.serialized_size() as u64)
     });
     let frames = frames.collect();
-    let entries = moment.read(Policy::Strict).unwrap();
+    let entries = moment.read(Policy::Strict).unwrap().entries;
     assert_eq!(entries.len() as u64, moment.oracle.acknowledged());
     Sample { moment, entries, frames, window }
 }

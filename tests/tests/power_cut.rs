@@ -1,7 +1,7 @@
 //! The power goes, or the process dies, at every call: nothing that was acknowledged is lost, nothing else comes back.
 #![allow(missing_docs)]
 
-use Op::{Append, Batch, Close, Fill, Kill, Leave, Open, PowerCut, Sync};
+use Op::{Append, Batch, Close, Fill, Kill, Leave, Open, PowerCut, Sync, Write};
 use duralog_tests::{
     Detail::{self, Coarse, Fine},
     Explorer, Left, Moment, Op, Setup,
@@ -44,6 +44,18 @@ fn batches_survive_whole_or_not_at_all() {
 fn buffered_appends_survive_as_a_prefix() {
     let ops = [Open, Append(24), Batch(2, 9), Append(100), Append(150), Append(120), Sync, Append(9), Append(30)];
     search("buffered appends", &buffered(), &ops, Fine);
+}
+
+#[test]
+fn writes_without_a_sync_between_them_survive_as_a_prefix() {
+    let ops = [Open, Write(24), Write(9), Batch(2, 9), Write(30), Sync, Write(9), Write(12), Append(9), Write(8)];
+    search("writes", &Setup::ALL, &ops, Fine);
+    search("writes, buffered", &buffered(), &ops, Fine);
+}
+
+#[test]
+fn a_second_cut_after_writes_without_a_sync_survives() {
+    search_twice("writes, twice", &buffered(), &[Open, Append(24), Sync, Write(9), Write(9), Write(9)]);
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! The asynchronous handle: many tasks, dropped futures, and the same log as ever.
+#![allow(missing_docs)]
+
+use core::future::Future;
+use core::task::{Context, Poll, Waker};
+
+use duralog::{Config, Durability, Error, Geometry, Lsn, MemoryDevice, SyncMode, tokio::Log};
+
+fn device() -> MemoryDevice {
+    MemoryDevice::new(Geometry {
+        segment_size: 16 << 10,
+        granule: 1,
+        copy_offset: 128,
+        blank: 0,
+        settled: false,
+        slots: None,
+    })
+}
+
+fn config() -> Config {
+    Config { idle_mark: None, ..Config::default().with_sync_mode(SyncMode::Immediate) }
+}
+
+async fn lsns(log: &Log<MemoryDevice>) -> Vec<u64> {
+    let mut entries = log.read_from(Lsn::ZERO).await.unwrap();
+    let mut lsns = Vec::new();
+    while let Some(entry) = entries.next().await {
+        lsns.push(entry.unwrap().lsn.value());
+    }
+    lsns
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_tasks_share_their_syncs_and_all_are_durable() {
+    let device = device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).await.unwrap();
+    let tasks: Vec<_> = (0..1000u32)
+        .map(|n| {
+            let log = log.clone();
+            tokio::spawn(async move { log.append(&n.to_le_bytes()[..]).await.unwrap() })
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for task in tasks {
+        let receipt = task.await.unwrap();
+        assert_eq!(receipt.durability, Durability::Durable);
+        seen.push(receipt.lsn().value());
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=1000).collect::<Vec<_>>());
+    let stats = log.stats().await.unwrap();
+    assert!(stats.syncs < 1000, "{} syncs", stats.syncs);
+    log.close().await.unwrap();
+    assert!(matches!(log.append(&b"late"[..]).await, Err(Error::Closed)));
+    drop(log);
+    let log = Log::open_device(medium.writer().unwrap(), config()).await.unwrap();
+    assert!(log.recovery().closed);
+    assert_eq!(lsns(&log).await, (1..=1000).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_dropped_future_leaves_its_append_whole_or_undone() {
+    let log = Log::open_device(device(), config()).await.unwrap();
+    for polls in 0..3 {
+        for _ in 0..50 {
+            let payload = [7; 300];
+            let mut append = Box::pin(log.append(&payload[..]));
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..polls {
+                if let Poll::Ready(receipt) = append.as_mut().poll(&mut context) {
+                    receipt.unwrap();
+                    break;
+                }
+            }
+            drop(append);
+        }
+        let receipt = log.append(&b"after"[..]).await.unwrap();
+        assert_eq!(log.synced_lsn(), receipt.lsn(), "an append after dropped ones is durable like any other");
+    }
+    let found = lsns(&log).await;
+    assert_eq!(found, (1..=found.len() as u64).collect::<Vec<_>>());
+    assert_eq!(found.len(), 103, "an append that was polled once is in the queue, and carried out");
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_requested_before_the_last_handle_went_is_found_again() {
+    let device = device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config().with_sync_mode(SyncMode::Async)).await.unwrap();
+    for n in 0..100u32 {
+        log.append(&n.to_le_bytes()[..]).await.unwrap();
+    }
+    drop(log);
+    let log = Log::open_device(medium.writer().unwrap(), config()).await.unwrap();
+    assert_eq!(lsns(&log).await.len(), 100);
+}
