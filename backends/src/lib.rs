@@ -21,6 +21,7 @@ pub mod memory;
 mod memory_store;
 mod read;
 mod report;
+mod segments;
 mod store;
 #[cfg(feature = "tokio")]
 pub mod tokio;
@@ -49,6 +50,7 @@ pub use memory::MemoryDevice;
 pub use memory_store::MemoryStore;
 pub use read::{Entries, Entry};
 pub use report::RecoveryReport;
+pub use segments::{SegmentInfo, SegmentState};
 pub use store::{Document, Documents, LoadError, Snapshot, StateMachine};
 pub use transaction::Transaction;
 pub use verify::LogReader;

@@ -7,7 +7,8 @@ use std::{
 
 use duralog_core::{
     Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn,
-    Object, Payload, Plan, Policy, Recovered, Recovery, StageError, TakeOverError, View, Writer, WriterOptions, drive,
+    Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View, Writer,
+    WriterOptions, drive,
 };
 use uuid::Uuid;
 
@@ -279,6 +280,21 @@ impl<D: SharedDevice> Log<D> {
         let device = self.shared.reader()?;
         let from = from.max(view.low_water());
         let entries = Entries::new(device, view, from, Lsn::MAX, self.report.policy);
+        Ok(entries.with_damage_hook(self.shared.damage_hook()))
+    }
+
+    /// Reads the entries from the newest on back to the one at `to`, as they stand now, in memory that does not grow with
+    /// the log. [`Lsn::ZERO`] stands for the first entry kept.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] if `to` is below the low-water mark. Damage and gaps are errors in their place.
+    pub fn read_back_to(&self, to: Lsn) -> Result<Entries<D>> {
+        let view = self.shared.written_view()?;
+        if to < view.low_water() && to != Lsn::ZERO {
+            return Err(Error::Truncated { low_water: view.low_water() });
+        }
+        let to = to.max(view.low_water());
+        let entries = Entries::of(self.shared.reader()?, ReverseReader::new(view, to, Lsn::MAX));
         Ok(entries.with_damage_hook(self.shared.damage_hook()))
     }
 

@@ -1,12 +1,14 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
-use duralog_core::{CheckpointId, Finding, Lsn, Policy, Reader, Report, SegmentId, TornTail, View, Writer, drive};
+use duralog_core::{
+    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, Reader, Report, SegmentId, TornTail, View, Writer, drive,
+    operation::{Code, Operation},
+};
 use uuid::Uuid;
 
 use crate::{
     device::SharedDevice,
     error::{Error, Result},
-    log::Findings,
 };
 
 /// What recovery found when a log was opened, or verified.
@@ -55,6 +57,8 @@ pub struct RecoveryReport {
     pub success: bool,
     /// How long it took, in microseconds of the log's clock.
     pub duration_us: u64,
+    /// Checkpoints that the entries read tell of, the newest few: they were complete.
+    pub(crate) checkpoints: Vec<CheckpointId>,
 }
 
 impl RecoveryReport {
@@ -81,6 +85,7 @@ impl RecoveryReport {
             writable: true,
             success: true,
             duration_us: 0,
+            checkpoints: Vec::new(),
         }
     }
 
@@ -107,6 +112,7 @@ impl RecoveryReport {
             writable: report.is_writable(),
             success: true,
             duration_us: 0,
+            checkpoints: Vec::new(),
         };
         this.sum_up();
         this
@@ -131,11 +137,12 @@ impl RecoveryReport {
 
     /// Reads and verifies every entry of the log that `view` shows.
     pub(crate) fn check_all<D: SharedDevice>(&mut self, device: &mut D, view: &View, buf: &mut Vec<u8>) -> Result<()> {
-        let mut findings = Findings::default();
+        let mut checked = Checked::default();
         let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
-        let read = drive(reader, device, buf, &mut findings).map_err(Error::from)?;
+        let read = drive(reader, device, buf, &mut checked).map_err(Error::from)?;
         self.verified = read.verified;
-        for finding in findings.0 {
+        self.checkpoints = checked.checkpoints;
+        for finding in checked.findings {
             // Recovery has told of what is in the newest segment, with its witness.
             if !self.findings.iter().any(|known| (known.object, known.offset) == (finding.object, finding.offset)) {
                 self.findings.push(finding);
@@ -174,5 +181,36 @@ impl RecoveryReport {
         if !self.success && matches!(self.policy, Policy::Strict | Policy::Default) {
             self.writable = false;
         }
+    }
+}
+
+/// Collects what is found while every entry is read.
+#[derive(Debug, Default)]
+struct Checked {
+    findings: Vec<Finding>,
+    checkpoints: Vec<CheckpointId>,
+}
+
+impl Checked {
+    /// More checkpoints than this are never kept.
+    const CHECKPOINTS: usize = 64;
+}
+
+impl Host for Checked {
+    fn entry(&mut self, entry: Entry<'_>) -> Flow {
+        if entry.kind.code() == Code::Checkpoint.value()
+            && let Ok(Operation::Checkpoint { checkpoint_id, .. }) =
+                Operation::decode(entry.kind.code(), entry.transaction, entry.payload)
+        {
+            if self.checkpoints.len() == Self::CHECKPOINTS {
+                self.checkpoints.remove(0);
+            }
+            self.checkpoints.push(checkpoint_id);
+        }
+        Flow::Continue
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        self.findings.push(*finding);
     }
 }

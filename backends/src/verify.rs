@@ -1,6 +1,11 @@
 //! Reading a log without writing to it: beside a live writer, or to see what it holds before anything is done.
 
-use duralog_core::{Error as DriveError, Fault, Lsn, Policy, Recovered, Recovery, drive};
+use duralog_core::{
+    CheckpointId, Error as DriveError, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint, Reading, Recovered,
+    Recovery, Seen, Verdict,
+    checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
+    checksum, drive,
+};
 
 use crate::{
     checkpoint::{Rebuilt, rebuild},
@@ -21,8 +26,8 @@ use crate::{
 /// known to be durable: a crash of the writer may still take them.
 #[derive(Debug)]
 pub struct LogReader<D: SharedDevice = FileDevice> {
-    device: D,
-    recovered: Recovered,
+    pub(crate) device: D,
+    pub(crate) recovered: Recovered,
     report: RecoveryReport,
 }
 
@@ -64,16 +69,73 @@ impl<D: SharedDevice> LogReader<D> {
         &self.report
     }
 
-    /// Reads and verifies every entry, and adds to the report what was found: afterwards it speaks of all of them.
+    /// Reads and verifies every entry and every checkpoint, and adds to the report what was found: afterwards it speaks
+    /// of all of them.
     ///
     /// # Errors
     /// The device cannot be read; damage is a finding, not an error.
     pub fn verify(&mut self) -> Result<&RecoveryReport> {
         let mut buf = vec![0; SCRATCH];
         match self.report.check_all(&mut self.device, &self.recovered.view, &mut buf) {
-            Ok(()) | Err(Error::Refused(_)) => Ok(&self.report),
-            Err(error) => Err(error),
+            Ok(()) | Err(Error::Refused(_)) => {}
+            Err(error) => return Err(error),
         }
+        self.check_checkpoints(&mut buf)?;
+        Ok(&self.report)
+    }
+
+    fn check_checkpoints(&mut self, buf: &mut Vec<u8>) -> Result<()> {
+        let view = self.recovered.view.clone();
+        let (mut valid, mut bad) = (Vec::new(), Vec::new());
+        for (object, len) in self.objects()? {
+            let Object::Checkpoint(id) = object else { continue };
+            let read = ReadCheckpoint::new(checksum::portable, view.log(), id, Reading::Check);
+            match drive(read, &mut self.device, buf, &mut ()) {
+                Ok(Ok(header)) => valid.push(header),
+                Ok(Err(error)) => bad.push((id, len, self.what_is_wrong(id, error)?)),
+                Err(DriveError::Fault(Fault::Unreadable { .. }) | DriveError::Device { .. }) => {
+                    bad.push((id, len, Verdict::Unreadable));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // What truncation gave up is only in a checkpoint.
+        let holds = |header: &CheckpointHeader| header.lsn.next_or_max() >= view.low_water();
+        let harmless = !view.is_covered() || valid.iter().any(holds);
+        for (id, len, verdict) in bad {
+            let crash = verdict == Verdict::Unsynced || verdict == Verdict::Foreign;
+            self.report.findings.push(Finding {
+                verdict,
+                seen: Seen::BadCheckpoint,
+                object: Object::Checkpoint(id),
+                offset: 0,
+                len,
+                lsns: None,
+                witness: None,
+                in_transaction: None,
+                harmless: harmless || crash,
+            });
+        }
+        self.report.sum_up();
+        Ok(())
+    }
+
+    /// What is to be thought of a checkpoint that is not valid: the entry that tells of it proves that it once was.
+    fn what_is_wrong(&mut self, id: CheckpointId, error: CheckpointError) -> Result<Verdict> {
+        if let CheckpointError::UnsupportedVersion { .. } = error {
+            return Ok(Verdict::Unsupported);
+        }
+        let mut head = [0; HEADER_LEN];
+        let read = self.device.read(Object::Checkpoint(id), 0, &mut head).map_err(D::opened)?;
+        let foreign = CheckpointHeader::decode(&head[..read]).is_ok_and(|head| head.log != self.recovered.view.log());
+        let completed = self.report.checkpoints.contains(&id);
+        Ok(if foreign {
+            Verdict::Foreign
+        } else if completed {
+            Verdict::Rot
+        } else {
+            Verdict::Unsynced
+        })
     }
 
     /// Reads the entries from `from` to `to`, both included, in the order of their LSNs.

@@ -62,10 +62,10 @@ impl<'a> Source<'a> {
     }
 
     /// What was passed over: told, and damage if it was not given up before.
-    pub(crate) fn passed_over(&self, entries: &Entries<duralog::FileDevice>) -> Result<(), Failure> {
+    pub(crate) fn passed_over(&self, found: &[Finding]) -> Result<(), Failure> {
         let mut damage = Vec::new();
         let opened = self.reader.recovery().findings.iter();
-        for finding in opened.chain(entries.findings()).filter(|finding| !finding.harmless) {
+        for finding in opened.chain(found).filter(|finding| !finding.harmless) {
             let known = |other: &Finding| (other.object, other.offset) == (finding.object, finding.offset);
             if !damage.iter().any(known) {
                 tell(format_args!("passed over: {finding}"));
@@ -99,7 +99,7 @@ fn write_entries(args: &Args) -> Result<(), Failure> {
     }
     progress.finish_and_clear();
     out.flush().map_err(Failure::Output)?;
-    source.passed_over(&entries)
+    source.passed_over(entries.findings())
 }
 
 fn progress(source: &Source<'_>, from: Lsn, to: Lsn) -> ProgressBar {

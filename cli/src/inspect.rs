@@ -11,7 +11,7 @@ use crate::{
     outcome::{Object, Outcome, object},
     paint::Paint,
     report,
-    segments::{self, Inventory, Segment},
+    segments::{self, Inventory},
 };
 
 /// Reads every entry and tells what is damaged
@@ -72,20 +72,16 @@ pub(crate) fn verified(
     let config = Config { expect_durable: expect_durable.map(Lsn::new), ..Config::new(dir) };
     let mut reader = LogReader::open(config.existing().with_policy(policy)).map_err(Failure::log(dir))?;
     reader.verify().map_err(Failure::log(dir))?;
-    let inventory = take_stock(dir, &reader)?;
+    let inventory = Inventory::take(&reader).map_err(Failure::log(dir))?;
     Ok((reader, inventory))
-}
-
-fn take_stock(dir: &Path, reader: &LogReader) -> Result<Inventory, Failure> {
-    segments::inventory(dir, reader).map_err(|error| Failure::System { action: "list the log's folder", error })
 }
 
 /// Runs `stat`.
 pub(crate) fn stat(args: &StatArgs) -> Outcome {
     let dir = &args.dir;
-    let opened = LogReader::open(Config::new(dir).existing()).map_err(Failure::log(dir));
-    let read = opened.and_then(|reader| take_stock(dir, &reader).map(|inventory| (reader, inventory)));
-    let (reader, inventory) = match read {
+    let opened = LogReader::open(Config::new(dir).existing());
+    let read = opened.and_then(|reader| Inventory::take(&reader).map(|inventory| (reader, inventory)));
+    let (reader, inventory) = match read.map_err(Failure::log(dir)) {
         Ok(read) => read,
         Err(failure) => return failure.into(),
     };
@@ -107,6 +103,6 @@ fn stat_fields(reader: &LogReader, inventory: &Inventory) -> Object {
         "epoch": report.epoch,
         "closed": report.closed,
         "checkpoints": inventory.checkpoints,
-        "segments": inventory.segments.iter().map(Segment::json).collect::<Vec<_>>(),
+        "segments": inventory.segments.iter().map(segments::json).collect::<Vec<_>>(),
     }))
 }

@@ -8,12 +8,12 @@
 
 use core::fmt::Write as _;
 
-use duralog::{Object as Stored, RecoveryReport, SegmentId};
+use duralog::{Object as Stored, RecoveryReport, SegmentId, SegmentInfo, SegmentState};
 
 use crate::{
     outcome::{bytes, count},
     paint::Paint,
-    segments::{Inventory, Segment, State},
+    segments::Inventory,
 };
 
 /// Cells of a bar.
@@ -32,11 +32,14 @@ enum Cell {
 /// Draws the log.
 pub(crate) fn draw(inventory: &Inventory, report: &RecoveryReport, paint: Paint) -> String {
     let mut text = format!("{:>10}  {:>24}  fill\n", "segment", "LSN");
-    let mut left_out: Vec<&Segment> = Vec::new();
+    let mut left_out: Vec<&SegmentInfo> = Vec::new();
     let segments = &inventory.segments;
     for (index, segment) in segments.iter().enumerate() {
         let at_an_end = index < ENDS || index + ENDS >= segments.len();
-        if at_an_end || is_marked(segment.id, report) || segment.state == State::Headless {
+        if at_an_end
+            || is_marked(segment.id, report)
+            || !matches!(segment.state, SegmentState::Active | SegmentState::Sealed)
+        {
             summarise(&mut text, &mut left_out, paint);
             row(&mut text, segment, report, paint);
         } else {
@@ -63,7 +66,7 @@ fn is_marked(id: SegmentId, report: &RecoveryReport) -> bool {
 }
 
 /// One line for the segments that were left out.
-fn summarise(text: &mut String, left_out: &mut Vec<&Segment>, paint: Paint) {
+fn summarise(text: &mut String, left_out: &mut Vec<&SegmentInfo>, paint: Paint) {
     let (Some(first), Some(last)) = (left_out.first(), left_out.last()) else { return };
     let lsns =
         first.lsns.zip(last.lsns).map_or(String::new(), |((first, _), (_, last))| lsns(first.value(), last.value()));
@@ -80,7 +83,7 @@ fn lsns(first: u64, last: u64) -> String {
     if first == last { first.to_string() } else { format!("{first} to {last}") }
 }
 
-fn row(text: &mut String, segment: &Segment, report: &RecoveryReport, paint: Paint) {
+fn row(text: &mut String, segment: &SegmentInfo, report: &RecoveryReport, paint: Paint) {
     let held = match segment.lsns {
         Some((first, last)) => lsns(first.value(), last.value()),
         None => "no entries".to_owned(),
@@ -96,7 +99,7 @@ fn row(text: &mut String, segment: &Segment, report: &RecoveryReport, paint: Pai
     );
 }
 
-fn cells(segment: &Segment, capacity: u64, report: &RecoveryReport) -> Vec<Cell> {
+fn cells(segment: &SegmentInfo, capacity: u64, report: &RecoveryReport) -> Vec<Cell> {
     let cell = |offset: u64| usize::try_from((offset.min(capacity - 1)) * u64::from(WIDTH) / capacity).unwrap_or(0);
     let mut cells = vec![Cell::Free; usize::from(WIDTH)];
     if let Some(used) = segment.used.filter(|used| *used > 0) {

@@ -534,7 +534,6 @@ fn a_flipped_byte_is_found_and_named() {
 }
 
 #[test]
-#[ignore = "salvage does not make the loss final yet"]
 fn after_salvage_the_loss_is_a_gap_and_the_log_goes_on() {
     let place = Place::new();
     let dir = place.log(20, "1");

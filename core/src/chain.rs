@@ -196,8 +196,15 @@ impl View {
         self.log
     }
 
-    /// Whether the segment is part of the chain, by its id.
-    pub(crate) fn counts(&self, id: SegmentId) -> bool {
+    /// The newest segment, and the offset in it behind which no entry counts.
+    #[must_use]
+    pub fn end(&self) -> (SegmentId, u32) {
+        (self.newest, self.end)
+    }
+
+    /// Whether the segment is part of the log, by its id.
+    #[must_use]
+    pub fn counts(&self, id: SegmentId) -> bool {
         (self.oldest..=self.newest).contains(&id) && !self.dead.contains(id)
     }
 }

@@ -24,6 +24,7 @@ mod recovery;
 mod replay;
 mod report;
 mod retention;
+mod reverse;
 pub mod segment;
 mod snapshot;
 mod tail;
@@ -47,6 +48,7 @@ pub use recovery::{CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
 pub use replay::Replay;
 pub use report::{Finding, Report, Seen, TornTail, Verdict, Witness};
 pub use retention::{Retention, Retire};
+pub use reverse::ReverseReader;
 pub use segment::{Geometry, SegmentId};
 pub use snapshot::{PutCheckpoint, ReadCheckpoint, Reading};
 pub use writer::{

@@ -1,9 +1,7 @@
 //! Time and random numbers that are the same in every run.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use duralog::Environment;
 

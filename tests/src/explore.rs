@@ -4,7 +4,7 @@ use core::{fmt, hash::Hash, hash::Hasher};
 use std::{collections::HashSet, hash::DefaultHasher};
 
 use duralog::{
-    Policy,
+    Object, Policy,
     faulty::{Change, Failure, Keep, Plan, UnsyncedOp},
 };
 
@@ -285,60 +285,39 @@ impl Explorer {
         self.path.push(what.to_owned());
         match self.check(&moment) {
             Ok(()) => self.stage(&moment, rest, &[]),
-            Err((moment, violation)) => self.fail(&moment, &violation.to_string()),
+            Err(Wrong { moment, violation }) => self.fail(&moment, &violation.to_string()),
         }
         self.path.pop();
     }
 
     /// Recovers, and recovers again: the entries are right, the same every time, and the log goes on.
-    fn check(&mut self, moment: &Moment) -> Result<(), (Moment, Violation)> {
-        let read = match moment.medium.names()[..] {
-            [] => None,
-            _ => moment.read(Policy::Inspect).map(Some).or_else(|violation| {
-                // Before the first segment there is no log to be read.
-                if moment.oracle.acknowledged() == 0 { Ok(None) } else { Err((moment.fork(), violation)) }
-            })?,
-        };
+    fn check(&mut self, moment: &Moment) -> Result<(), Wrong> {
         self.counts.recoveries += 8;
+        let read = read(moment)?;
         let mut run = moment.fork().run(Plan::default());
-        let step = |run: &mut Run, what: &str, full_check, expected: Option<&Held>| {
-            let found = run.open(full_check).map_err(|stopped| violation!("{what}: {}", reason(&stopped)));
-            match (found, expected) {
-                (Ok(found), Some(expected)) if found.last != expected.last => {
-                    let (now, before) = (found.last, expected.last);
-                    Err(violation!("{what}: the log ends at {now}, and ended at {before} before"))
-                }
-                (found, _) => found,
-            }
-            .map_err(|violation| (run.moment().fork(), violation))
-        };
-        let found = step(&mut run, "recovery", false, read.as_ref())?;
+        let held = open(&mut run, "recovery", false, read.as_ref())?;
         for (what, keep) in [("keeping nothing", Keep::None), ("keeping all", Keep::All)] {
             let again = run.moment().fork();
             again.medium.power_cut(|_| keep.clone());
-            let mut again = again.run(Plan::default());
-            step(&mut again, &format!("recovery after another power cut {what}"), true, Some(&found))?;
+            let what = format!("recovery after another power cut {what}");
+            open(&mut again.run(Plan::default()), &what, true, Some(&held))?;
         }
-        let mut again = run.moment().fork();
-        again = again.after_kill();
-        step(&mut again.run(Plan::default()), "recovery after another kill", false, Some(&found))?;
-        let play = |run: &mut Run, ops: &[Op]| {
-            let played = run.play(ops).map_err(|stopped| violation!("life after recovery: {}", reason(&stopped)));
-            played.map_err(|violation| (run.moment().fork(), violation))
-        };
+        let again = run.moment().after_kill();
+        open(&mut again.run(Plan::default()), "recovery after another kill", false, Some(&held))?;
         play(&mut run, &[Op::Append(20), Op::Batch(2, 12), Op::Sync])?;
         let mut after = run.moment().after_cut(&[]).run(Plan::default());
-        let last = found.last + 3;
-        let later = step(&mut after, "recovery of what came after a recovery", true, None)?;
-        if later.last != last {
-            let violation = violation!("the log ends at {} where {last} was acknowledged", later.last);
-            return Err((after.moment().fork(), violation));
+        let later = open(&mut after, "recovery of what came after a recovery", true, None)?;
+        if later.last != held.last + 3 {
+            let violation = violation!("the log ends at {} where {} was acknowledged", later.last, held.last + 3);
+            return Err(Wrong::new(&after, violation));
         }
         play(&mut after, &[Op::Append(9), Op::Close])?;
         let mut closed = after.moment().after_cut(&[]).run(Plan::default());
-        step(&mut closed, "recovery after a close", true, None)?;
-        if !closed.log().recovery().closed {
-            return Err((closed.moment().fork(), violation!("a log that was closed is reported as not closed")));
+        open(&mut closed, "recovery after a close", true, None)?;
+        let report = closed.log().recovery();
+        // The metadata is the last to be written, and no sync follows.
+        if !report.closed || report.findings.iter().any(|finding| finding.object != Object::Meta) {
+            return Err(Wrong::new(&closed, violation!("a log that was closed is not as it should be: {report:?}")));
         }
         Ok(())
     }
@@ -361,6 +340,47 @@ impl Explorer {
         let stories: Vec<_> = self.failures.iter().map(|(_, story)| story.as_str()).collect();
         assert!(self.failed == 0, "{name}: {} failures, such as\n\n{}", self.failed, stories.join("\n\n"));
     }
+}
+
+/// What a recovery did wrong, and where that left the medium.
+struct Wrong {
+    moment: Box<Moment>,
+    violation: Violation,
+}
+
+impl Wrong {
+    fn new(run: &Run, violation: Violation) -> Self {
+        Self { moment: Box::new(run.moment().fork()), violation }
+    }
+}
+
+/// What a reader sees, if there is a log.
+fn read(moment: &Moment) -> Result<Option<Held>, Wrong> {
+    match moment.read(Policy::Inspect) {
+        Ok(held) => Ok(Some(held)),
+        // Before the first segment there is no log to be read.
+        Err(_) if moment.oracle.acknowledged() == 0 => Ok(None),
+        Err(violation) => Err(Wrong { moment: Box::new(moment.fork()), violation }),
+    }
+}
+
+/// Opens the log, which ends where it ended before.
+fn open(run: &mut Run, what: &str, full_check: bool, before: Option<&Held>) -> Result<Held, Wrong> {
+    let opened = run.open(full_check).map_err(|stopped| violation!("{what}: {}", reason(&stopped)));
+    let held = opened.map_err(|violation| Wrong::new(run, violation))?;
+    match before {
+        Some(before) if before.last != held.last => {
+            let violation = violation!("{what}: the log ends at {}, and ended at {} before", held.last, before.last);
+            Err(Wrong::new(run, violation))
+        }
+        _ => Ok(held),
+    }
+}
+
+/// Goes on after a recovery.
+fn play(run: &mut Run, ops: &[Op]) -> Result<(), Wrong> {
+    let played = run.play(ops).map_err(|stopped| violation!("life after recovery: {}", reason(&stopped)));
+    played.map_err(|violation| Wrong::new(run, violation))
 }
 
 /// The trace without what changes nothing.

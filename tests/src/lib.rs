@@ -22,7 +22,7 @@ pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use golden::{Golden, file_name, golden};
 pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
-pub use run::{Moment, Run, Stopped};
+pub use run::{Moment, ObjectBytes, Run, Stopped};
 pub use workload::{Left, Op, Setup};
 
 /// The example of the root README, compiled and run.

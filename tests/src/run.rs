@@ -29,6 +29,9 @@ pub struct Moment {
     environment: Arc<Counter>,
 }
 
+/// An object, what reads of it return, and what is durable of it.
+pub type ObjectBytes = (Object, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Why a workload did not go to its end.
 #[derive(Debug)]
 pub enum Stopped {
@@ -82,9 +85,9 @@ impl Moment {
         moment
     }
 
-    /// All bytes on the medium: what reads return, and what is durable.
+    /// All bytes on the medium.
     #[must_use]
-    pub fn bytes(&self) -> Vec<(Object, Option<Vec<u8>>, Option<Vec<u8>>)> {
+    pub fn bytes(&self) -> Vec<ObjectBytes> {
         let medium = &self.medium;
         medium.names().into_iter().map(|name| (name, medium.object(name), medium.durable(name))).collect()
     }

@@ -1,8 +1,8 @@
 //! Every single bit of a log is turned over: it is noticed, nothing wrong is handed out, nothing is destroyed.
 #![allow(missing_docs)]
 
-use core::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::{ops::Range, panic::AssertUnwindSafe};
+use std::panic::catch_unwind;
 
 use Op::{Append, Batch, Close, Fill, Open};
 use duralog::{Config, Error, Finding, Geometry, Log, LogReader, Lsn, Object, Policy, faulty::Plan};

@@ -195,7 +195,7 @@ fn segment_headers_stand_as_the_table_says() {
             let before = header.predecessor;
             let flags = u64::from(header.blank == 0xFF)
                 | (u64::from(header.recycled) << 1)
-                | [128, 512, 4096].iter().position(|at| *at == header.copy_offset).unwrap() as u64 * 4
+                | ([128, 512, 4096].iter().position(|at| *at == header.copy_offset).unwrap() as u64 * 4)
                 | (u64::from(header.low_water_covered) << 4)
                 | (u64::from(header.immediate) << 5);
             let sum = compute_checksum(&bytes[..124]);

@@ -29,7 +29,7 @@ fn what_was_appended_is_there_after_a_clean_close_across_many_segments() {
     for round in 1..=5u64 {
         let log = Log::open(config(dir.path())).unwrap();
         assert_eq!(log.recovery().last_valid_lsn, Lsn::new(last), "round {round}");
-        assert_eq!(log.recovery().clean, true);
+        assert!(log.recovery().clean);
         assert_eq!(log.recovery().closed, round > 1, "round {round}");
         for _ in 0..200 {
             last += 1;
@@ -65,4 +65,27 @@ fn batches_keep_their_order_and_memory_behaves_as_files_do() {
     let log = Log::open_device(medium.writer().unwrap(), config.with_policy(Policy::Strict)).unwrap();
     let found: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|e| e.unwrap().payload).collect();
     assert_eq!(found, (1..=7).map(payload).collect::<Vec<_>>());
+}
+
+#[test]
+fn reading_backwards_gives_the_same_entries_the_other_way_round() {
+    // One segment of many entries and several of few.
+    for (segment_size, entries) in [(1 << 20, 9000u64), (16 << 10, 700)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path()).with_segment_size(segment_size).with_sync_mode(SyncMode::Async);
+        let log = Log::open(config).unwrap();
+        for n in 1..=entries {
+            if n % 7 == 0 {
+                log.sync().unwrap();
+            }
+            log.append(&payload(n % 40)[..]).unwrap();
+        }
+        let there: Vec<_> = log.read_from(Lsn::FIRST).unwrap().map(|entry| entry.unwrap()).collect();
+        let mut back: Vec<_> = log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.unwrap()).collect();
+        assert_eq!(back.first().map(|entry| entry.lsn), Some(Lsn::new(entries)));
+        back.reverse();
+        assert!(there == back, "{} and {} entries", there.len(), back.len());
+        let some: Vec<_> = log.read_back_to(Lsn::new(entries - 99)).unwrap().map(|entry| entry.unwrap().lsn).collect();
+        assert_eq!(some.len(), 100);
+    }
 }

@@ -55,7 +55,11 @@ fn writes_without_a_sync_between_them_survive_as_a_prefix() {
 
 #[test]
 fn a_second_cut_after_writes_without_a_sync_survives() {
-    search_twice("writes, twice", &buffered(), &[Open, Append(24), Sync, Write(9), Write(9), Write(9)]);
+    search_twice(
+        "writes, twice",
+        &[Setup::BYTES.buffered(), Setup::SETTLED.buffered()],
+        &[Open, Append(24), Sync, Write(9), Write(9), Write(9)],
+    );
 }
 
 #[test]
@@ -114,20 +118,24 @@ fn two_openings_after_a_torn_batch_survive() {
 
 #[test]
 fn a_second_cut_after_single_appends_survives() {
-    search_twice("appends, twice", &Setup::ALL, &[Open, Append(24), Append(9)]);
+    search_twice("appends, twice", &[Setup::WORDS, Setup::SECTORS], &[Open, Append(24), Append(9)]);
 }
 
 #[test]
 fn a_second_cut_after_buffered_appends_survives() {
-    search_twice("buffered appends, twice", &buffered(), &[Open, Append(24), Batch(2, 9), Sync, Append(30)]);
+    search_twice(
+        "buffered appends, twice",
+        &[Setup::BYTES.buffered(), Setup::WORDS.buffered()],
+        &[Open, Append(24), Batch(2, 9), Sync, Append(30)],
+    );
 }
 
 #[test]
 fn a_second_cut_after_a_rotation_survives() {
-    search_twice("rotation, twice", &Setup::ALL, &[Open, Fill(250), Append(9)]);
+    search_twice("rotation, twice", &[Setup::BYTES, Setup::SECTORS], &[Open, Fill(250), Append(9)]);
 }
 
 #[test]
 fn a_second_cut_after_a_take_over_survives() {
-    search_twice("take-over, twice", &Setup::ALL, &[Open, Append(24), Kill, Open, Append(9)]);
+    search_twice("take-over, twice", &[Setup::BYTES, Setup::SETTLED], &[Open, Append(24), Kill, Open, Append(9)]);
 }

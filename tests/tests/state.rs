@@ -151,23 +151,23 @@ fn a_transaction_counts_where_it_is_committed_and_not_at_all_without() {
     let medium = device.reader();
     let log = Log::open_device(device, config()).unwrap();
     let kept = log.transaction().unwrap();
-    kept.append(&insert(1, "one")).unwrap();
-    log.append(&insert(2, "two")).unwrap();
+    kept.append(insert(1, "one")).unwrap();
+    log.append(insert(2, "two")).unwrap();
     let dropped = log.transaction().unwrap();
-    dropped.append(&insert(3, "never")).unwrap();
-    kept.append(&insert(4, "four")).unwrap();
+    dropped.append(insert(3, "never")).unwrap();
+    kept.append(insert(4, "four")).unwrap();
     drop(dropped);
     let committed = kept.commit().unwrap();
     assert_eq!(committed.lsn(), Lsn::new(8));
     let open = log.transaction().unwrap();
-    open.append(&insert(5, "never")).unwrap();
+    open.append(insert(5, "never")).unwrap();
     log.sync().unwrap();
     core::mem::forget(open);
     let found: Vec<_> = log.replay_from(Lsn::FIRST).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
     assert_eq!(found, [3, 2, 6], "what stands alone where it stands, a transaction where its commit does");
     drop(log);
     let log = Log::open_device(reopen(&medium), config()).unwrap();
-    log.append(&insert(6, "six")).unwrap();
+    log.append(insert(6, "six")).unwrap();
     let mut state = duralog::Documents::default();
     log.rebuild(&mut state).unwrap();
     let ids: Vec<_> = state.iter().map(|(id, _)| id).collect();
@@ -180,9 +180,9 @@ fn a_transaction_that_crosses_a_checkpoint_and_truncation_keeps_what_it_needs() 
     let medium = device.reader();
     let log = Log::open_device(device, config()).unwrap();
     let open = log.transaction().unwrap();
-    open.append(&insert(1, "early")).unwrap();
+    open.append(insert(1, "early")).unwrap();
     for n in 100..200 {
-        log.append(&insert(n, "some text to fill segments with")).unwrap();
+        log.append(insert(n, "some text to fill segments with")).unwrap();
     }
     let mut state = duralog::Documents::default();
     let at = log.checkpoint_at();
@@ -214,11 +214,11 @@ fn a_cut_at_the_end_gives_lsns_back_and_nothing_returns() {
     let medium = device.reader();
     let log = Log::open_device(device, config()).unwrap();
     for n in 1..=100 {
-        log.append(&insert(n, "some text to fill segments with")).unwrap();
+        log.append(insert(n, "some text to fill segments with")).unwrap();
     }
     log.truncate_after(Lsn::new(30)).unwrap();
     assert_eq!(log.current_lsn(), Lsn::new(31));
-    log.append(&insert(1000, "new")).unwrap();
+    log.append(insert(1000, "new")).unwrap();
     for _ in 0..2 {
         let lsns: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
         assert_eq!(lsns, (1..=31).collect::<Vec<_>>());
@@ -237,11 +237,11 @@ fn a_reset_goes_on_at_a_later_lsn() {
     let medium = device.reader();
     let log = Log::open_device(device, config()).unwrap();
     for n in 1..=100 {
-        log.append(&insert(n, "some text to fill segments with")).unwrap();
+        log.append(insert(n, "some text to fill segments with")).unwrap();
     }
     assert!(matches!(log.reset_to(Lsn::new(50)), Err(Error::Exhausted)));
     log.reset_to(Lsn::new(1000)).unwrap();
-    assert_eq!(log.append(&insert(1, "x")).unwrap().lsn(), Lsn::new(1000));
+    assert_eq!(log.append(insert(1, "x")).unwrap().lsn(), Lsn::new(1000));
     drop(log);
     let log = Log::open_device(reopen(&medium), config().with_full_check()).unwrap();
     assert!(log.recovery().clean, "{:?}", log.recovery());
@@ -257,7 +257,7 @@ fn the_application_slot_follows_every_segment() {
     assert_eq!(log.slot(), b"");
     log.set_slot(b"vote 7 for 3").unwrap();
     for n in 1..=100 {
-        log.append(&insert(n, "some text to fill segments with")).unwrap();
+        log.append(insert(n, "some text to fill segments with")).unwrap();
     }
     assert!(matches!(log.set_slot(&[0; 65]), Err(Error::TooLarge { len: 65, max: 64 })));
     drop(log);
@@ -272,7 +272,7 @@ fn salvage_gives_up_what_is_damaged_and_writes_on_above_it() {
     let log = Log::open_device(device, config()).unwrap();
     let mut places = Vec::new();
     for n in 1..=60 {
-        log.append(&insert(n, "some text to fill segments with")).unwrap();
+        log.append(insert(n, "some text to fill segments with")).unwrap();
     }
     for entry in log.read_from(Lsn::ZERO).unwrap() {
         let entry = entry.unwrap();
@@ -291,7 +291,7 @@ fn salvage_gives_up_what_is_damaged_and_writes_on_above_it() {
     let log = Log::open_device(reopen(&medium), config().with_policy(Policy::Salvage)).unwrap();
     let damage: Vec<_> = log.recovery().damage().map(|finding| finding.lsns.unwrap()).collect();
     assert_eq!(damage, [(Lsn::new(55), Lsn::new(55)), (Lsn::new(5), Lsn::new(5))]);
-    assert_eq!(log.append(&insert(61, "new")).unwrap().lsn(), Lsn::new(61));
+    assert_eq!(log.append(insert(61, "new")).unwrap().lsn(), Lsn::new(61));
     drop(log);
     let log = Log::open_device(reopen(&medium), config().with_full_check()).unwrap();
     let lsns: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
@@ -305,7 +305,7 @@ fn point_in_time_ends_the_log_before_the_first_damage() {
     let medium = device.reader();
     let log = Log::open_device(device, config()).unwrap();
     for n in 1..=60 {
-        log.append(&insert(n, "some text to fill segments with")).unwrap();
+        log.append(insert(n, "some text to fill segments with")).unwrap();
     }
     let fifth = log.read_from(Lsn::new(5)).unwrap().next().unwrap().unwrap();
     log.close().unwrap();
@@ -315,7 +315,7 @@ fn point_in_time_ends_the_log_before_the_first_damage() {
     bytes[fifth.offset as usize + 60] ^= 4;
     medium.put(object, bytes);
     let log = Log::open_device(reopen(&medium), config().with_policy(Policy::PointInTime)).unwrap();
-    assert_eq!(log.append(&insert(61, "new")).unwrap().lsn(), Lsn::new(61), "no durable LSN is given out twice");
+    assert_eq!(log.append(insert(61, "new")).unwrap().lsn(), Lsn::new(61), "no durable LSN is given out twice");
     drop(log);
     let log = Log::open_device(reopen(&medium), config().with_full_check()).unwrap();
     let lsns: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
@@ -351,7 +351,7 @@ fn bytes_copied_from_one_device_open_on_another() {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(Config { dir: dir.path().to_owned(), ..config() }).unwrap();
     for n in 1..=5 {
-        log.append(&insert(n, "text")).unwrap();
+        log.append(insert(n, "text")).unwrap();
     }
     log.close().unwrap();
     let medium = small();
@@ -366,5 +366,5 @@ fn bytes_copied_from_one_device_open_on_another() {
     drop(medium);
     let log = Log::open_device(reopen(&reader), config()).unwrap();
     assert!(log.recovery().clean && log.recovery().closed);
-    assert_eq!(log.append(&insert(6, "six")).unwrap().lsn(), Lsn::new(6));
+    assert_eq!(log.append(insert(6, "six")).unwrap().lsn(), Lsn::new(6));
 }
