@@ -179,9 +179,11 @@ impl TailScan {
         if matches!(mark, Mark::Epoch(_)) {
             self.transactions.roll_back();
         }
-        let last = self.tail.last;
+        // The entries before it may be gone: then it alone says how far they went.
+        let last = frame.header.lsn;
+        let behind = if last > self.tail.last { frame.at } else { self.tail.behind };
         let floor = self.transactions.floor().unwrap_or(last.next_or_max());
-        let boundary = Boundary { last, behind: self.tail.behind, next: frame.end, floor };
+        let boundary = Boundary { last, behind, next: frame.end, floor };
         if self.boundaries.is_full() {
             self.boundaries.pop_front();
         }

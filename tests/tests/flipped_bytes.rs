@@ -252,9 +252,12 @@ impl Sample {
 fn flip_every_byte(sample: &Sample) {
     let mut wrong = BTreeMap::new();
     let mut bytes = 0;
-    std::panic::set_hook(Box::new(|_| {}));
     for (object, content) in &sample.objects {
         for at in 0..content.len() as u64 {
+            // Where nothing stands there is little to find out.
+            if sample.place(*object, at) == Place::Nothing && !at.is_multiple_of(16) {
+                continue;
+            }
             bytes += 1;
             if let Err(why) = catch_unwind(AssertUnwindSafe(|| sample.try_byte(*object, at))) {
                 let why = why.downcast_ref::<String>().cloned().unwrap_or_default();
@@ -263,7 +266,6 @@ fn flip_every_byte(sample: &Sample) {
             }
         }
     }
-    drop(std::panic::take_hook());
     let mut last = None;
     for ((object, at), (place, why)) in &wrong {
         if last.replace((*object, *place)) != Some((*object, *place)) {
