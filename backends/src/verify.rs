@@ -70,7 +70,7 @@ impl<D: SharedDevice> LogReader<D> {
     /// The device cannot be read; damage is a finding, not an error.
     pub fn verify(&mut self) -> Result<&RecoveryReport> {
         let mut buf = vec![0; SCRATCH];
-        match self.report.check_all(&mut self.device, &self.recovered.view, &mut buf) {
+        match self.report.check_all(&mut self.device, &self.recovered.view, &self.recovered.checkpoints, &mut buf) {
             Ok(()) | Err(Error::Refused(_)) => {}
             Err(error) => return Err(error),
         }
