@@ -3,10 +3,8 @@
 #![allow(missing_docs)]
 
 use core::ops::{Range, RangeInclusive};
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use core::panic::AssertUnwindSafe;
+use std::{collections::BTreeMap, panic::catch_unwind};
 
 use duralog::{Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, Snapshot, SyncMode};
 use duralog_tests::Counter;
@@ -115,7 +113,7 @@ impl Sample {
         let mut behind = 0;
         let mut last = 0;
         let frames = self.frames.values().filter(|(object, _)| *object == self.newest).map(|(_, range)| range.clone());
-        for frame in frames.chain([self.end(self.newest)..u64::MAX]) {
+        for frame in frames.chain(core::iter::once(self.end(self.newest)..u64::MAX)) {
             if behind > 0 && frame.start > behind {
                 last = frame.start - MARK;
             }
@@ -183,8 +181,7 @@ impl Sample {
     }
 
     fn verify(&self, object: Object, at: u64, place: Place) {
-        let mut reader =
-            LogReader::open_device(self.flipped(object, at).reader(), config(Policy::Inspect)).unwrap();
+        let mut reader = LogReader::open_device(self.flipped(object, at).reader(), config(Policy::Inspect)).unwrap();
         let report = reader.verify().unwrap();
         let names = |object: Object, finding: &duralog::Finding| {
             finding.object == object && (finding.offset..finding.offset + finding.len.max(1)).contains(&at)

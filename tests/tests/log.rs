@@ -92,7 +92,7 @@ fn reading_backwards_gives_the_same_entries_the_other_way_round() {
 
 #[test]
 fn a_reader_beside_a_live_writer_sees_a_prefix_and_no_damage() {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use core::sync::atomic::{AtomicBool, Ordering};
 
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(config(dir.path()).with_sync_mode(SyncMode::Async)).unwrap();
