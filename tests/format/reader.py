@@ -164,6 +164,13 @@ def frame_behind(segment, at, end, last):
     return None
 
 
+def frames_behind(segment, at, end, last):
+    """All of them, each searched for behind the one before."""
+    while frame := frame_behind(segment, at, end, last):
+        yield frame
+        at = frame.end - 1
+
+
 # ---- the log
 
 
@@ -195,7 +202,18 @@ class Log:
     def read_newest(self):
         new = self.newest
         end = min(len(new.data), new.size)
-        frames = list(frames_from(new, new.start, end, new.first - 1))
+        frames, at, last = [], new.start, new.first - 1
+        while True:
+            for frame in frames_from(new, at, end, last):
+                frames.append(frame)
+                at, last = frame.end, frame.lsn
+            # Where a mark is all that is lost, and another one proves that it was durable, the log goes on behind it.
+            behind = frame_behind(new, at - 1, end, last)
+            if not behind or behind.lsn - (not behind.is_mark) != last or frames and frames[-1].kind & BATCH:
+                break
+            if not any(mark.durable > last for mark in frames_behind(new, at - 1, end, last) if mark.is_mark):
+                break
+            at = behind.at
         self.tail = frames[-1] if frames else None
         self.sealed = bool(frames) and frames[-1].code == SEAL
         while frames and not frames[-1].is_mark and frames[-1].kind & BATCH:
@@ -207,10 +225,9 @@ class Log:
         self.low_water = (values[LOW_WATER] or [new.low_water])[-1]
         # A mark behind the place that fails is a witness too: what it claims was durable before it was framed.
         last, at = self.last, self.tail.end if self.tail else new.start
-        while frame := frame_behind(new, at - 1, end, last):
+        for frame in frames_behind(new, at - 1, end, last):
             if frame.is_mark and frame.durable > last:
                 raise Unreadable(f"segment {new.id}, offset {at}: damaged at LSN {last + 1}, durable up to {frame.durable}")
-            at = frame.end
 
     def read_chain(self):
         self.chain = [self.newest]
