@@ -184,8 +184,12 @@ class Log:
         if not self.newest:
             raise Unreadable("no segment with a valid header")
         self.read_newest()
-        self.read_chain()
         self.meta = self.read_meta()
+        if self.meta and self.meta["epoch"] > self.epoch:
+            raise Unreadable(f"segment {self.meta['newest_segment']} is missing, wal.meta proves it")
+        if self.meta and self.meta["epoch"] >= self.newest.epoch:
+            self.low_water = max(self.low_water, min(self.meta["low_water"], self.last + 1))
+        self.read_chain()
         self.checkpoints = [self.read_checkpoint(p)
                             for p in sorted(self.folder.glob("checkpoint_" + "[0-9a-f]" * 16 + ".ckpt"))]
         self.check_witnesses()
@@ -271,8 +275,8 @@ class Log:
 
     def check_witnesses(self):
         claims = [(c["lsn"], c["epoch"], f"checkpoint {c['id']}") for c in self.checkpoints if c["valid"]]
-        if self.meta and self.meta["epoch"] == self.epoch:
-            claims.append((self.meta["durable_lsn"], self.epoch, "wal.meta"))
+        if self.meta:
+            claims.append((self.meta["durable_lsn"], self.meta["epoch"], "wal.meta"))
         for lsn, epoch, witness in claims:
             lsn = min([lsn] + [s.first - 1 for s in self.chain if s.epoch > epoch])
             if lsn > self.last:
