@@ -131,7 +131,7 @@ impl<D: SharedDevice> Log<D> {
                 let mut report = RecoveryReport::found(&recovered.report, findings.0);
                 let gives_up = matches!(config.policy, Policy::PointInTime | Policy::Salvage);
                 if config.full_check || gives_up {
-                    report.check_all(&mut device, &recovered.view, &mut buf)?;
+                    report.check_all(&mut device, &recovered.view, &recovered.checkpoints, &mut buf)?;
                 }
                 (take_over(options, recovered, &report)?, report)
             }

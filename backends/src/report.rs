@@ -1,7 +1,10 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, Reader, Report, SegmentId, TornTail, View, Writer, drive,
+    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, ReadCheckpoint, Reader, Reading, Report, SegmentId,
+    TornTail, View, Writer,
+    checkpoint::CheckpointHeader,
+    checksum, drive,
     operation::{Code, Operation},
 };
 use uuid::Uuid;
@@ -43,6 +46,8 @@ pub struct RecoveryReport {
     pub torn_tail: Option<TornTail>,
     /// Every place that is not as it should be, damage and what costs nothing.
     pub findings: Vec<Finding>,
+    /// What is missing up to here was given up before.
+    pub accepted_loss: Lsn,
     /// A segment that was being created when the writer stopped.
     pub unfinished: Option<SegmentId>,
     /// Entries that were copied into a new segment, because only a cache may have held them.
@@ -78,6 +83,7 @@ impl RecoveryReport {
             checkpoint_used: None,
             torn_tail: None,
             findings: Vec::new(),
+            accepted_loss: Lsn::ZERO,
             unfinished: None,
             repersisted: 0,
             closed: false,
@@ -105,6 +111,7 @@ impl RecoveryReport {
             checkpoint_used: report.checkpoint,
             torn_tail: report.torn_tail,
             findings,
+            accepted_loss: report.accepted_loss,
             unfinished: report.unfinished,
             repersisted: report.repersisted,
             closed: report.closed,
@@ -125,7 +132,13 @@ impl RecoveryReport {
 
     /// Ranges of LSNs that are missing for good, by damage that was accepted.
     pub fn gaps(&self) -> impl Iterator<Item = (Lsn, Lsn)> + '_ {
-        self.findings.iter().filter(|finding| finding.harmless).filter_map(|finding| finding.lsns)
+        self.findings.iter().filter(|finding| self.is_gap(finding)).filter_map(|finding| finding.lsns)
+    }
+
+    /// Whether a finding tells of entries that were given up before.
+    #[must_use]
+    pub fn is_gap(&self, finding: &Finding) -> bool {
+        finding.harmless && finding.lsns.is_some_and(|(_, last)| last <= self.accepted_loss)
     }
 
     /// Where the log has to be cut, by a policy that ends it before the first damage: the first LSN that is gone, if it is
@@ -135,8 +148,15 @@ impl RecoveryReport {
         first.filter(|first| self.policy == Policy::PointInTime && *first <= self.last_valid_lsn)
     }
 
-    /// Reads and verifies every entry of the log that `view` shows.
-    pub(crate) fn check_all<D: SharedDevice>(&mut self, device: &mut D, view: &View, buf: &mut Vec<u8>) -> Result<()> {
+    /// Reads and verifies every entry of the log that `view` shows. What is gone and in one of these checkpoints does no
+    /// harm, but under a policy that skips damage.
+    pub(crate) fn check_all<D: SharedDevice>(
+        &mut self,
+        device: &mut D,
+        view: &View,
+        checkpoints: &[CheckpointHeader],
+        buf: &mut Vec<u8>,
+    ) -> Result<()> {
         let mut checked = Checked::default();
         let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
         let read = drive(reader, device, buf, &mut checked).map_err(Error::from)?;
@@ -148,11 +168,34 @@ impl RecoveryReport {
                 self.findings.push(finding);
             }
         }
+        if !self.policy.skips_damage() && self.damage().next().is_some() {
+            self.forgive(device, view, checkpoints, buf)?;
+        }
         self.sum_up();
         match (self.policy, self.damage().next()) {
             (Policy::Strict | Policy::Default, Some(&finding)) => Err(Error::Refused(finding)),
             _ => Ok(()),
         }
+    }
+
+    /// What is gone and in a valid checkpoint is no loss.
+    fn forgive<D: SharedDevice>(
+        &mut self,
+        device: &mut D,
+        view: &View,
+        checkpoints: &[CheckpointHeader],
+        buf: &mut Vec<u8>,
+    ) -> Result<()> {
+        for head in checkpoints {
+            let read = ReadCheckpoint::new(checksum::portable, view.log(), head.id, Reading::Check);
+            if drive(read, device, buf, &mut ())?.is_err() {
+                continue;
+            }
+            for finding in &mut self.findings {
+                finding.harmless |= finding.lsns.is_some_and(|(_, last)| last < head.floor);
+            }
+        }
+        Ok(())
     }
 
     /// Works out the counts from what was found.

@@ -1,8 +1,8 @@
 //! Reading a log without writing to it: beside a live writer, or to see what it holds before anything is done.
 
 use duralog_core::{
-    CheckpointId, Error as DriveError, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint, Reading, Recovered,
-    Recovery, Seen, Verdict,
+    CheckpointId, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint,
+    Reading, Recovered, Recovery, Seen, Verdict,
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum, drive,
 };
@@ -51,14 +51,8 @@ impl<D: SharedDevice> LogReader<D> {
     /// As [`open`](LogReader::open).
     pub fn open_device(mut device: D, config: Config) -> Result<Self> {
         let started = config.environment.now_us();
-        let mut findings = Findings::default();
-        let mut buf = vec![0; SCRATCH];
-        let recovered = drive(Recovery::new(config.recovery_options()), &mut device, &mut buf, &mut findings);
-        let recovered = match recovered {
-            Err(DriveError::Fault(Fault::NoLog)) => return Err(Error::NotFound { path: config.dir }),
-            recovered => recovered?,
-        };
-        let mut report = RecoveryReport::found(&recovered.report, findings.0);
+        let (recovered, findings) = read_twice(&mut device, &config)?;
+        let mut report = RecoveryReport::found(&recovered.report, findings);
         report.duration_us = config.environment.now_us().saturating_sub(started);
         Ok(Self { device, recovered, report })
     }
@@ -76,7 +70,7 @@ impl<D: SharedDevice> LogReader<D> {
     /// The device cannot be read; damage is a finding, not an error.
     pub fn verify(&mut self) -> Result<&RecoveryReport> {
         let mut buf = vec![0; SCRATCH];
-        match self.report.check_all(&mut self.device, &self.recovered.view, &mut buf) {
+        match self.report.check_all(&mut self.device, &self.recovered.view, &self.recovered.checkpoints, &mut buf) {
             Ok(()) | Err(Error::Refused(_)) => {}
             Err(error) => return Err(error),
         }
@@ -166,4 +160,32 @@ impl<D: SharedDevice> LogReader<D> {
     pub fn policy(&self) -> Policy {
         self.report.policy
     }
+}
+
+/// How often a log is read again, because a writer beside it may have been in the middle of a write or a removal.
+const TRIES: u32 = 5;
+
+/// Recovers a log that may be written to meanwhile. What looks damaged is believed when a second reading, after the
+/// witness was found, says the same.
+fn read_twice<D: SharedDevice>(device: &mut D, config: &Config) -> Result<(Recovered, Vec<Finding>)> {
+    let mut buf = vec![0; SCRATCH];
+    let mut before = None;
+    for left in (0..TRIES).rev() {
+        let mut findings = Findings::default();
+        let recovered = drive(Recovery::new(config.recovery_options()), device, &mut buf, &mut findings);
+        let seen = match &recovered {
+            Ok(recovered) if recovered.report.damage == 0 => None,
+            Ok(recovered) => recovered.report.first_damage,
+            Err(DriveError::Fault(Fault::Damaged(finding))) => Some(*finding),
+            Err(DriveError::Fault(Fault::NoLog)) => return Err(Error::NotFound { path: config.dir.clone() }),
+            // A segment was removed between its being listed and read, perhaps.
+            Err(DriveError::Device { error, .. }) if error.kind() == ErrorKind::Gone && left > 0 => continue,
+            Err(_) => None,
+        };
+        if seen.is_none() || seen == before || left == 0 {
+            return Ok((recovered?, findings.0));
+        }
+        before = seen;
+    }
+    unreachable!("the last try returns")
 }

@@ -1,14 +1,12 @@
 //! `demo`: the main job in one command, with a process that is really killed.
 
-use core::{
-    fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use core::fmt::Write as _;
 use std::{
     env,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::mpsc,
     thread,
 };
 
@@ -175,36 +173,38 @@ fn killed(dir: &Path, lines: &[&str]) -> Result<Lsn, Failure> {
     let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         unreachable!("both were asked for");
     };
-    let acknowledged = AtomicU64::new(0);
-    thread::scope(|scope| {
-        scope.spawn(|| read_acknowledgements(stdout, &acknowledged));
-        feed_and_kill(&mut child, stdin, lines, &acknowledged)
-    })
-    .map_err(system("kill a process"))?;
-    Ok(Lsn::new(acknowledged.into_inner()))
+    let (heard, hear) = mpsc::channel();
+    let last = thread::scope(|scope| {
+        scope.spawn(|| feed(stdin, lines));
+        scope.spawn(|| tell_acknowledgements(stdout, heard));
+        kill(&mut child, &hear)
+    });
+    last.map(Lsn::new).map_err(system("kill a process"))
 }
 
-/// What the process had acknowledged before it died may still be in the pipe: it is read to the end.
-fn read_acknowledgements(stdout: ChildStdout, acknowledged: &AtomicU64) {
+/// Feeds the process without end: it always has more to append. The pipe breaks when it is killed.
+fn feed(mut stdin: ChildStdin, lines: &[&str]) {
+    let mut inputs = (LOADED..).map(|index| input(lines, index));
+    while inputs.next().is_some_and(|input| writeln!(stdin, "{input}").is_ok()) {}
+}
+
+fn tell_acknowledgements(stdout: ChildStdout, heard: mpsc::Sender<u64>) {
     for line in BufReader::new(stdout).lines() {
         // Of a line that was cut off nothing was told.
-        let lsn = line.ok().and_then(|line| line.strip_prefix("durable ")?.parse().ok());
-        acknowledged.fetch_max(lsn.unwrap_or(0), Ordering::Relaxed);
+        if let Some(lsn) = line.ok().and_then(|line| line.strip_prefix("durable ")?.parse().ok()) {
+            let _ = heard.send(lsn);
+        }
     }
 }
 
-/// Feeds the process until it has acknowledged enough, then half a batch more than one, and kills it over that.
-fn feed_and_kill(child: &mut Child, mut stdin: ChildStdin, lines: &[&str], acknowledged: &AtomicU64) -> io::Result<()> {
-    let mut more = BATCH + BATCH / 2;
-    for index in LOADED.. {
-        // A pipe that is broken: the process ended by itself, which whoever counts its acknowledgements will see.
-        if more == 0 || writeln!(stdin, "{}", input(lines, index)).is_err() {
-            break;
-        }
-        more -= usize::from(acknowledged.load(Ordering::Relaxed) >= KILL_AT);
-    }
+/// Kills the process once it has acknowledged enough, while it works on what follows. Gives the last LSN that it
+/// acknowledged: what it said before it died may still be in the pipe, which is read to the end.
+fn kill(child: &mut Child, hear: &mpsc::Receiver<u64>) -> io::Result<u64> {
+    // Where it ends by itself, what it acknowledged shows that.
+    let enough = hear.iter().find(|lsn| *lsn >= KILL_AT);
     child.kill()?;
-    child.wait().map(drop)
+    child.wait()?;
+    Ok(hear.iter().last().or(enough).unwrap_or(0))
 }
 
 impl Shown {
@@ -247,8 +247,8 @@ impl Shown {
         let acknowledged = self.acknowledged();
         let mut text = format!(
             "{LOADED} documents with their embeddings were loaded, each batch of {BATCH} durable before the next, and a \
-             checkpoint taken.\nA second process appended more and was killed in mid-write; it had acknowledged LSN \
-             {}.\n\nRecovery, every entry read:\n",
+             checkpoint taken.\nA second process went on appending and was killed in the middle of it; it had \
+             acknowledged LSN {}.\n\nRecovery, every entry read:\n",
             self.acknowledged.value()
         );
         for line in report::words(&self.report, paint).lines() {

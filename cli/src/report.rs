@@ -71,7 +71,7 @@ pub(crate) fn fields(report: &RecoveryReport) -> Object {
             "verdict": torn.verdict.name(),
             "entries": torn.frames,
         })),
-        "damage": report.findings.iter().filter(|finding| !is_gap(finding)).map(damage).collect::<Vec<_>>(),
+        "damage": report.findings.iter().filter(|finding| !report.is_gap(finding)).map(damage).collect::<Vec<_>>(),
         "gaps": report.gaps().map(|(first, last)| json!({"first_lsn": first.value(), "last_lsn": last.value()}))
             .collect::<Vec<_>>(),
         "closed": report.closed,
@@ -80,11 +80,6 @@ pub(crate) fn fields(report: &RecoveryReport) -> Object {
         "log_id": report.log_id.to_string(),
         "epoch": report.epoch,
     }))
-}
-
-/// Whether a finding tells of entries that were given up before: no news.
-fn is_gap(finding: &Finding) -> bool {
-    finding.harmless && finding.lsns.is_some()
 }
 
 fn error(finding: &Finding) -> Value {
@@ -213,7 +208,7 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
     for gap in report.gaps() {
         line("gap", paint.yellow(&format!("{} given up before", range(gap))));
     }
-    for finding in report.findings.iter().filter(|finding| !is_gap(finding)) {
+    for finding in report.findings.iter().filter(|finding| !report.is_gap(finding)) {
         if finding.harmless {
             line("harmless", paint.yellow(&finding.to_string()));
         } else {

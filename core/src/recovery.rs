@@ -237,7 +237,8 @@ impl Recovery {
             }
             self.finding = read.bad_copy.map(|offset| bad_copy(id, offset));
             let claim = self.claim(&header);
-            return Ok(State::Tail(TailScan::new(self.options.checksum, header, self.options.policy, claim)));
+            let below = self.covered_below(header.log);
+            return Ok(State::Tail(TailScan::new(self.options.checksum, header, self.options.policy, claim, below)));
         }
         if read.unreadable {
             return Err(Fault::Unreadable { object: Object::Segment(id), offset: 0 });
@@ -273,6 +274,16 @@ impl Recovery {
         let caller = self.options.expect_durable;
         let caller = caller.map(|durable| Claim { durable, witness: Witness::Caller { durable } });
         checkpoints.chain(meta).chain(caller).max_by_key(|claim| claim.durable)
+    }
+
+    /// The LSN below which a checkpoint holds what damage takes. Whoever inspects wants to know of it all the same, and
+    /// salvage gives it up for good.
+    fn covered_below(&self, log: Uuid) -> Lsn {
+        if self.options.policy.skips_damage() {
+            return Lsn::ZERO;
+        }
+        let ours = self.checkpoints.iter().filter(|head| head.log == log);
+        ours.map(|head| head.floor).max().unwrap_or_default()
     }
 
     fn scanned(&mut self, mut tail: Tail) -> State {
@@ -390,7 +401,7 @@ impl Recovery {
             lsns: Some((first, last)),
             witness: Some(Witness::Successor(self.chain.oldest.id)),
             in_transaction: None,
-            harmless: last <= accepted || self.checkpoints.iter().any(|head| last < head.floor),
+            harmless: last <= accepted || last < self.covered_below(self.chain.oldest.log),
         });
     }
 
@@ -420,6 +431,7 @@ impl Recovery {
             damage: self.damage,
             first_damage: self.first_damage,
             harmless: self.harmless,
+            accepted_loss: header.accepted_loss,
             unfinished: self.unfinished,
             repersisted: 0,
             checkpoint: self.checkpoints.first().map(|head| (head.id, head.lsn)),

@@ -240,6 +240,8 @@ pub struct Report {
     pub first_damage: Option<Finding>,
     /// Findings that lose nothing.
     pub harmless: u32,
+    /// What is missing up to here was given up before.
+    pub accepted_loss: Lsn,
     /// A segment that was being created when the writer stopped.
     pub unfinished: Option<SegmentId>,
     /// Entries that were copied into a new segment, because only a cache may have held them.

@@ -75,6 +75,8 @@ pub(crate) struct Tail {
 pub(crate) struct TailScan {
     tail: Tail,
     policy: Policy,
+    /// What is gone below this LSN, a checkpoint holds.
+    covered_below: Lsn,
     walk: Walk,
     boundaries: Deque<Boundary, BOUNDARIES>,
     transactions: Transactions,
@@ -92,8 +94,15 @@ struct Transactions {
 }
 
 impl TailScan {
-    /// Scans the segment with this header. `claim` is the strongest witness from elsewhere.
-    pub(crate) fn new(update: Update, header: SegmentHeader, policy: Policy, claim: Option<Claim>) -> Self {
+    /// Scans the segment with this header. `claim` is the strongest witness from elsewhere; below `covered_below` a
+    /// checkpoint holds what is gone.
+    pub(crate) fn new(
+        update: Update,
+        header: SegmentHeader,
+        policy: Policy,
+        claim: Option<Claim>,
+        covered_below: Lsn,
+    ) -> Self {
         let start = header.frames_at();
         let before = header.first.previous();
         let carried = (header.transaction_floor < header.first).then_some(header.transaction_floor);
@@ -119,6 +128,7 @@ impl TailScan {
                 damaged: false,
             },
             policy,
+            covered_below,
             walk: Walk::new(update, &header, start, header.segment_size, header.first, header.write_limit),
             boundaries: Deque::new(),
             transactions: Transactions { carried, open: Vec::new() },
@@ -169,9 +179,11 @@ impl TailScan {
         if matches!(mark, Mark::Epoch(_)) {
             self.transactions.roll_back();
         }
-        let last = self.tail.last;
+        // The entries before it may be gone: then it alone says how far they went.
+        let last = frame.header.lsn;
+        let behind = if last > self.tail.last { frame.at } else { self.tail.behind };
         let floor = self.transactions.floor().unwrap_or(last.next_or_max());
-        let boundary = Boundary { last, behind: self.tail.behind, next: frame.end, floor };
+        let boundary = Boundary { last, behind, next: frame.end, floor };
         if self.boundaries.is_full() {
             self.boundaries.pop_front();
         }
@@ -240,7 +252,8 @@ impl TailScan {
         let expected = self.walk.expected();
         let claim = self.tail.durable.filter(|claim| claim.durable >= expected);
         let debris = halt.debris_end > halt.at;
-        let covered = expected <= self.tail.header.accepted_loss;
+        let held = halt.next.is_some_and(|next| next.expected > expected && next.expected <= self.covered_below);
+        let covered = held || expected <= self.tail.header.accepted_loss;
         let situation = Situation {
             // What is not blank further on was written: the place is a bad frame, not the end.
             seen: if halt.seen == Seen::End && debris && halt.frames == 0 { Seen::BadHeader } else { halt.seen },

@@ -89,3 +89,50 @@ fn reading_backwards_gives_the_same_entries_the_other_way_round() {
         assert_eq!(some.len(), 100);
     }
 }
+
+#[test]
+fn a_reader_beside_a_live_writer_sees_a_prefix_and_no_damage() {
+    use core::sync::atomic::{AtomicBool, Ordering};
+
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(config(dir.path()).with_sync_mode(SyncMode::Async)).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 1..=3000u64 {
+                log.append_with(&payload(n)[..], if n % 9 == 0 { Durability::Durable } else { Durability::Os })
+                    .unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        let mut seen = 0;
+        let mut reads = 0;
+        loop {
+            let last_round = done.load(Ordering::Acquire);
+            match LogReader::open(config(dir.path())) {
+                Ok(mut reader) => {
+                    let report = reader.verify().unwrap();
+                    assert_eq!(report.damage().collect::<Vec<_>>(), Vec::<&duralog::Finding>::new());
+                    let last = report.last_valid_lsn;
+                    assert!(last.value() >= seen, "{last} after LSN {seen}");
+                    seen = last.value();
+                    let mut expected = 1;
+                    for entry in reader.read(Lsn::ZERO, Lsn::MAX).unwrap() {
+                        let entry = entry.unwrap();
+                        assert_eq!((entry.lsn.value(), entry.payload), (expected, payload(expected)));
+                        expected += 1;
+                    }
+                    assert_eq!(expected, seen + 1);
+                    reads += 1;
+                }
+                // Before the first segment is there.
+                Err(error) => assert!(matches!(error, duralog::Error::NotFound { .. }), "{error}"),
+            }
+            if last_round {
+                break;
+            }
+        }
+        assert!(reads > 0);
+        assert_eq!(seen, 3000);
+    });
+}
