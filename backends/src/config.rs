@@ -22,8 +22,8 @@ pub enum SyncMode {
     Immediate,
     /// After at most this long: a background thread syncs what was appended. [`sync`](crate::Log::sync) does it now.
     Batched(Duration),
-    /// When the operating system gets to it, or when as many bytes as the write limit are outstanding, or at
-    /// [`sync`](crate::Log::sync).
+    /// At [`sync`](crate::Log::sync), where a segment ends, or before more bytes than the write limit are outstanding. Until
+    /// as many have gathered it stays in the program's memory: a killed process loses it too.
     Async,
 }
 

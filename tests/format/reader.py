@@ -164,6 +164,13 @@ def frame_behind(segment, at, end, last):
     return None
 
 
+def frames_behind(segment, at, end, last):
+    """All of them, each searched for behind the one before."""
+    while frame := frame_behind(segment, at, end, last):
+        yield frame
+        at = frame.end - 1
+
+
 # ---- the log
 
 
@@ -177,8 +184,12 @@ class Log:
         if not self.newest:
             raise Unreadable("no segment with a valid header")
         self.read_newest()
-        self.read_chain()
         self.meta = self.read_meta()
+        if self.meta and self.meta["epoch"] > self.epoch:
+            raise Unreadable(f"segment {self.meta['newest_segment']} is missing, wal.meta proves it")
+        if self.meta and self.meta["epoch"] >= self.newest.epoch:
+            self.low_water = max(self.low_water, min(self.meta["low_water"], self.last + 1))
+        self.read_chain()
         self.checkpoints = [self.read_checkpoint(p)
                             for p in sorted(self.folder.glob("checkpoint_" + "[0-9a-f]" * 16 + ".ckpt"))]
         self.check_witnesses()
@@ -195,7 +206,18 @@ class Log:
     def read_newest(self):
         new = self.newest
         end = min(len(new.data), new.size)
-        frames = list(frames_from(new, new.start, end, new.first - 1))
+        frames, at, last = [], new.start, new.first - 1
+        while True:
+            for frame in frames_from(new, at, end, last):
+                frames.append(frame)
+                at, last = frame.end, frame.lsn
+            # Where a mark is all that is lost, and another one proves that it was durable, the log goes on behind it.
+            behind = frame_behind(new, at - 1, end, last)
+            if not behind or behind.lsn - (not behind.is_mark) != last or frames and frames[-1].kind & BATCH:
+                break
+            if not any(mark.durable > last for mark in frames_behind(new, at - 1, end, last) if mark.is_mark):
+                break
+            at = behind.at
         self.tail = frames[-1] if frames else None
         self.sealed = bool(frames) and frames[-1].code == SEAL
         while frames and not frames[-1].is_mark and frames[-1].kind & BATCH:
@@ -207,10 +229,9 @@ class Log:
         self.low_water = (values[LOW_WATER] or [new.low_water])[-1]
         # A mark behind the place that fails is a witness too: what it claims was durable before it was framed.
         last, at = self.last, self.tail.end if self.tail else new.start
-        while frame := frame_behind(new, at - 1, end, last):
+        for frame in frames_behind(new, at - 1, end, last):
             if frame.is_mark and frame.durable > last:
                 raise Unreadable(f"segment {new.id}, offset {at}: damaged at LSN {last + 1}, durable up to {frame.durable}")
-            at = frame.end
 
     def read_chain(self):
         self.chain = [self.newest]
@@ -254,8 +275,8 @@ class Log:
 
     def check_witnesses(self):
         claims = [(c["lsn"], c["epoch"], f"checkpoint {c['id']}") for c in self.checkpoints if c["valid"]]
-        if self.meta and self.meta["epoch"] == self.epoch:
-            claims.append((self.meta["durable_lsn"], self.epoch, "wal.meta"))
+        if self.meta:
+            claims.append((self.meta["durable_lsn"], self.meta["epoch"], "wal.meta"))
         for lsn, epoch, witness in claims:
             lsn = min([lsn] + [s.first - 1 for s in self.chain if s.epoch > epoch])
             if lsn > self.last:

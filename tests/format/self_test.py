@@ -73,8 +73,8 @@ def make_checkpoint(id, lsn, epoch=1):
     return raw + struct.pack("<I", crc32c(raw))
 
 
-def make_meta(durable, epoch=1):
-    raw = META.pack(b"WALM", 1, 1, 0, LOG.bytes, epoch, durable, 1, 78, 1, 300, 0)[:68]
+def make_meta(durable, epoch=1, low_water=1):
+    raw = META.pack(b"WALM", 1, 1, 0, LOG.bytes, epoch, durable, 1, 78, low_water, 300, 0)[:68]
     return raw + struct.pack("<I", crc32c(raw))
 
 
@@ -205,6 +205,13 @@ def checks(folder):
     log.bytes[at:] = struct.pack("<I", reader.entry_sum(log, 256, bytes(log.bytes[256:at])))
     log.save(case())
     yield "the header checksum counts", read(folder)[1]["last_lsn"] == 0
+    log = Segment().mark(reader.DURABLE, 0).entry("OPAQUE", b"a").mark(reader.SLOT, 0).entry("OPAQUE", b"b")
+    lost = log.bytes.index(b"WAL1", 256 + 1 + 33 + 8 + 33)
+    log.bytes[lost + 30] ^= 1
+    log.save(case())
+    yield "a lost mark ends the log where nothing proves what is behind", lsns(read(folder)[0]) == [1]
+    log.mark(reader.DURABLE, 2).save(folder)
+    yield "a lost mark alone loses nothing", lsns(read(folder)[0]) == [1, 2]
     log = Segment().entry("OPAQUE", b"a").mark(reader.DURABLE, 2).save(case())
     yield "a claim beyond the mark does not count", read(folder)[1]["durable_lsn"] == 0
     log.bytes = log.bytes[:128].ljust(512, b"\0") + log.bytes[:128]
@@ -258,6 +265,10 @@ def checks(folder):
     yield "metadata is a witness", refuses(folder, "wal.meta proves")
     path.write_bytes(make_meta(3, epoch=0))
     yield "of the newest epoch only", read(folder)[1]["meta"]["epoch"] == 0
+    path.write_bytes(make_meta(2, epoch=2))
+    yield "metadata of a later epoch prove a missing segment", refuses(folder, "segment 1 is missing")
+    path.write_bytes(make_meta(2, low_water=2))
+    yield "the higher low-water mark counts", lsns(read(folder)[0]) == [2]
     path.write_bytes(bytes(72))
     yield "lost metadata loses nothing", read(folder)[1]["meta"] is None
 
@@ -284,19 +295,24 @@ def golden_checks():
         out = io.StringIO()
         reader.Log(log).print(out)
         yield f"golden log {log.name}", out.getvalue() == log.with_suffix(".jsonl").read_text()
-        damaged = [path for path in log.glob("segment_*.wal") if damage_is_found(path)]
-        yield f"golden log {log.name}: damage is found", damaged
+        yield from damage_checks(log)
 
 
-def damage_is_found(segment):
-    """Whether a flipped bit in the first payload of a segment, in a copy of its log, is found."""
-    with tempfile.TemporaryDirectory() as folder:
-        for path in segment.parent.iterdir():
-            Path(folder, path.name).write_bytes(path.read_bytes())
-        raw = bytearray(segment.read_bytes())
-        raw[raw.index(b"WAL1") + 29] ^= 1
-        Path(folder, segment.name).write_bytes(raw)
-        return refuses(folder, "damaged at LSN")
+def damage_checks(log):
+    """A flipped bit in each entry that was durable, in a copy of the log."""
+    whole = reader.Log(log)
+    durable = max(f.durable for f in whole.frames if f.is_mark)
+    for entry in whole.entries:
+        if not whole.low_water <= entry.lsn <= durable:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            for path in log.iterdir():
+                Path(folder, path.name).write_bytes(path.read_bytes())
+            damaged = Path(folder, f"segment_{entry.segment.id:016x}.wal")
+            raw = bytearray(damaged.read_bytes())
+            raw[entry.end - 5] ^= 1
+            damaged.write_bytes(raw)
+            yield f"golden log {log.name}: damage at LSN {entry.lsn} is found", refuses(folder, "damaged at LSN")
 
 
 def self_test():
