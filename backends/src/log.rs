@@ -6,9 +6,9 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn,
-    Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View, Writer,
-    WriterOptions, drive,
+    Begin, Begun, CHECKPOINTS_MAX, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn, Object,
+    Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View, Writer, WriterOptions,
+    drive,
 };
 use uuid::Uuid;
 
@@ -399,15 +399,6 @@ fn begin<D: SharedDevice>(
     let plan = plan(writer, environment.now_us(), nonce(environment)).map_err(stage_error)?;
     let begun = drive(Begin::new(plan), device, buf, &mut ())?;
     writer.begun(&begun);
-    if writer.slot_due() {
-        // The slot is no part of the header: it has to be durable before recovery hands it out.
-        let mut group = vec![0; SCRATCH];
-        writer.stage_durable_mark(&mut group, environment.now_us()).map_err(stage_error)?;
-        if let Some(committed) = writer.take(&mut group, Durability::Durable).map_err(stage_error)? {
-            drive(Commit::new(committed), device, &mut group, &mut ())?;
-            writer.landed(committed);
-        }
-    }
     Ok(begun)
 }
 

@@ -4,6 +4,8 @@
 //! segment) is durable before it is written; before that the new segment means nothing, and afterwards the bytes
 //! behind the predecessor's cut mean nothing.
 
+use heapless::Vec;
+
 use crate::{
     Lsn,
     chain::{Cut, Dead},
@@ -12,7 +14,7 @@ use crate::{
     device::{Object, Room},
     drive::{Answer, Machine, Step, Stop},
     fault::Fault,
-    frame::{FrameHeader, Salts},
+    frame::{FrameHeader, Mark, SLOT_MAX, Salts, frame_mark},
     report::{Finding, Seen, Verdict},
     segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
     tail::Boundary,
@@ -29,6 +31,8 @@ pub struct Plan {
     /// What is dead once the header stands, newest first: removed, but for the newest segment, which stays as evidence.
     pub(crate) dead: Dead,
     pub(crate) copy: Option<Copying>,
+    /// The application slot, which every segment repeats: durable before the header, as what is copied is.
+    pub(crate) slot: Vec<u8, SLOT_MAX>,
 }
 
 /// Entries that may exist only in a cache, and are copied into the new segment.
@@ -92,6 +96,7 @@ enum State {
     Create,
     Created,
     Copy,
+    Slot,
     CopySync,
     Header,
     Second,
@@ -183,9 +188,13 @@ impl Begin {
                 }
                 State::Created => {
                     self.plan.header.recycled = matches!(answer.take(), Answer::Created(Room::Recycled));
-                    self.state = if self.copy.is_some() { State::Copy } else { State::Header };
+                    self.state = if self.copy.is_some() { State::Copy } else { self.after_copies() };
                 }
                 State::Copy => self.copy(buf, answer)?,
+                State::Slot => {
+                    self.state = State::CopySync;
+                    return Err(self.write_slot(buf)?.into());
+                }
                 State::CopySync => {
                     self.state = State::Header;
                     return Err(Step::Sync.into());
@@ -225,6 +234,29 @@ impl Begin {
                 },
             }
         }
+    }
+
+    fn after_copies(&self) -> State {
+        match (self.plan.slot.is_empty(), self.copied) {
+            (false, _) => State::Slot,
+            (true, 0) => State::Header,
+            (true, _) => State::CopySync,
+        }
+    }
+
+    /// The slot's mark goes behind what was copied. It claims nothing: no mark proves the segment that it stands in.
+    fn write_slot(&mut self, buf: &mut [u8]) -> Result<Step, Fault> {
+        let header = &self.plan.header;
+        let mark = Mark::Slot(&self.plan.slot);
+        let len = align_up(mark.frame_len(), header.granule);
+        let bytes = buf.get_mut(..len as usize).ok_or(Fault::BufferTooSmall { needed: len as usize })?;
+        bytes.fill(header.blank);
+        let frame = &mut bytes[..mark.frame_len() as usize];
+        let last = Lsn::new(header.first.previous().value().saturating_add(self.copied));
+        frame_mark(&self.salts, frame, self.at, last, header.created, Lsn::ZERO, mark);
+        let write = Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize };
+        self.at += len;
+        Ok(write)
     }
 
     fn write_header(&self, buf: &mut [u8], offset: u32) -> Result<Step, Fault> {
@@ -315,7 +347,7 @@ impl Begin {
                 header.transaction_floor = header.transaction_floor.min(header.first);
             }
         }
-        self.state = if self.copied > 0 { State::CopySync } else { State::Header };
+        self.state = self.after_copies();
     }
 }
 

@@ -284,6 +284,22 @@ pub enum Mark<'a> {
     Seal,
 }
 
+/// Frames a mark into `frame`, which is as long as it.
+pub(crate) fn frame_mark(
+    salts: &Salts,
+    frame: &mut [u8],
+    offset: u32,
+    lsn: Lsn,
+    time: u64,
+    durable: Lsn,
+    mark: Mark<'_>,
+) {
+    debug_assert!(durable <= lsn, "a mark claims no more than the entry before it");
+    let payload = FRAME_HEADER_LEN..frame.len() - FRAME_TRAILER_LEN;
+    mark.encode(durable, &mut frame[payload]);
+    salts.complete(frame, offset, lsn, time, FrameType::new(mark.code()));
+}
+
 /// Why a mark's frame, sound by its checksums, cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAMark {

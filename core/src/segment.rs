@@ -78,17 +78,24 @@ impl Geometry {
     /// marks, each written and synced by itself.
     #[must_use]
     pub const fn reserve(&self) -> u32 {
-        // Spelt out, for a `const fn` cannot call the mark's own method in a constant: the longest mark's frame.
-        const LONGEST: u32 = FRAME_OVERHEAD + 8 + 64;
-        align_up(LONGEST, self.granule) * 8
+        align_up(LONGEST_MARK, self.granule) * 8
+    }
+
+    /// Bytes of a segment that are not for entries: header, application slot, and room for marks.
+    #[must_use]
+    pub const fn overhead(&self) -> u32 {
+        self.frames_at() + align_up(LONGEST_MARK, self.granule) + self.reserve()
     }
 
     /// The largest write limit that this geometry allows: what a crash leaves unproven must fit into one new segment.
     #[must_use]
     pub const fn write_limit_max(&self) -> u32 {
-        self.segment_size.saturating_sub(self.frames_at() + self.reserve()) & !(self.granule - 1)
+        self.segment_size.saturating_sub(self.overhead()) & !(self.granule - 1)
     }
 }
+
+/// Bytes of the longest mark's frame.
+const LONGEST_MARK: u32 = FRAME_OVERHEAD + 8 + 64;
 
 const _: () = assert!(Mark::MAX_PAYLOAD == 8 + 64);
 

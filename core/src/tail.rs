@@ -192,12 +192,15 @@ impl TailScan {
         // A claim beyond the entry before it does not count.
         if durable <= frame.header.lsn {
             self.claim(frame.at, durable);
-            self.tail.marked = self.tail.marked.max(Some(durable));
-            let newest = self.boundaries.iter().rev().find(|boundary| boundary.last <= durable);
-            if let Some(boundary) = newest
-                && boundary.next > self.tail.proven.next
-            {
-                self.tail.proven = *boundary;
+            // A slot's mark may stand before the header was written: it proves nothing about this segment.
+            if !matches!(mark, Mark::Slot(_)) {
+                self.tail.marked = self.tail.marked.max(Some(durable));
+                let newest = self.boundaries.iter().rev().find(|boundary| boundary.last <= durable);
+                if let Some(boundary) = newest
+                    && boundary.next > self.tail.proven.next
+                {
+                    self.tail.proven = *boundary;
+                }
             }
         }
         self.tail.sealed = matches!(mark, Mark::Seal);

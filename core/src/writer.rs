@@ -21,6 +21,7 @@ use crate::{
     drive::{Action, Answer, Machine, Scratch, Step, Stop},
     frame::{
         FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, SLOT_MAX, Salts, TRANSACTION_ID_LEN,
+        frame_mark,
     },
     meta::Meta,
     operation::{Code, OperationRef},
@@ -74,7 +75,7 @@ impl WriterOptions {
             || geometry.write_limit_max() < WRITE_LIMIT_MIN
             || !geometry.segment_size.is_multiple_of(geometry.granule)
         {
-            let least = geometry.frames_at() + geometry.reserve() + WRITE_LIMIT_MIN.max(geometry.granule);
+            let least = geometry.overhead() + WRITE_LIMIT_MIN.max(geometry.granule);
             return Err(InvalidOptions::SegmentSize { least, most: SegmentHeader::SIZE_MAX });
         }
         if !(WRITE_LIMIT_MIN..=geometry.write_limit_max()).contains(&self.write_limit) {
@@ -337,9 +338,8 @@ struct Stage {
     before: Lsn,
     /// The durable LSN that a mark staged for itself carries.
     claim: Lsn,
-    /// Whether a mark in it is an epoch mark, or carries the slot.
+    /// Whether the mark that leads it is an epoch mark.
     epoch: bool,
-    slot: bool,
 }
 
 /// The writer of one log.
@@ -371,7 +371,6 @@ pub struct Writer {
     /// Whether this writer has begun a segment: from then on the epoch is its own.
     taken_over: bool,
     epoch_due: bool,
-    slot_due: bool,
     slot: Vec<u8, SLOT_MAX>,
     low_water: Lsn,
     low_water_covered: bool,
@@ -504,7 +503,6 @@ impl Writer {
         writer.live = tail.last;
         writer.time = tail.last_time;
         writer.slot = tail.slot.clone();
-        writer.slot_due = !tail.slot.is_empty();
         writer.low_water = tail.low_water;
         writer.low_water_covered = tail.low_water_covered;
         // What a mark says that may exist only in a cache is said again, by the header of a new segment.
@@ -552,7 +550,6 @@ impl Writer {
             state: State::NeedsSegment,
             taken_over: false,
             epoch_due: false,
-            slot_due: false,
             slot: Vec::new(),
             low_water: segment.low_water,
             low_water_covered: segment.low_water_covered,
@@ -887,12 +884,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether the application slot has still to be written into the segment that was begun.
-    #[must_use]
-    pub fn slot_due(&self) -> bool {
-        self.slot_due
-    }
-
     /// The application slot, as it is durable.
     #[must_use]
     pub fn slot(&self) -> &[u8] {
@@ -987,10 +978,6 @@ impl Writer {
         } else if room == Room::Entries {
             stage.lead += Mark::Durable.frame_len();
         }
-        if self.slot_due {
-            stage.slot = true;
-            stage.lead += Mark::Slot(&self.slot).frame_len();
-        }
         stage.len = stage.lead;
         stage
     }
@@ -1031,7 +1018,6 @@ impl Writer {
             };
             self.at += len;
             self.epoch_due &= !self.stage.epoch;
-            self.slot_due &= !self.stage.slot;
             self.stage = Stage::default();
             self.flying_marks = core::mem::take(&mut self.staged_marks);
             group
@@ -1042,23 +1028,12 @@ impl Writer {
 
     /// Frames the marks that lead the group: what is durable now, before anything of the group is written.
     fn frame_lead(&self, buf: &mut [u8]) {
-        let Stage { lead, epoch, slot, time, before, .. } = self.stage;
-        let mut at = 0;
-        let mut put = |mark: Mark<'_>| {
-            let len = mark.frame_len();
-            let frame = &mut buf[at as usize..(at + len) as usize];
-            frame_mark(&self.salts, frame, self.at + at, before, time, self.durable.min(before), mark);
-            at += len;
-        };
-        if epoch {
-            put(Mark::Epoch(self.epoch));
-        } else if lead > 0 && !(slot && lead == Mark::Slot(&self.slot).frame_len()) {
-            put(Mark::Durable);
+        let Stage { lead, epoch, time, before, .. } = self.stage;
+        if lead > 0 {
+            let mark = if epoch { Mark::Epoch(self.epoch) } else { Mark::Durable };
+            let frame = &mut buf[..lead as usize];
+            frame_mark(&self.salts, frame, self.at, before, time, self.durable.min(before), mark);
         }
-        if slot {
-            put(Mark::Slot(&self.slot));
-        }
-        debug_assert_eq!(at, lead);
     }
 
     /// The group was committed.
@@ -1209,7 +1184,7 @@ impl Writer {
         let room = copy.as_ref().map_or(0, |copy| {
             let len = copy.end.saturating_sub(copy.start.next);
             // Packed anew, the frames take at most a quarter more, where each write fills up its last granule.
-            geometry.frames_at() + len + len / 4 + 2 * geometry.granule + geometry.reserve()
+            geometry.overhead() + len + len / 4 + 2 * geometry.granule
         });
         let (low_water, low_water_covered) = self.low_water_wanted.unwrap_or((self.low_water, self.low_water_covered));
         let header = SegmentHeader {
@@ -1240,7 +1215,14 @@ impl Writer {
             let _ = dead.found(*cut);
         }
         self.state = State::Beginning;
-        Ok(Plan { update: self.options.checksum, header, erase_above: self.unfinished_above, dead, copy })
+        Ok(Plan {
+            update: self.options.checksum,
+            header,
+            erase_above: self.unfinished_above,
+            dead,
+            copy,
+            slot: self.slot.clone(),
+        })
     }
 
     /// The segment was begun: writing goes on in it, and what was copied into it is durable.
@@ -1276,7 +1258,6 @@ impl Writer {
         self.durable = self.live;
         self.written = self.durable;
         self.marked = None;
-        self.slot_due = !self.slot.is_empty();
         self.state = State::Ready;
     }
 }
@@ -1331,17 +1312,7 @@ pub struct CutAt {
     pub(crate) floor: Lsn,
 }
 
-/// The most bytes of marks that lead a write.
+/// The most bytes of the mark that leads a write.
 const fn longest_lead() -> u32 {
-    const EPOCH: u32 = FRAME_OVERHEAD + 16;
-    const SLOT: u32 = FRAME_OVERHEAD + 8 + 64;
-    EPOCH + SLOT
-}
-
-/// Frames a mark into `frame`, which is as long as it.
-fn frame_mark(salts: &Salts, frame: &mut [u8], offset: u32, lsn: Lsn, time: u64, durable: Lsn, mark: Mark<'_>) {
-    debug_assert!(durable <= lsn, "a mark claims no more than the entry before it");
-    let payload = FRAME_HEADER_LEN..frame.len() - FRAME_TRAILER_LEN;
-    mark.encode(durable, &mut frame[payload]);
-    salts.complete(frame, offset, lsn, time, FrameType::new(mark.code()));
+    FRAME_OVERHEAD + 16
 }

@@ -122,7 +122,7 @@ fn bytes() -> Result<Golden> {
 
 /// Writes of whole granules, on a medium whose blank room reads as 0xFF.
 fn granules() -> Result<Golden> {
-    let geometry = geometry(2048, 16, 512, 0xFF);
+    let geometry = geometry(2560, 16, 512, 0xFF);
     let device = MemoryDevice::new(geometry);
     let medium = device.reader();
     let log = Log::open_device(device, config(&Counter::new(), SyncMode::Immediate))?;

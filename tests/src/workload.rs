@@ -99,7 +99,7 @@ impl Setup {
     /// Bytes of an entry, two of which are nearly the largest batch: when a second one is appended, the first is written.
     #[must_use]
     pub const fn half_batch(&self) -> usize {
-        let lead = 154usize.next_multiple_of(self.geometry.granule as usize);
+        let lead = 49usize.next_multiple_of(self.geometry.granule as usize);
         (self.write_limit as usize - lead) / 2 - 37
     }
 
