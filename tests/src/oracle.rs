@@ -69,9 +69,6 @@ pub enum Giving {
     All(u64),
 }
 
-/// A truncation that was under way when the log stopped may be found done by one recovery and not by the next.
-const LOW_WATER_GOES_BACK: bool = true;
-
 /// What was appended, and how much of it must survive.
 #[derive(Clone, Debug, Hash)]
 pub struct Oracle {
@@ -272,11 +269,7 @@ impl Oracle {
     /// # Errors
     /// What is wrong with what it gave.
     pub fn recovered(&mut self, held: &Held) -> Result<(), Violation> {
-        let found = self.as_found(held)?;
-        match self.giving {
-            Some(Giving::Before(_)) if LOW_WATER_GOES_BACK => {}
-            _ => *self = found,
-        }
+        *self = self.as_found(held)?;
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
         self.acknowledged = held.last;
         Ok(())

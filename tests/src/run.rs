@@ -5,6 +5,7 @@ use std::sync::Arc;
 use duralog::{
     Config, Durability, Entries, Error, FaultyDevice, Log, LogReader, Lsn, Object, Policy, Receipt, RecoveryReport,
     Snapshot,
+    core::Action,
     faulty::{Keep, Medium, Plan, UnsyncedOp},
 };
 
@@ -400,7 +401,7 @@ impl Run {
     fn give_up(
         &mut self,
         giving: Giving,
-        call: impl FnOnce(&Log<FaultyDevice>) -> Result<Giving, Error>,
+        call: impl Fn(&Log<FaultyDevice>) -> Result<Giving, Error>,
     ) -> Result<(), Stopped> {
         self.moment.oracle.give_up(giving);
         match call(self.log()) {
@@ -412,6 +413,11 @@ impl Run {
                 }
                 self.look()
             }
+            // It is given up, and only the room was not given back: the log goes on.
+            Err(Error::Device { action: Action::Remove, .. }) if self.is_alive() => {
+                let given = if let Giving::Before(_) = giving { call(self.log())? } else { giving };
+                Ok(self.moment.oracle.gave_up(given)?)
+            }
             Err(error) => {
                 if matches!(error, Error::NoSpace(_)) {
                     self.moment.oracle.kept();
@@ -419,6 +425,11 @@ impl Run {
                 Err(error.into())
             }
         }
+    }
+
+    /// Whether the handle is of use: neither poisoned nor without power.
+    fn is_alive(&self) -> bool {
+        self.log().sync().is_ok() && self.log().stats().is_ok()
     }
 
     fn close(&mut self) -> Result<(), Stopped> {
