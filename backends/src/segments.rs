@@ -6,12 +6,7 @@ use duralog_core::{
     segment::{COPY_OFFSETS, SEGMENT_HEADER_LEN, SegmentHeader},
 };
 
-use crate::{
-    device::SharedDevice,
-    error::Result,
-    log::Log,
-    verify::LogReader,
-};
+use crate::{device::SharedDevice, error::Result, log::Log, verify::LogReader};
 
 /// What a segment is to its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

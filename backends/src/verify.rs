@@ -1,8 +1,8 @@
 //! Reading a log without writing to it: beside a live writer, or to see what it holds before anything is done.
 
 use duralog_core::{
-    CheckpointId, Error as DriveError, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint, Reading, Recovered, Recovery,
-    Seen, Verdict,
+    CheckpointId, Error as DriveError, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint, Reading, Recovered,
+    Recovery, Seen, Verdict,
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum, drive,
 };

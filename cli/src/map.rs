@@ -36,7 +36,10 @@ pub(crate) fn draw(inventory: &Inventory, report: &RecoveryReport, paint: Paint)
     let segments = &inventory.segments;
     for (index, segment) in segments.iter().enumerate() {
         let at_an_end = index < ENDS || index + ENDS >= segments.len();
-        if at_an_end || is_marked(segment.id, report) || !matches!(segment.state, SegmentState::Active | SegmentState::Sealed) {
+        if at_an_end
+            || is_marked(segment.id, report)
+            || !matches!(segment.state, SegmentState::Active | SegmentState::Sealed)
+        {
             summarise(&mut text, &mut left_out, paint);
             row(&mut text, segment, report, paint);
         } else {

@@ -61,15 +61,18 @@ fn documents(count: u64, floats: usize) -> String {
     let mut text = String::new();
     for n in 1..=count {
         let embedding: Vec<f64> = (0..floats)
-            .map(|_| loop {
-                let bits = u32::try_from(random(&mut state) >> 32).unwrap();
-                if f32::from_bits(bits).is_finite() {
-                    break f32::from_bits(bits).into();
+            .map(|_| {
+                loop {
+                    let bits = u32::try_from(random(&mut state) >> 32).unwrap();
+                    if f32::from_bits(bits).is_finite() {
+                        break f32::from_bits(bits).into();
+                    }
                 }
             })
             .collect();
         let id = format!("00000000-0000-4000-8000-{n:012x}");
-        let line = json!({"id": id, "content": format!("document {n}: Zoë, \u{1F980}\n\"quoted\""), "embedding": embedding});
+        let line =
+            json!({"id": id, "content": format!("document {n}: Zoë, \u{1F980}\n\"quoted\""), "embedding": embedding});
         text.push_str(&line.to_string());
         text.push('\n');
     }
@@ -185,8 +188,7 @@ fn nothing_acknowledged_is_lost_to_a_kill() {
         }
         assert_eq!(code(&recovered), 0, "kill {kill}: {recovered:?}");
         let report: Value = serde_json::from_slice(&recovered.stdout).unwrap();
-        let found: Vec<Value> =
-            ok(&["export", &dir]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let found: Vec<Value> = ok(&["export", &dir]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let count = found.len() as u64;
         assert!(count >= acknowledged, "kill {kill}: {count} of {acknowledged} acknowledged");
         assert!(count % batch == 0, "kill {kill}: half a batch of {batch} in {count}");

@@ -183,8 +183,7 @@ impl Sample {
     }
 
     fn verify(&self, object: Object, at: u64, place: Place) {
-        let mut reader =
-            LogReader::open_device(self.flipped(object, at).reader(), config(Policy::Inspect)).unwrap();
+        let mut reader = LogReader::open_device(self.flipped(object, at).reader(), config(Policy::Inspect)).unwrap();
         let report = reader.verify().unwrap();
         let names = |object: Object, finding: &duralog::Finding| {
             finding.object == object && (finding.offset..finding.offset + finding.len.max(1)).contains(&at)
