@@ -191,7 +191,7 @@ fn nothing_acknowledged_is_lost_to_a_kill() {
         let found: Vec<Value> = ok(&["export", &dir]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let count = found.len() as u64;
         assert!(count >= acknowledged, "kill {kill}: {count} of {acknowledged} acknowledged");
-        assert!(count % batch == 0, "kill {kill}: half a batch of {batch} in {count}");
+        assert!(count.is_multiple_of(batch), "kill {kill}: half a batch of {batch} in {count}");
         for ((entry, line), lsn) in found.iter().zip(&lines).zip(1..) {
             let line: Value = serde_json::from_str(line).unwrap();
             assert_eq!((&entry["lsn"], &entry["id"]), (&json!(lsn), &line["id"]), "kill {kill}");

@@ -136,7 +136,7 @@ fn opening(segments: usize, closed: bool) -> Opening {
     let region = Region::new(ALLOCATOR);
     let log = Log::open_device(device, config()).unwrap();
     let allocated = region.change().bytes_allocated;
-    let counts = std::mem::take(&mut *counts.lock().unwrap());
+    let counts = core::mem::take(&mut *counts.lock().unwrap());
     assert_eq!((log.recovery().last_valid_lsn, log.recovery().low_water), (last, Lsn::FIRST));
     let segments = log.stats().unwrap().total_segments;
     Opening { counts, allocated, segments }
