@@ -3,10 +3,11 @@
 #![allow(missing_docs)]
 
 use core::{
+    iter,
     ops::{Range, RangeInclusive},
     panic::AssertUnwindSafe,
 };
-use std::{collections::BTreeMap, iter, panic::catch_unwind};
+use std::{collections::BTreeMap, panic::catch_unwind};
 
 use duralog::{Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, Snapshot, SyncMode};
 use duralog_tests::Counter;
