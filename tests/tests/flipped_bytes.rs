@@ -2,8 +2,11 @@
 //! refuses and changes nothing, salvage loses no more than the batch or transaction that was hit.
 #![allow(missing_docs)]
 
-use core::ops::{Range, RangeInclusive};
-use core::panic::AssertUnwindSafe;
+use core::{
+    iter,
+    ops::{Range, RangeInclusive},
+    panic::AssertUnwindSafe,
+};
 use std::{collections::BTreeMap, panic::catch_unwind};
 
 use duralog::{Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, Snapshot, SyncMode};
@@ -113,7 +116,7 @@ impl Sample {
         let mut behind = 0;
         let mut last = 0;
         let frames = self.frames.values().filter(|(object, _)| *object == self.newest).map(|(_, range)| range.clone());
-        for frame in frames.chain(core::iter::once(self.end(self.newest)..u64::MAX)) {
+        for frame in frames.chain(iter::once(self.end(self.newest)..u64::MAX)) {
             if behind > 0 && frame.start > behind {
                 last = frame.start - MARK;
             }

@@ -1,7 +1,6 @@
 //! The application slot through power cuts: once it was set, no crash brings an older one back.
 #![allow(missing_docs)]
 
-
 use duralog::{
     Config, Geometry, Log, SyncMode,
     faulty::{Keep, Medium, Plan},
