@@ -8,7 +8,6 @@ use std::{
 
 use crate::{
     commit::Shared,
-    config::SyncMode,
     device::{DeviceFailure, SharedDevice},
     error::{Error, Result},
 };
@@ -29,11 +28,8 @@ fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
     while guard.resting && !guard.closed {
         guard = shared.woken.wait(guard).unwrap_or_else(PoisonError::into_inner);
     }
-    let interval = match shared.sync_mode {
-        SyncMode::Batched(interval) => Some(interval),
-        SyncMode::Immediate | SyncMode::Async => None,
-    };
-    let pause = interval.into_iter().chain(shared.idle_mark).min()?;
+    let regular = shared.regular_commit();
+    let pause = regular.map(|(interval, _)| interval).into_iter().chain(shared.idle_mark).min()?;
     let before = guard.activity;
     let until = Instant::now() + pause;
     loop {
@@ -47,12 +43,14 @@ fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
         guard = shared.woken.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     let quiet = guard.activity == before;
-    let outstanding = guard.writer.durable() < guard.writer.next_lsn().previous();
+    let outstanding = regular.map(|(_, durability)| durability).filter(|durability| !guard.has_reached(*durability));
     let mark_due = shared.idle_mark.is_some() && guard.writer.mark_due();
-    guard.resting = quiet && !(outstanding && interval.is_some()) && !mark_due || guard.cause.is_some();
+    guard.resting = quiet && outstanding.is_none() && !mark_due || guard.cause.is_some();
     drop(guard);
-    if interval.is_some() && outstanding || quiet && mark_due {
-        shared.background_work(quiet && shared.idle_mark.is_some());
+    if let Some(durability) = outstanding {
+        shared.commit_in_background(durability);
+    } else if quiet && mark_due {
+        shared.mark_idle();
     }
     Some(())
 }

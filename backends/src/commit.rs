@@ -37,6 +37,7 @@ pub(crate) struct Shared<D> {
     pub(crate) environment: Arc<dyn Environment>,
     pub(crate) sync_mode: SyncMode,
     pub(crate) idle_mark: Option<Duration>,
+    pub(crate) write_behind: Option<Duration>,
     pub(crate) checkpoint_retention: usize,
 }
 
@@ -112,6 +113,16 @@ impl State {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
         if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether everything appended is as durable as that.
+    pub(crate) fn has_reached(&self, durability: Durability) -> bool {
+        let last = self.writer.next_lsn().previous();
+        match durability {
+            Durability::Buffered => true,
+            Durability::Os => self.writer.written() >= last,
+            Durability::Durable => self.writer.durable() >= last,
+        }
     }
 
     /// The refusal, since there were `before`, of what is not written up to `lsn`.
@@ -220,7 +231,7 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     pub(crate) fn has_background(&self) -> bool {
-        self.idle_mark.is_some() || matches!(self.sync_mode, SyncMode::Batched(_))
+        self.idle_mark.is_some() || self.regular_commit().is_some()
     }
 
     /// Waits until the entry at `lsn` is as durable as asked, leading where nobody leads; gives the durable LSN.
@@ -509,23 +520,37 @@ impl<D: SharedDevice> Shared<D> {
         }
     }
 
-    /// Syncs what is outstanding; where nothing is and the log has fallen idle, writes a durable mark.
-    pub(crate) fn background_work(&self, idle: bool) {
-        let mut guard = self.lock();
+    /// What the background thread does of itself: how often, and how durable it makes what was appended.
+    pub(crate) fn regular_commit(&self) -> Option<(Duration, Durability)> {
+        match self.sync_mode {
+            SyncMode::Immediate => None,
+            SyncMode::Batched(interval) => Some((interval, Durability::Durable)),
+            SyncMode::Async => self.write_behind.map(|interval| (interval, Durability::Os)),
+        }
+    }
+
+    /// Makes what was appended as durable as asked, if nobody is about it.
+    pub(crate) fn commit_in_background(&self, durability: Durability) {
+        let guard = self.lock();
         if guard.check().is_err() || guard.leading {
             return;
         }
         let last = guard.writer.next_lsn().previous();
-        if guard.writer.durable() < last {
-            if let Err(error) = self.wait(guard, last, Durability::Durable) {
-                tracing::error!(%error, "a background sync failed");
-            }
-        } else if idle && guard.writer.mark_due() {
-            let now = self.environment.now_us();
-            let state = &mut *guard;
-            if state.writer.stage_durable_mark(&mut state.buf, now).is_ok() {
-                drop(self.lead(guard, Durability::Durable));
-            }
+        if let Err(error) = self.wait(guard, last, durability) {
+            tracing::error!(%error, "what was appended could not be written in the background");
+        }
+    }
+
+    /// Writes a durable mark into a log that has fallen idle.
+    pub(crate) fn mark_idle(&self) {
+        let mut guard = self.lock();
+        if guard.check().is_err() || guard.leading || !guard.writer.mark_due() {
+            return;
+        }
+        let now = self.environment.now_us();
+        let state = &mut *guard;
+        if state.writer.stage_durable_mark(&mut state.buf, now).is_ok() {
+            drop(self.lead(guard, Durability::Durable));
         }
     }
 }

@@ -22,8 +22,9 @@ pub enum SyncMode {
     Immediate,
     /// After at most this long: a background thread syncs what was appended. [`sync`](crate::Log::sync) does it now.
     Batched(Duration),
-    /// At [`sync`](crate::Log::sync), where a segment ends, or before more bytes than the write limit are outstanding. Until
-    /// as many have gathered it stays in the program's memory: a killed process loses it too.
+    /// When the operating system gets to it, at [`sync`](crate::Log::sync), where a segment ends, or before more bytes than
+    /// the write limit are outstanding. A background thread hands over what was appended after
+    /// [`write_behind`](Config::write_behind); until then it is in the program's memory.
     Async,
 }
 
@@ -62,6 +63,9 @@ pub struct Config {
     /// After how long without an append a durable mark is written, so that recovery can prove how far the log was
     /// durable: a second. `None`: only the next write or the close carries it.
     pub idle_mark: Option<Duration>,
+    /// In the mode [`SyncMode::Async`], after how long what was appended is handed to the operating system: 100 ms. From
+    /// then on it survives the end of the process. `None`: only when the write limit, a reader or a sync asks for it.
+    pub write_behind: Option<Duration>,
     /// The most transactions open at once, 1 to 16: 8.
     pub max_transactions: u8,
     /// Where time and random numbers come from.
@@ -83,6 +87,7 @@ impl Default for Config {
             expect_durable: None,
             expect_log_id: None,
             idle_mark: Some(Duration::from_secs(1)),
+            write_behind: Some(Duration::from_millis(100)),
             max_transactions: 8,
             environment: Arc::new(System),
         }

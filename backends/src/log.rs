@@ -178,6 +178,7 @@ impl<D: SharedDevice> Log<D> {
             environment: config.environment,
             sync_mode: config.sync_mode,
             idle_mark: config.idle_mark,
+            write_behind: config.write_behind,
             checkpoint_retention: config.checkpoint_retention,
         });
         let background = background(&shared)?;

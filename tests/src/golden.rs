@@ -61,7 +61,7 @@ fn geometry(segment_size: u32, granule: u32, copy_offset: u32, blank: u8) -> Geo
 
 /// No background thread: nothing happens but what is called for.
 fn config(environment: &Arc<Counter>, sync_mode: SyncMode) -> Config {
-    let config = Config { idle_mark: None, max_transactions: 4, ..Config::default() };
+    let config = Config { idle_mark: None, write_behind: None, max_transactions: 4, ..Config::default() };
     config.with_sync_mode(sync_mode).with_write_limit(512).with_environment(environment.clone())
 }
 

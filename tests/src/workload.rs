@@ -106,7 +106,7 @@ impl Setup {
     /// The configuration that a log is opened with; there is no background thread.
     #[must_use]
     pub fn config(&self, environment: Arc<dyn Environment>) -> Config {
-        let config = Config { idle_mark: None, ..Config::default() };
+        let config = Config { idle_mark: None, write_behind: None, ..Config::default() };
         config.with_write_limit(self.write_limit).with_sync_mode(self.sync_mode).with_environment(environment)
     }
 }

@@ -14,7 +14,7 @@ const GEOMETRY: Geometry =
     Geometry { segment_size: 4096, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
 
 fn config() -> Config {
-    Config { environment: Counter::new(), idle_mark: None, ..Config::new("memory") }
+    Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::new("memory") }
         .with_write_limit(1024)
         .with_sync_mode(SyncMode::Immediate)
 }

@@ -18,7 +18,7 @@ const GEOMETRY: Geometry =
 const MARK: u64 = 41;
 
 fn config(policy: Policy) -> Config {
-    Config { environment: Counter::new(), idle_mark: None, ..Config::new("memory") }
+    Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::new("memory") }
         .with_write_limit(512)
         .with_sync_mode(SyncMode::Immediate)
         .with_policy(policy)

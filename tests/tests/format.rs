@@ -28,7 +28,7 @@ fn folder() -> std::path::PathBuf {
 }
 
 fn reader(log: &Golden) -> LogReader<MemoryDevice> {
-    let config = Config { idle_mark: None, ..Config::default() };
+    let config = Config { idle_mark: None, write_behind: None, ..Config::default() };
     LogReader::open_device(log.medium().reader(), config).unwrap()
 }
 

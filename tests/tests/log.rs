@@ -136,3 +136,16 @@ fn a_reader_beside_a_live_writer_sees_a_prefix_and_no_damage() {
         assert_eq!(seen, 3000);
     });
 }
+
+#[test]
+fn in_the_mode_async_a_thread_hands_over_what_was_appended() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(config(dir.path()).with_sync_mode(SyncMode::Async)).unwrap();
+    let receipt = log.append(&payload(1)[..]).unwrap();
+    assert_eq!(receipt.durability, Durability::Buffered);
+    // It is there for whoever else reads the files, though nobody asked for it; nothing calls it durable.
+    while LogReader::open(config(dir.path())).unwrap().recovery().last_valid_lsn < receipt.lsn() {
+        std::thread::yield_now();
+    }
+    assert_eq!(log.synced_lsn(), Lsn::ZERO);
+}

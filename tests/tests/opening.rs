@@ -96,7 +96,7 @@ impl SharedDevice for Counted {
 }
 
 fn config() -> Config {
-    Config { environment: Counter::new(), idle_mark: None, ..Config::new("memory") }
+    Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::new("memory") }
         .with_write_limit(SEGMENT / 4)
         .with_sync_mode(SyncMode::Async)
         .with_policy(Policy::Default)

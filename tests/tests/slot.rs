@@ -11,7 +11,7 @@ const GEOMETRY: Geometry =
     Geometry { segment_size: 2048, granule: 16, copy_offset: 128, blank: 0xFF, settled: false, slots: None };
 
 fn open(medium: &Medium) -> duralog::Result<Log<duralog::FaultyDevice>> {
-    let config = Config { idle_mark: None, ..Config::default() };
+    let config = Config { idle_mark: None, write_behind: None, ..Config::default() };
     let config = config.with_sync_mode(SyncMode::Immediate).with_environment(Counter::new());
     Log::open_device(medium.device(), config)
 }

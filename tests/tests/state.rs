@@ -29,7 +29,7 @@ fn small() -> MemoryDevice {
 }
 
 fn config() -> Config {
-    Config { idle_mark: None, ..Config::default().with_sync_mode(SyncMode::Immediate) }
+    Config { idle_mark: None, write_behind: None, ..Config::default().with_sync_mode(SyncMode::Immediate) }
 }
 
 fn reopen(medium: &MemoryDevice) -> MemoryDevice {

@@ -18,7 +18,7 @@ fn device() -> MemoryDevice {
 }
 
 fn config() -> Config {
-    Config { idle_mark: None, ..Config::default().with_sync_mode(SyncMode::Immediate) }
+    Config { idle_mark: None, write_behind: None, ..Config::default().with_sync_mode(SyncMode::Immediate) }
 }
 
 async fn lsns(log: &Log<MemoryDevice>) -> Vec<u64> {
