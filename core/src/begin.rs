@@ -15,7 +15,7 @@ use crate::{
     drive::{Answer, Machine, Step, Stop},
     fault::Fault,
     frame::{FrameHeader, Mark, SLOT_MAX, Salts, frame_mark},
-    report::{Finding, Seen, Verdict},
+    report::{Finding, Seen},
     segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
     tail::Boundary,
 };
@@ -381,15 +381,5 @@ fn changed(copying: &Copying, at: u32, seen: Seen) -> Fault {
     if seen == Seen::Unreadable {
         return Fault::Unreadable { object, offset: at.into() };
     }
-    Fault::Damaged(Finding {
-        verdict: Verdict::Rot,
-        seen,
-        object,
-        offset: at.into(),
-        len: 0,
-        lsns: None,
-        witness: None,
-        in_transaction: None,
-        harmless: false,
-    })
+    Fault::Damaged(Finding::rot(seen, object, at))
 }

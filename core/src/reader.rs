@@ -351,17 +351,7 @@ impl Reader {
 }
 
 fn gone(object: Object) -> Finding {
-    Finding {
-        verdict: Verdict::Rot,
-        seen: Seen::MissingSegment,
-        object,
-        offset: 0,
-        len: 0,
-        lsns: None,
-        witness: None,
-        in_transaction: None,
-        harmless: false,
-    }
+    Finding::rot(Seen::MissingSegment, object, 0u64)
 }
 
 impl Machine for Reader {

@@ -506,17 +506,7 @@ fn refusal(report: &Report) -> Option<Fault> {
 
 /// A segment that has lost its header.
 fn headless(id: SegmentId) -> Finding {
-    Finding {
-        verdict: Verdict::Rot,
-        seen: Seen::BadSegmentHeader,
-        object: Object::Segment(id),
-        offset: 0,
-        len: 0,
-        lsns: None,
-        witness: None,
-        in_transaction: None,
-        harmless: false,
-    }
+    Finding::rot(Seen::BadSegmentHeader, Object::Segment(id), 0u64)
 }
 
 fn bad_copy(id: SegmentId, offset: u32) -> Finding {

@@ -180,6 +180,23 @@ pub struct Finding {
     pub harmless: bool,
 }
 
+impl Finding {
+    /// Damage at one place, with nothing more known of it.
+    pub(crate) fn rot(seen: Seen, object: Object, offset: impl Into<u64>) -> Self {
+        Self {
+            verdict: Verdict::Rot,
+            seen,
+            object,
+            offset: offset.into(),
+            len: 0,
+            lsns: None,
+            witness: None,
+            in_transaction: None,
+            harmless: false,
+        }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {} at offset {}", self.seen, self.object, self.offset)?;

@@ -9,7 +9,7 @@ use crate::{
     device::Object,
     drive::{Answer, Machine, Step, Stop},
     fault::Fault,
-    report::{Finding, Seen, Verdict},
+    report::{Finding, Seen},
     segment::{SegmentHeader, SegmentId},
 };
 
@@ -140,17 +140,7 @@ impl Retire {
 const LAST_SEGMENT: Object = Object::Segment(SegmentId::new(u64::MAX));
 
 fn bad_header(id: SegmentId) -> Fault {
-    Fault::Damaged(Finding {
-        verdict: Verdict::Rot,
-        seen: Seen::BadSegmentHeader,
-        object: Object::Segment(id),
-        offset: 0,
-        len: 0,
-        lsns: None,
-        witness: None,
-        in_transaction: None,
-        harmless: false,
-    })
+    Fault::Damaged(Finding::rot(Seen::BadSegmentHeader, Object::Segment(id), 0u64))
 }
 
 impl Machine for Retire {

@@ -13,7 +13,7 @@ use crate::{
     drive::{Answer, Machine, Place, Step, Stop},
     fault::Fault,
     reader::Read,
-    report::{Finding, Seen, Verdict, Witness},
+    report::{Finding, Seen, Witness},
     segment::{Predecessor, SegmentHeader, SegmentId},
     walk::{Event, Walk},
 };
@@ -209,17 +209,8 @@ impl ReverseReader {
         if seen == Seen::Unreadable {
             return Fault::Unreadable { object, offset: at.into() };
         }
-        Fault::Damaged(Finding {
-            verdict: Verdict::Rot,
-            seen,
-            object,
-            offset: at.into(),
-            len: 0,
-            lsns: None,
-            witness: (self.successor != self.end.id).then_some(Witness::Successor(self.successor)),
-            in_transaction: None,
-            harmless: false,
-        })
+        let witness = (self.successor != self.end.id).then_some(Witness::Successor(self.successor));
+        Fault::Damaged(Finding { witness, ..Finding::rot(seen, object, at) })
     }
 }
 
