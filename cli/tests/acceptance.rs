@@ -1,41 +1,22 @@
 //! What the program is for, tried as its users would: documents in and out bit for bit, kills in mid-write, damage.
 #![allow(missing_docs)]
 
+mod program;
+
 use std::{
     collections::BTreeMap,
     env, fs,
     io::{BufRead, BufReader, Read, Write},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Stdio},
     sync::mpsc,
     thread,
 };
 
+use program::{code, duralog, ok, run};
 use serde_json::{Value, json};
 
 const REAL: &str = include_str!("../data/debian-packages-200.jsonl");
-
-fn duralog(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_duralog"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG");
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    duralog(arguments).output().unwrap()
-}
-
-#[track_caller]
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
-}
-
-#[track_caller]
-fn ok(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert_eq!(code(&output), 0, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn spawn(arguments: &[&str]) -> Child {
     duralog(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()

@@ -1,6 +1,8 @@
 //! The program as its users know it: what `README.md` says of flags, lines, JSON and exit statuses.
 #![allow(missing_docs)]
 
+mod program;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -10,33 +12,12 @@ use std::{
 };
 
 use duralog::{Config, Log, Operation, SyncMode};
+use program::{code, duralog, ok, run};
 use serde_json::{Value, json};
 
 const README: &str = include_str!("../README.md");
 const COMMANDS: [&str; 9] =
     ["demo", "import", "export", "state", "verify", "stat", "recover", "checkpoint", "truncate"];
-
-fn duralog(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_duralog"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_LOG");
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    duralog(arguments).output().unwrap()
-}
-
-#[track_caller]
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
-}
-
-#[track_caller]
-fn ok(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    assert_eq!(code(&output), 0, "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[track_caller]
 fn object(output: &Output) -> Value {

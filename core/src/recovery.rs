@@ -136,7 +136,7 @@ impl Recovery {
             unfinished: None,
             highest: SegmentId::NONE,
             tail: None,
-            chain: Chain { at: SegmentId::NONE, oldest: NO_HEADER, needed: None, dead: Dead::default() },
+            chain: Chain { at: SegmentId::NONE, oldest: SegmentHeader::NONE, needed: None, dead: Dead::default() },
             finding: None,
             damage: 0,
             first_damage: None,
@@ -528,26 +528,3 @@ fn was_live(bytes: &[u8]) -> bool {
     };
     bytes.iter().enumerate().any(|(at, byte)| !blank(byte) && !copy(at))
 }
-
-/// Stands in the chain until the newest header is known.
-const NO_HEADER: SegmentHeader = SegmentHeader {
-    log: Uuid::nil(),
-    id: SegmentId::NONE,
-    epoch: 0,
-    nonce: 0,
-    first: Lsn::FIRST,
-    created: 0,
-    low_water: Lsn::FIRST,
-    low_water_covered: false,
-    accepted_loss: Lsn::ZERO,
-    transaction_floor: Lsn::FIRST,
-    max_transactions: 1,
-    immediate: false,
-    recycled: false,
-    blank: 0,
-    granule: 1,
-    copy_offset: 128,
-    segment_size: 0,
-    write_limit: 0,
-    predecessor: crate::segment::Predecessor { id: SegmentId::NONE, nonce: 0, last: Lsn::ZERO, size: 0 },
-};

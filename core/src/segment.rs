@@ -302,6 +302,29 @@ impl SegmentHeader {
             && self.transaction_floor <= self.first
     }
 
+    /// What stands before the first segment of a log: no segment, in no epoch.
+    pub(crate) const NONE: Self = Self {
+        log: Uuid::nil(),
+        id: SegmentId::NONE,
+        epoch: 0,
+        nonce: 0,
+        first: Lsn::FIRST,
+        created: 0,
+        low_water: Lsn::FIRST,
+        low_water_covered: false,
+        accepted_loss: Lsn::ZERO,
+        transaction_floor: Lsn::FIRST,
+        max_transactions: 1,
+        immediate: false,
+        recycled: false,
+        blank: 0,
+        granule: 1,
+        copy_offset: 128,
+        segment_size: 0,
+        write_limit: 0,
+        predecessor: Predecessor { id: SegmentId::NONE, nonce: 0, last: Lsn::ZERO, size: 0 },
+    };
+
     /// The largest segment: offsets stay clear of the end of 32 bits.
     pub const SIZE_MAX: u32 = 1 << 31;
 }

@@ -451,26 +451,13 @@ impl Writer {
     /// A value of the options that cannot be.
     pub fn create(options: WriterOptions, log: Uuid) -> Result<Self, InvalidOptions> {
         options.validate()?;
+        // The first segment is planned from the options: of what is before it, only the log and the room count.
         let header = SegmentHeader {
             log,
-            id: SegmentId::NONE,
-            epoch: 0,
-            nonce: 0,
-            first: Lsn::FIRST,
-            created: 0,
-            low_water: Lsn::FIRST,
-            low_water_covered: false,
-            accepted_loss: Lsn::ZERO,
-            transaction_floor: Lsn::FIRST,
-            max_transactions: options.max_transactions,
-            immediate: options.immediate,
-            recycled: false,
-            blank: options.geometry.blank,
             granule: options.geometry.granule,
             copy_offset: options.geometry.copy_offset,
             segment_size: options.geometry.segment_size,
-            write_limit: options.write_limit,
-            predecessor: Predecessor::default(),
+            ..SegmentHeader::NONE
         };
         let mut writer = Self::new(options, header, Lsn::ZERO);
         // What is there was never finished: a creation that was interrupted.
