@@ -1,0 +1,106 @@
+//! Marks that are staged for what they say: the durable LSN of a log that falls idle, the low-water mark, the
+//! application slot, the seal.
+
+use heapless::Vec;
+
+use super::{StageError, Writer, stage::Room};
+use crate::{
+    Lsn,
+    drive::Scratch,
+    frame::{Mark, SLOT_MAX, frame_mark},
+};
+
+/// What marks say that holds once they are durable.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Said {
+    pub(super) low_water: Option<(Lsn, bool)>,
+    pub(super) slot: Option<Vec<u8, SLOT_MAX>>,
+}
+
+impl Said {
+    /// Adds what was said later.
+    pub(super) fn add(&mut self, later: Self) {
+        self.low_water = later.low_water.or(self.low_water);
+        if later.slot.is_some() {
+            self.slot = later.slot;
+        }
+    }
+}
+
+impl Writer {
+    /// Stages a durable mark, so that recovery can prove how far the log was durable: for a log that falls idle.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub fn stage_durable_mark(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
+        self.stage_mark(buf, now, Mark::Durable)
+    }
+
+    /// Stages a low-water mark: everything below `lsn` is given up, and `covered` says whether a checkpoint holds it.
+    /// A mark below the one that stands does nothing.
+    ///
+    /// Segments may be removed only when it is durable: `Retire` does. Where this writer has no room left for a mark
+    /// ([`StageError::NeedsSegment`]), the header of the next segment says it.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub fn stage_low_water(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        lsn: Lsn,
+        covered: bool,
+    ) -> Result<(), StageError> {
+        let said = [&self.staged_marks, &self.flying_marks, &self.written_marks];
+        let said = said.into_iter().filter_map(|said| said.low_water).map(|(lsn, _)| lsn).max();
+        if lsn <= self.low_water.max(said.unwrap_or_default()) {
+            return Ok(());
+        }
+        let staged = self.stage_mark(buf, now, Mark::LowWater { lsn, covered });
+        match staged {
+            Ok(()) => self.staged_marks.low_water = Some((lsn, covered)),
+            Err(StageError::NeedsSegment) => self.low_water_wanted = Some((lsn, covered)),
+            Err(_) => {}
+        }
+        staged
+    }
+
+    /// Stages the application slot: a few bytes that belong to the application and that every segment repeats. The
+    /// newest win.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage); [`StageError::TooLarge`] beyond 64 bytes.
+    pub fn stage_slot(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, bytes: &[u8]) -> Result<(), StageError> {
+        let slot = Vec::from_slice(bytes);
+        let slot = slot.map_err(|_| StageError::TooLarge { len: bytes.len() as u64, max: 64 })?;
+        self.stage_mark(buf, now, Mark::Slot(bytes))?;
+        self.staged_marks.slot = Some(slot);
+        Ok(())
+    }
+
+    /// Stages the seal of a clean close. Everything must be durable.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage); [`StageError::NeedsCommit`] if something is not durable yet.
+    pub fn stage_seal(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
+        if self.stage.len > 0 || self.unsynced > 0 || self.durable != self.next.previous() {
+            return Err(StageError::NeedsCommit);
+        }
+        self.stage_mark(buf, now, Mark::Seal)
+    }
+
+    /// Stages a mark. It may use the room that entries leave free at the end of a segment.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    fn stage_mark(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, mark: Mark<'_>) -> Result<(), StageError> {
+        self.open_group(buf, now, mark.frame_len(), Room::Marks)?;
+        let frame = &mut buf.bytes()[self.stage.len as usize..(self.stage.len + mark.frame_len()) as usize];
+        let lsn = self.next.previous();
+        let durable = self.durable.min(lsn);
+        frame_mark(&self.salts, frame, self.at + self.stage.len, lsn, self.time, durable, mark);
+        self.stage.len += mark.frame_len();
+        self.stage.claim = durable;
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! Which segment is begun next: after a rotation, to take a log over, to cut its end, or to begin at a later LSN.
+
+use super::{StageError, State, Writer};
+use crate::{
+    Lsn,
+    begin::{Begun, Copying, Plan},
+    chain::{Cut, Dead},
+    frame::Salts,
+    segment::{Predecessor, SegmentHeader, SegmentId, align_up},
+};
+
+/// A place where the log is cut at the end: what is behind it is dead from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutAt {
+    pub(crate) id: SegmentId,
+    pub(crate) nonce: u64,
+    pub(crate) last: Lsn,
+    pub(crate) size: u32,
+    pub(crate) floor: Lsn,
+}
+
+/// What is particular to a segment that is to be begun.
+struct Beginning {
+    epoch: u64,
+    first: Lsn,
+    predecessor: Predecessor,
+    floor: Lsn,
+    copy: Option<Copying>,
+}
+
+impl Writer {
+    /// The plan of the segment to begin next: after a rotation, or to take the log over.
+    ///
+    /// `nonce` is random where there is a source, else 0. Drive a [`Begin`](crate::Begin) of it, then say how it went:
+    /// [`begun`](Self::begun) or [`failed`](Self::failed).
+    ///
+    /// # Errors
+    /// [`StageError::NeedsCommit`]: something is staged or not durable yet. [`StageError::Exhausted`]: no epoch or
+    /// id is left. [`StageError::Poisoned`].
+    pub fn plan(&mut self, now: u64, nonce: u64) -> Result<Plan, StageError> {
+        let epoch = self.epoch.checked_add(u64::from(!self.taken_over)).ok_or(StageError::Exhausted)?;
+        let old = &self.segment;
+        let first = match &self.copy {
+            Some(copy) if copy.passes_over => old.first,
+            _ => self.next,
+        };
+        let predecessor = match &self.copy {
+            Some(copy) if copy.passes_over => old.predecessor,
+            _ => self.end_of_segment(),
+        };
+        let floor = match &self.copy {
+            Some(copy) if copy.passes_over => old.transaction_floor,
+            Some(_) => self.floor,
+            None => self.replay_floor(),
+        };
+        let plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor, copy: self.copy.clone() })?;
+        self.next_after = None;
+        Ok(plan)
+    }
+
+    /// The plan of a segment that cuts the log behind `cut`: entries after it are dead once it is begun. The next entry
+    /// has the LSN `first`: the one behind the cut, or a later one where what is between was accepted as lost.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan).
+    pub fn plan_cut(&mut self, now: u64, nonce: u64, cut: CutAt, first: Lsn) -> Result<Plan, StageError> {
+        let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
+        let predecessor = Predecessor { id: cut.id, nonce: cut.nonce, last: cut.last, size: cut.size };
+        let plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: cut.floor, copy: None })?;
+        self.next_after = Some(first);
+        Ok(plan)
+    }
+
+    /// The plan of a segment that begins at a later LSN than the next, with nothing kept of what is before.
+    ///
+    /// # Errors
+    /// As [`plan`](Self::plan); [`StageError::Exhausted`] if `first` is not beyond the last LSN.
+    pub fn plan_reset(&mut self, now: u64, nonce: u64, first: Lsn) -> Result<Plan, StageError> {
+        if first < self.next || first == Lsn::MAX {
+            return Err(StageError::Exhausted);
+        }
+        let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
+        let predecessor = self.end_of_segment();
+        let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: first, copy: None })?;
+        plan.header.low_water = first;
+        plan.header.low_water_covered = false;
+        self.next_after = Some(first);
+        Ok(plan)
+    }
+
+    /// The segment was begun: writing goes on in it, and what was copied into it is durable.
+    pub fn begun(&mut self, begun: &Begun) {
+        debug_assert_eq!(self.state, State::Beginning);
+        let old = self.segment.id;
+        self.copy = None;
+        self.must_begin = false;
+        self.dead = Dead(begun.evidence.into_iter().collect());
+        if self.oldest == SegmentId::NONE || self.oldest == old && begun.header.predecessor.id != old {
+            self.oldest = begun.header.id;
+        }
+        self.unfinished_above = None;
+        self.epoch_due |= begun.header.epoch > self.epoch;
+        self.taken_over = true;
+        self.epoch = begun.header.epoch;
+        self.time = self.time.max(begun.header.created);
+        self.segment = begun.header;
+        self.highest = begun.header.id;
+        self.salts =
+            Salts::new(self.options.checksum, self.log, begun.header.id, begun.header.epoch, begun.header.nonce);
+        self.at = begun.at;
+        self.behind = begun.behind;
+        if let Some(next) = self.next_after.take() {
+            // A cut or reset: transactions open before it are rolled back by the new epoch.
+            self.next = next;
+            self.transactions.clear();
+        }
+        self.live = self.next.previous();
+        self.low_water = begun.header.low_water;
+        self.low_water_covered = begun.header.low_water_covered;
+        self.low_water_wanted = None;
+        self.durable = self.live;
+        self.written = self.durable;
+        self.marked = None;
+        self.state = State::Ready;
+    }
+
+    fn plan_of(&mut self, now: u64, nonce: u64, beginning: Beginning) -> Result<Plan, StageError> {
+        let Beginning { epoch, first, predecessor, floor, copy } = beginning;
+        if matches!(self.state, State::Poisoned | State::Beginning) || self.flight.is_some() {
+            self.state = State::Poisoned;
+            return Err(StageError::Poisoned);
+        }
+        if self.stage.len > 0 || self.unsynced > 0 {
+            return Err(StageError::NeedsCommit);
+        }
+        let id = SegmentId::new(self.highest.value().checked_add(1).ok_or(StageError::Exhausted)?);
+        let geometry = self.options.geometry;
+        let room = copy.as_ref().map_or(0, |copy| {
+            let len = copy.end.saturating_sub(copy.start.next);
+            // Packed anew, the frames take at most a quarter more, where each write fills up its last granule.
+            geometry.overhead() + len + len / 4 + 2 * geometry.granule
+        });
+        let (low_water, low_water_covered) = self.low_water_wanted.unwrap_or((self.low_water, self.low_water_covered));
+        let header = SegmentHeader {
+            log: self.log,
+            id,
+            epoch,
+            nonce,
+            first,
+            created: self.time.max(now),
+            low_water,
+            low_water_covered,
+            accepted_loss: self.accepted_loss,
+            transaction_floor: floor.min(first),
+            max_transactions: self.options.max_transactions,
+            immediate: self.options.immediate,
+            recycled: false,
+            blank: geometry.blank,
+            granule: geometry.granule,
+            copy_offset: geometry.copy_offset,
+            segment_size: geometry.segment_size.max(align_up(room, geometry.granule)),
+            write_limit: self.options.write_limit,
+            predecessor,
+        };
+        let mut dead = Dead::default();
+        // One more than recovery found fits: it refuses a log that has more than it can remember.
+        let _ = dead.found(Cut { above: predecessor.id, below: id });
+        for cut in &self.dead.0 {
+            let _ = dead.found(*cut);
+        }
+        self.state = State::Beginning;
+        Ok(Plan {
+            update: self.options.checksum,
+            header,
+            erase_above: self.unfinished_above,
+            dead,
+            copy,
+            slot: self.slot.clone(),
+        })
+    }
+
+    /// Where the active segment is cut when another follows it.
+    fn end_of_segment(&self) -> Predecessor {
+        let old = &self.segment;
+        if old.epoch == 0 {
+            return Predecessor::default();
+        }
+        Predecessor { id: old.id, nonce: old.nonce, last: self.live, size: self.behind }
+    }
+}

@@ -1,0 +1,244 @@
+//! Staging: entries are framed into a buffer, in memory, and take their LSNs there.
+
+use super::{Payload, State, Writer};
+use crate::{
+    CheckpointId, Lsn,
+    drive::Scratch,
+    frame::{FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, TRANSACTION_ID_LEN},
+    operation::{Code, OperationRef},
+    segment::align_up,
+};
+
+/// Why nothing was staged. The writer is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StageError {
+    /// The entry or batch is larger than the write limit allows.
+    TooLarge {
+        /// Bytes of the frames that it would take.
+        len: u64,
+        /// The most that they may take.
+        max: u32,
+    },
+    /// Commit what is staged, with a sync, and begin a segment ([`Writer::plan`]), then stage again.
+    NeedsSegment,
+    /// Commit what is staged, then stage again.
+    NeedsCommit,
+    /// The buffer is too small and did not grow.
+    BufferTooSmall {
+        /// Bytes that it would take.
+        needed: usize,
+    },
+    /// The code is one that only the log itself writes, or none at all.
+    Reserved {
+        /// That code.
+        code: u8,
+    },
+    /// The transaction is not open.
+    NoTransaction,
+    /// As many transactions are open as the log allows.
+    TooManyTransactions {
+        /// That many.
+        max: u8,
+    },
+    /// An earlier write or sync failed, or was abandoned: reopen the log.
+    Poisoned,
+    /// No LSN is left.
+    Exhausted,
+}
+
+/// Frames staged and not yet taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stage {
+    /// Bytes, the lead included.
+    pub(super) len: u32,
+    /// Bytes at the front for the marks that lead the write.
+    pub(super) lead: u32,
+    /// Right behind the last entry, from the beginning of the group.
+    pub(super) behind: Option<u32>,
+    /// The timestamp of the lead: that of the group's first frame.
+    pub(super) time: u64,
+    /// The last entry before the group.
+    pub(super) before: Lsn,
+    /// The durable LSN that a mark staged for itself carries.
+    pub(super) claim: Lsn,
+    /// Whether the mark that leads it is an epoch mark.
+    pub(super) epoch: bool,
+}
+
+/// Which room a frame may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// All but what is kept for marks.
+    Entries,
+    /// All.
+    Marks,
+}
+
+impl Writer {
+    /// The most bytes that the frames of one entry or batch may take.
+    #[must_use]
+    pub fn batch_max(&self) -> u32 {
+        self.options.write_limit - align_up(longest_lead(), self.options.geometry.granule)
+    }
+
+    /// Stages entries: one, or a batch that a crash keeps whole or not at all. Each takes the next LSN.
+    ///
+    /// `now` is the time in microseconds since the Unix epoch; a clock that runs backwards is held. Returns the first
+    /// and the last LSN. Nothing is durable, nor even written, before a [`Commit`] of the group is done.
+    ///
+    /// # Errors
+    /// [`StageError`]; nothing was staged then.
+    ///
+    /// # Panics
+    /// If there are no items.
+    pub fn stage<P: Payload>(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        transaction: Option<u64>,
+        items: &[P],
+    ) -> Result<(Lsn, Lsn), StageError> {
+        assert!(!items.is_empty(), "a batch of nothing is not staged");
+        let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
+        let len = items.iter().map(|item| u64::from(FRAME_OVERHEAD) + (id_len + item.len()) as u64).sum();
+        let max = self.batch_max();
+        let Some(len) = u32::try_from(len).ok().filter(|len| *len <= max) else {
+            return Err(StageError::TooLarge { len, max });
+        };
+        let last = self.next.advanced(items.len() as u64 - 1).ok().filter(|last| *last < Lsn::MAX);
+        let last = last.ok_or(StageError::Exhausted)?;
+        if let Some(item) = items.iter().find(|item| !Code::from_u8(item.code()).is_some_and(Code::is_free)) {
+            return Err(StageError::Reserved { code: item.code() });
+        }
+        if transaction.is_some_and(|id| !self.is_open(id)) {
+            return Err(StageError::NoTransaction);
+        }
+        self.open_group(buf, now, len, Room::Entries)?;
+        let first = self.next;
+        self.frame_entries(buf, transaction, items);
+        debug_assert_eq!(self.next.previous(), last);
+        Ok((first, last))
+    }
+
+    /// Stages the entry that says that a checkpoint is durable, and returns its LSN.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub fn stage_checkpoint(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        lsn: Lsn,
+        checkpoint_id: CheckpointId,
+    ) -> Result<Lsn, StageError> {
+        self.stage_control(buf, now, None, OperationRef::Checkpoint { lsn, checkpoint_id })
+    }
+
+    /// Frames entries into room that was made for them.
+    pub(super) fn frame_entries<P: Payload>(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        transaction: Option<u64>,
+        items: &[P],
+    ) {
+        let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
+        for (index, item) in items.iter().enumerate() {
+            let mut kind = FrameType::new(item.code());
+            if transaction.is_some() {
+                kind = kind.in_transaction();
+            }
+            if index + 1 < items.len() {
+                kind = kind.batch_continues();
+            }
+            let at = self.stage.len as usize;
+            let payload_at = at + FRAME_HEADER_LEN;
+            let end = payload_at + id_len + item.len() + FRAME_TRAILER_LEN;
+            let frame = &mut buf.bytes()[at..end];
+            let payload = &mut frame[FRAME_HEADER_LEN..end - at - FRAME_TRAILER_LEN];
+            if let Some(id) = transaction {
+                payload[..TRANSACTION_ID_LEN].copy_from_slice(&id.to_le_bytes());
+            }
+            item.write(&mut payload[id_len..]);
+            self.salts.complete(frame, self.at + self.stage.len, self.next, self.time, kind);
+            self.stage.len = u32::try_from(end).unwrap_or(u32::MAX);
+            self.next = self.next.next_or_max();
+        }
+        self.stage.behind = Some(self.stage.len);
+    }
+
+    /// Stages an entry of the log's own.
+    pub(super) fn stage_control(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        transaction: Option<u64>,
+        operation: OperationRef<'_>,
+    ) -> Result<Lsn, StageError> {
+        let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
+        let len = FRAME_OVERHEAD + u32::try_from(id_len + operation.encoded_len()).unwrap_or(u32::MAX);
+        let lsn = self.next;
+        lsn.next().map_err(|_| StageError::Exhausted)?;
+        self.open_group(buf, now, len, Room::Entries)?;
+        self.frame_entries(buf, transaction, &[operation]);
+        Ok(lsn)
+    }
+
+    /// Makes sure that `len` more bytes can be staged, and begins a group if none is begun.
+    pub(super) fn open_group(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        len: u32,
+        room: Room,
+    ) -> Result<(), StageError> {
+        match self.state {
+            State::Ready => {}
+            State::NeedsSegment | State::Beginning => return Err(StageError::NeedsSegment),
+            State::Poisoned => return Err(StageError::Poisoned),
+        }
+        let granule = self.options.geometry.granule;
+        let fresh = self.stage.len == 0;
+        let mut stage = self.stage;
+        if fresh {
+            stage = self.lead(room);
+            stage.time = self.time.max(now);
+        }
+        let end = align_up(stage.len + len, granule);
+        if end > self.options.write_limit {
+            return Err(StageError::NeedsCommit);
+        }
+        let kept = if room == Room::Entries { self.options.geometry.reserve() } else { 0 };
+        if self.at.saturating_add(end) > self.segment.segment_size.saturating_sub(kept) {
+            return Err(StageError::NeedsSegment);
+        }
+        let needed = end as usize;
+        if buf.bytes().len() < needed {
+            buf.grow(needed);
+        }
+        if buf.bytes().len() < needed {
+            return Err(if fresh { StageError::BufferTooSmall { needed } } else { StageError::NeedsCommit });
+        }
+        self.time = self.time.max(now);
+        self.stage = stage;
+        Ok(())
+    }
+
+    /// The marks that will lead the group begun now: their place is kept, they are framed when the group is taken.
+    fn lead(&self, room: Room) -> Stage {
+        let mut stage = Stage { before: self.next.previous(), epoch: self.epoch_due, ..Stage::default() };
+        // A mark by itself leads its own write, unless the epoch has to go before it.
+        if self.epoch_due {
+            stage.lead += Mark::Epoch(0).frame_len();
+        } else if room == Room::Entries {
+            stage.lead += Mark::Durable.frame_len();
+        }
+        stage.len = stage.lead;
+        stage
+    }
+}
+
+/// The most bytes of the mark that leads a write.
+const fn longest_lead() -> u32 {
+    FRAME_OVERHEAD + 16
+}
