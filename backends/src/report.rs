@@ -1,7 +1,7 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, ReadCheckpoint, Reader, Reading, Report, SegmentId,
+    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, ReadCheckpoint, Reader, Reading, Report, Seen, SegmentId,
     TornTail, View, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
@@ -34,7 +34,8 @@ pub struct RecoveryReport {
     pub entries_replayed: u64,
     /// The last entry.
     pub last_valid_lsn: Lsn,
-    /// The first LSN that truncation keeps.
+    /// The first LSN that truncation keeps. A batch or transaction that ends at or above it is kept whole, so the first
+    /// entry that is read may be one of its entries below; it is not counted in `entries_recovered`.
     pub low_water: Lsn,
     /// The LSNs whose entries were read and verified, first and last; no more is claimed.
     pub verified: Option<(Lsn, Lsn)>,
@@ -144,12 +145,13 @@ impl RecoveryReport {
     /// Where the log has to be cut, by a policy that ends it before the first damage: the first LSN that is gone, if it is
     /// in a sealed segment. In the newest, recovery itself ended before it.
     pub(crate) fn cut_before(&self) -> Option<Lsn> {
-        let first = self.damage().filter_map(|finding| finding.lsns).map(|(first, _)| first).min();
+        let kept = self.damage().filter_map(|finding| finding.lsns).filter(|(_, last)| *last >= self.low_water);
+        let first = kept.map(|(first, _)| first).min();
         first.filter(|first| self.policy == Policy::PointInTime && *first <= self.last_valid_lsn)
     }
 
     /// Reads and verifies every entry of the log that `view` shows. What is gone and in one of these checkpoints does no
-    /// harm, but under a policy that skips damage.
+    /// harm, but for salvage, which gives it up.
     pub(crate) fn check_all<D: SharedDevice>(
         &mut self,
         device: &mut D,
@@ -163,14 +165,15 @@ impl RecoveryReport {
         self.verified = read.verified;
         self.checkpoints = checked.checkpoints;
         for finding in checked.findings {
-            // Recovery has told of what is in the newest segment, with its witness.
-            if !self.findings.iter().any(|known| (known.object, known.offset) == (finding.object, finding.offset)) {
+            // Recovery has told of what is in the newest segment, with its witness, and of all that is missing between
+            // segments.
+            let told = |known: &Finding| (known.object, known.offset) == (finding.object, finding.offset);
+            let between = finding.seen == Seen::MissingSegment || finding.seen == Seen::Hole && finding.len == 0;
+            if !between && !self.findings.iter().any(told) {
                 self.findings.push(finding);
             }
         }
-        if !self.policy.skips_damage() && self.damage().next().is_some() {
-            self.forgive(device, view, checkpoints, buf)?;
-        }
+        self.weigh(device, view, checkpoints, buf)?;
         self.sum_up();
         match (self.policy, self.damage().next()) {
             (Policy::Strict | Policy::Default, Some(&finding)) => Err(Error::Refused(finding)),
@@ -178,48 +181,69 @@ impl RecoveryReport {
         }
     }
 
-    /// What is gone and in a valid checkpoint is no loss.
-    fn forgive<D: SharedDevice>(
+    /// What is gone and in a valid checkpoint is no loss. Recovery has seen the checkpoints' heads alone: what they said
+    /// holds no longer where the rest of them is not valid.
+    fn weigh<D: SharedDevice>(
         &mut self,
         device: &mut D,
         view: &View,
         checkpoints: &[CheckpointHeader],
         buf: &mut Vec<u8>,
     ) -> Result<()> {
+        if self.findings.is_empty() && !view.is_covered() {
+            return Ok(());
+        }
+        let mut valid = Vec::new();
+        let mut bad = None;
         for head in checkpoints {
             let read = ReadCheckpoint::new(checksum::portable, view.log(), head.id, Reading::Check);
-            if drive(read, device, buf, &mut ())?.is_err() {
-                continue;
+            if drive(read, device, buf, &mut ())?.is_ok() {
+                valid.push(head);
+            } else {
+                bad = bad.or(Some(head.id));
             }
-            for finding in &mut self.findings {
-                finding.harmless |= finding.lsns.is_some_and(|(_, last)| last < head.floor);
+        }
+        // Salvage gives up for good what is gone, whoever else holds it.
+        let floor = match self.policy {
+            Policy::Salvage => Lsn::ZERO,
+            _ => valid.iter().map(|head| head.floor).max().unwrap_or_default(),
+        };
+        for finding in self.findings.iter_mut().filter(|finding| finding.seen != Seen::StateLost) {
+            if let Some((_, last)) = finding.lsns {
+                finding.harmless = last <= self.accepted_loss || last < floor;
             }
+        }
+        let low_water = view.low_water();
+        let held = !view.is_covered() || low_water <= Lsn::FIRST;
+        let told = self.findings.iter().any(|finding| finding.seen == Seen::StateLost);
+        if !held && !told && !valid.iter().any(|head| head.lsn.next_or_max() >= low_water) {
+            self.findings.push(Finding::state_lost(view.end().0, low_water, bad, self.accepted_loss));
         }
         Ok(())
     }
 
     /// Works out the counts from what was found.
     pub(crate) fn sum_up(&mut self) {
-        let lost: u64 = self
+        let lost = self
             .findings
             .iter()
             .filter_map(|finding| finding.lsns)
-            .map(|(first, last)| (last.value() + 1).saturating_sub(first.value().max(self.low_water.value())))
-            .sum();
-        let span = (self.last_valid_lsn.value() + 1).saturating_sub(self.low_water.value());
+            .map(|(first, last)| last.next_or_max().value().saturating_sub(first.max(self.low_water).value()))
+            .fold(0, u64::saturating_add);
+        let span = self.last_valid_lsn.next_or_max().value().saturating_sub(self.low_water.value());
         let inside: u64 = self
             .findings
             .iter()
             .filter_map(|finding| finding.lsns)
             .map(|(first, last)| {
                 let last = last.min(self.last_valid_lsn);
-                (last.value() + 1).saturating_sub(first.value().max(self.low_water.value()))
+                last.next_or_max().value().saturating_sub(first.max(self.low_water).value())
             })
             .sum();
         self.entries_recovered = span.saturating_sub(inside);
-        self.entries_skipped = lost + u64::from(self.torn_tail.map_or(0, |torn| torn.frames));
+        self.entries_skipped = lost.saturating_add(self.torn_tail.map_or(0, |torn| torn.frames.into()));
         let damaged = self.damage().next().is_some();
-        self.clean &= self.torn_tail.is_none() && !damaged;
+        self.clean = self.torn_tail.is_none() && !damaged;
         self.success = !damaged;
         if !self.success && matches!(self.policy, Policy::Strict | Policy::Default) {
             self.writable = false;

@@ -114,7 +114,9 @@ fn segments<D: SharedDevice>(device: &mut D, view: &View) -> Result<Vec<SegmentI
     let mut open: Option<(usize, SegmentHeader)> = None;
     for (object, bytes) in objects(device)? {
         let Object::Segment(id) = object else { continue };
-        let header = header(device, id);
+        let own = header(device, id);
+        // What was made out of it, or stands before it, recovery has found out.
+        let header = view.mended(id).or(own);
         let counts = header.filter(|_| view.counts(id));
         if let Some(header) = counts {
             if let Some((index, before)) = open.filter(|(_, before)| before.id == header.predecessor.id) {
@@ -128,7 +130,7 @@ fn segments<D: SharedDevice>(device: &mut D, view: &View) -> Result<Vec<SegmentI
         let active = counts.filter(|_| id == newest);
         segments.push(SegmentInfo {
             id,
-            state: match header {
+            state: match own {
                 None if id > newest => SegmentState::Unfinished,
                 None => SegmentState::Headless,
                 Some(_) if id == newest => SegmentState::Active,

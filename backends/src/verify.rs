@@ -95,7 +95,8 @@ impl<D: SharedDevice> LogReader<D> {
         }
         // What truncation gave up is only in a checkpoint.
         let holds = |header: &CheckpointHeader| header.lsn.next_or_max() >= view.low_water();
-        let harmless = !view.is_covered() || valid.iter().any(holds);
+        let given_up = view.low_water().previous() <= self.report.accepted_loss;
+        let harmless = !view.is_covered() || given_up || valid.iter().any(holds);
         for (id, len, verdict) in bad {
             let crash = verdict == Verdict::Unsynced || verdict == Verdict::Foreign;
             self.report.findings.push(Finding {

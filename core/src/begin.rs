@@ -340,8 +340,7 @@ impl Begin {
         let Some(copy) = self.copy.take() else { return };
         let header = &mut self.plan.header;
         if !copy.plan.passes_over {
-            header.predecessor.last = copy.last;
-            header.predecessor.size = copy.cut;
+            header.predecessor = copy.plan.from.cut(copy.last, copy.cut);
             if self.copied > 0 {
                 header.first = copy.last.next_or_max();
                 header.transaction_floor = header.transaction_floor.min(header.first);

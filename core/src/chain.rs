@@ -1,4 +1,28 @@
 //! The chain of segments: reading headers, and what is known of a log once recovery has found its way through them.
+//!
+//! # Behind a segment that is gone
+//!
+//! ```text
+//! on the medium:   B    (D D)    P    S        S names P: its id, nonce, last LSN, size; F, where its span begins;
+//!                        dead   gone            and how many ids lie between P and the segment that P named
+//! ```
+//!
+//! When P was begun, the log ended at the cut of its own predecessor B, at F - 1. So what counts of B is what has an LSN
+//! below F, and S alone tells B's id. Nothing that is dead comes back:
+//!
+//! - *Frames of B behind its cut* have LSNs from F on, for frames of a segment follow each other, and reading stops at
+//!   F - 1.
+//! - *Segments between B and P* are dead, and are not looked at: their ids are higher than B's. If B itself is gone too, or
+//!   so many ids lie between that S does not tell, any segment below may have been B, or have stood behind B. Each
+//!   segment begun while B was in the chain begins behind B's cut as it was then, and a later cut goes no further back
+//!   than P tells, so what begins at or above F is dead for certain. What begins below F may have been cut off by a
+//!   segment that is gone: only where the log was never cut (the flag *leftovers* of S is clear) is each sound frame,
+//!   found as the end of a log is found, an entry that counts. What a take-over passed over or copied holds the same
+//!   entries as its copy; what it left as a torn tail stands behind a place that does not verify, with no mark to
+//!   prove it. With the flag, the chain ends, and what is older is told as lost.
+//!
+//! F is not P's first LSN but the one behind B's last: where entries were given up between the two, segments of theirs may
+//! still lie there, kept as evidence, and must not come back either.
 
 use heapless::Vec;
 use uuid::Uuid;
@@ -6,10 +30,11 @@ use uuid::Uuid;
 use crate::{
     Lsn,
     checksum::Update,
+    cursor::{Cursor, Found, Frame, Search},
     device::Object,
     drive::{Answer, Stop},
     fault::Fault,
-    segment::{COPY_OFFSETS, NotAHeader, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
+    segment::{COPY_OFFSETS, NotAHeader, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
     window::{Bytes, Window},
 };
 
@@ -45,6 +70,154 @@ impl Dead {
             return Ok(());
         }
         self.0.push(cut).map_err(|_| Fault::TooManyDead)
+    }
+}
+
+/// How many headers a reader remembers that are not to be taken as they stand: beyond that, recovery ends the chain.
+pub(crate) const MENDED_MAX: usize = 4;
+
+/// Headers that are not as they stand on the medium: made out from those of the neighbours, where both copies are bad;
+/// or naming as predecessor the segment that is there, where the one they name is missing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mended(pub(crate) Vec<SegmentHeader, MENDED_MAX>);
+
+impl Mended {
+    /// The header of this segment, if it is not to be taken as it stands.
+    pub(crate) fn get(&self, id: SegmentId) -> Option<SegmentHeader> {
+        self.0.iter().find(|header| header.id == id).copied()
+    }
+
+    /// A segment took the place of the one before it, and names the same predecessor.
+    pub(crate) fn passed_over(&mut self, old: &SegmentHeader, new: &SegmentHeader) {
+        if old.predecessor == new.predecessor
+            && let Some(header) = self.0.iter_mut().find(|header| header.id == old.id)
+        {
+            *header = SegmentHeader { predecessor: header.predecessor, ..*new };
+        }
+    }
+}
+
+/// How many epochs are tried for a segment that lost its header: more than a log is ever reopened in one segment.
+const EPOCHS_MAX: u64 = 4096;
+/// How many of them for a segment whose first frame is bad too: each takes a search.
+const EPOCHS_SEARCHED: u64 = 64;
+
+/// Makes out the header of a segment that lost both copies, from those of the segments around it.
+///
+/// The successor names its nonce and its end, and its own geometry tells where frames begin, or that of the segment
+/// before does; only the epoch is not known. It lies between those of the neighbours: the right one is that under which
+/// the first frame verifies or, if that is bad too, one behind it.
+#[derive(Debug)]
+pub(crate) struct MakeOut {
+    update: Update,
+    successor: SegmentHeader,
+    before: Option<SegmentHeader>,
+    /// The header, as it is tried.
+    header: SegmentHeader,
+    attempt: Attempt,
+}
+
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
+enum Attempt {
+    /// There are no entries to tell the epoch by, and none to be read.
+    Empty,
+    /// The first frame, where the geometry of the successor has it.
+    First(Cursor),
+    /// The same by that of the segment before.
+    Second(Cursor),
+    /// Any frame, one write limit far.
+    Search(Cursor, Search),
+    Nothing,
+}
+
+impl MakeOut {
+    /// Makes out the segment before `successor`, whose entries begin at `first`; `before` is the one before that.
+    pub(crate) fn new(update: Update, successor: SegmentHeader, before: Option<SegmentHeader>, first: Lsn) -> Self {
+        let lost = successor.predecessor;
+        let header = SegmentHeader {
+            id: lost.id,
+            nonce: lost.nonce,
+            first,
+            // Which transactions were open here, nothing tells: all that is there may be needed.
+            transaction_floor: Lsn::FIRST,
+            predecessor: Predecessor::default(),
+            ..successor
+        };
+        let cursor = Self::cursor(update, &header, lost.size);
+        let empty = lost.size <= header.frames_at() || lost.last < first;
+        let attempt = if empty { Attempt::Empty } else { Attempt::First(cursor) };
+        Self { update, successor, before, header, attempt }
+    }
+
+    /// At the first frame of the segment.
+    fn cursor(update: Update, header: &SegmentHeader, size: u32) -> Cursor {
+        Cursor::new(update, header, header.frames_at(), size)
+    }
+
+    /// The header that it must have had, or `None` if nothing there verifies.
+    pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Option<SegmentHeader>, Stop> {
+        loop {
+            let fits = match &mut self.attempt {
+                Attempt::Empty => true,
+                Attempt::First(cursor) | Attempt::Second(cursor) => match cursor.next(buf, answer)? {
+                    Found::Frame(frame) => self.is_first(&frame),
+                    Found::Other(_) => false,
+                },
+                Attempt::Search(_, search) => search.next(buf, answer)?.is_some(),
+                Attempt::Nothing => return Ok(None),
+            };
+            if fits {
+                return Ok(Some(self.header));
+            }
+            self.try_next();
+        }
+    }
+
+    /// Whether the first frame may be this one: what was given up before it may have taken LSNs.
+    fn is_first(&self, frame: &Frame) -> bool {
+        let lsn = if frame.header.kind.is_mark() { frame.header.lsn.next_or_max() } else { frame.header.lsn };
+        lsn == self.header.first || (lsn > self.header.first && self.successor.accepted_loss >= self.header.first)
+    }
+
+    /// On to the next epoch, or the next attempt.
+    fn try_next(&mut self) {
+        let highest = self.successor.epoch;
+        let lowest = self.before.map_or(1, |before| before.epoch);
+        let most = if matches!(self.attempt, Attempt::Search(..)) { EPOCHS_SEARCHED } else { EPOCHS_MAX };
+        if self.header.epoch > lowest && highest - self.header.epoch + 1 < most {
+            self.header.epoch -= 1;
+            let at = self.header.frames_at();
+            match &mut self.attempt {
+                Attempt::First(cursor) | Attempt::Second(cursor) => {
+                    cursor.salt(self.update, &self.header);
+                    cursor.go(at);
+                }
+                Attempt::Search(cursor, search) => {
+                    cursor.salt(self.update, &self.header);
+                    *search = cursor.search(self.header.write_limit);
+                }
+                Attempt::Empty | Attempt::Nothing => {}
+            }
+            return;
+        }
+        self.header.epoch = highest;
+        let size = self.successor.predecessor.size;
+        self.attempt = match (&self.attempt, self.before) {
+            (Attempt::First(_), Some(before)) => {
+                let SegmentHeader { granule, copy_offset, blank, segment_size, .. } = before;
+                self.header = SegmentHeader { granule, copy_offset, blank, segment_size, ..self.header };
+                Attempt::Second(Self::cursor(self.update, &self.header, size))
+            }
+            (Attempt::First(_) | Attempt::Second(_), _) => {
+                let SegmentHeader { granule, copy_offset, blank, segment_size, .. } = self.successor;
+                self.header = SegmentHeader { granule, copy_offset, blank, segment_size, ..self.header };
+                let cursor = Self::cursor(self.update, &self.header, size);
+                let search = cursor.search(self.header.write_limit);
+                Attempt::Search(cursor, search)
+            }
+            _ => Attempt::Nothing,
+        };
     }
 }
 
@@ -161,6 +334,7 @@ pub struct View {
     pub(crate) newest: SegmentId,
     /// Segments between them that do not count.
     pub(crate) dead: Dead,
+    pub(crate) mended: Mended,
     /// The last entry that counts.
     pub(crate) last: Lsn,
     /// The offset in the newest segment behind which nothing counts.
@@ -200,6 +374,18 @@ impl View {
     #[must_use]
     pub fn end(&self) -> (SegmentId, u32) {
         (self.newest, self.end)
+    }
+
+    /// The header of a segment, if it is not to be taken as it stands on the medium: made out, where it is gone in both
+    /// copies, or with another predecessor, where the one that it names is missing.
+    #[must_use]
+    pub fn mended(&self, id: SegmentId) -> Option<SegmentHeader> {
+        self.mended.get(id)
+    }
+
+    /// The header of a segment of the chain, of which `read` is on the medium.
+    pub(crate) fn header(&self, id: SegmentId, read: &HeaderRead) -> Option<SegmentHeader> {
+        self.mended.get(id).or(read.header.filter(|header| header.log == self.log))
     }
 
     /// Whether the segment is part of the log, by its id.

@@ -71,6 +71,11 @@ impl Cursor {
         self.window.object()
     }
 
+    /// Takes the frames for those of a segment of this epoch and nonce.
+    pub(crate) fn salt(&mut self, update: Update, header: &SegmentHeader) {
+        self.salts = Salts::new(update, header.log, header.id, header.epoch, header.nonce);
+    }
+
     /// Where it is.
     pub(crate) fn at(&self) -> u32 {
         self.at

@@ -44,7 +44,7 @@ pub use fault::Fault;
 pub use locate::Locate;
 pub use lsn::{CheckpointId, Exhausted, Lsn};
 pub use reader::{Read, Reader};
-pub use recovery::{CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
+pub use recovery::{CALLER_MAX, CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
 pub use replay::Replay;
 pub use report::{Finding, Report, Seen, TornTail, Verdict, Witness};
 pub use retention::{Retention, Retire};

@@ -49,8 +49,8 @@ impl Machine for Locate {
         }
         let Some((size, reader)) = &mut self.found else { unreachable!("it was just found") };
         let id = reader.id();
-        let header = reader.next(buf, &mut answer)?.header;
+        let header = self.view.header(id, &reader.next(buf, &mut answer)?);
         let header = header.ok_or(Fault::Unreadable { object: Object::Segment(id), offset: 0 })?;
-        Ok(CutAt { id, nonce: header.nonce, last: self.lsn, size: *size, floor: header.transaction_floor })
+        Ok(CutAt { predecessor: header.cut(self.lsn, *size), floor: header.transaction_floor })
     }
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     Lsn,
-    chain::{HeaderReader, View},
+    chain::{HeaderRead, HeaderReader, View},
     cursor::Frame,
     decision::{Decision, Policy, Situation, decide},
     device::Object,
@@ -15,7 +15,7 @@ use crate::{
     frame::{Mark, NotAMark},
     report::{Finding, Seen, Verdict, Witness},
     segment::{SegmentHeader, SegmentId},
-    walk::{Batch, Event, Halt, Walk},
+    walk::{Batch, Event, Halt, Next, Walk},
 };
 
 /// What a reader came to.
@@ -40,6 +40,8 @@ pub struct Reader {
     segment: Option<Segment>,
     /// The header of the segment behind the one that is read.
     ahead: Option<SegmentHeader>,
+    /// The predecessor that it names on the medium.
+    named: SegmentId,
     read: Read,
 }
 
@@ -85,7 +87,17 @@ impl Reader {
     #[must_use]
     pub fn new(view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
         let to = to.min(view.last);
-        Self { view, from, to, policy, state: State::Start, segment: None, ahead: None, read: Read::default() }
+        Self {
+            view,
+            from,
+            to,
+            policy,
+            state: State::Start,
+            segment: None,
+            ahead: None,
+            named: SegmentId::NONE,
+            read: Read::default(),
+        }
     }
 
     /// Forgets what is in the buffer: something else was put there.
@@ -110,8 +122,8 @@ impl Reader {
                 State::SeekHeader(reader) => {
                     let id = reader.id();
                     let read = reader.next(buf, answer)?;
-                    match read.header.filter(|header| header.log == self.view.log) {
-                        Some(header) => self.sought(header),
+                    match self.view.header(id, &read) {
+                        Some(header) => self.sought(header, &read)?,
                         None => return Err(self.headless(id, read.unreadable)),
                     }
                 }
@@ -140,8 +152,8 @@ impl Reader {
                 State::AheadHeader(reader) => {
                     let id = reader.id();
                     let read = reader.next(buf, answer)?;
-                    match read.header.filter(|header| header.log == self.view.log) {
-                        Some(header) => self.found_ahead(header)?,
+                    match self.view.header(id, &read) {
+                        Some(header) => self.found_ahead(header, &read)?,
                         None => return Err(self.headless(id, read.unreadable)),
                     }
                 }
@@ -156,13 +168,34 @@ impl Reader {
     }
 
     /// A segment on the way back: it holds the first entry wanted, or the way goes on.
-    fn sought(&mut self, header: SegmentHeader) -> State {
-        if header.first <= self.from || header.id == self.view.oldest {
-            self.enter(header)
-        } else {
-            self.ahead = Some(header);
-            State::SeekPrev { before: header.id, asked: false }
+    fn sought(&mut self, header: SegmentHeader, read: &HeaderRead) -> Result<State, Stop> {
+        if header.first <= self.from {
+            return Ok(self.enter(header));
         }
+        if header.id != self.view.oldest {
+            self.look_ahead(header, read);
+            return Ok(State::SeekPrev { before: header.id, asked: false });
+        }
+        // What is to be read begins before the log does.
+        let state = self.enter(header);
+        let named = read.header.map_or(SegmentId::NONE, |header| header.predecessor.id);
+        if named == SegmentId::NONE {
+            self.gap(
+                state,
+                self.from,
+                &header,
+                Finding::rot(Seen::Hole, Object::Segment(header.id), header.frames_at()),
+            )
+        } else {
+            self.gap(state, self.from, &header, gone(Object::Segment(named)))
+        }
+    }
+
+    fn look_ahead(&mut self, header: SegmentHeader, read: &HeaderRead) {
+        self.ahead = Some(header);
+        // Of a segment without a header, nothing but its own place tells what is missing before it.
+        let before = SegmentId::new(header.id.value().saturating_sub(1));
+        self.named = read.header.map_or(before, |header| header.predecessor.id);
     }
 
     /// Begins to read a segment, for which the header of its successor must be known.
@@ -185,8 +218,8 @@ impl Reader {
     }
 
     /// The segment behind the one that is read: it says where that one ends, or is the next to be read.
-    fn found_ahead(&mut self, header: SegmentHeader) -> Result<State, Stop> {
-        self.ahead = Some(header);
+    fn found_ahead(&mut self, header: SegmentHeader, read: &HeaderRead) -> Result<State, Stop> {
+        self.look_ahead(header, read);
         match self.segment.as_ref().map(|segment| segment.header) {
             Some(current) if header.predecessor.id == current.id => Ok(self.enter(current)),
             // The chain goes on behind a segment that is missing: what it held is gone.
@@ -195,12 +228,34 @@ impl Reader {
         }
     }
 
-    /// The segment is read to its end: on to the next.
-    fn leave(&mut self) -> State {
-        match (self.segment.as_ref().map(|segment| segment.header.id), self.ahead.take()) {
-            (Some(id), Some(ahead)) if id != self.view.newest => self.enter(ahead),
-            _ => State::Done,
+    /// The segment is read to its end: on to the next, over what is missing between them.
+    fn leave(&mut self) -> Result<State, Stop> {
+        let Some(Segment { header, last, limit, .. }) = &self.segment else { return Ok(State::Done) };
+        let (id, first, limit) = (header.id, last.next_or_max(), *limit);
+        let Some(ahead) = self.ahead.take().filter(|_| id != self.view.newest) else { return Ok(State::Done) };
+        let state = self.enter(ahead);
+        let offset = if self.named == id { limit } else { 0 };
+        self.gap(state, first, &ahead, Finding::rot(Seen::MissingSegment, Object::Segment(self.named), offset))
+    }
+
+    /// Goes on to `state` over what is missing from `first` up to the beginning of a segment, if anything is.
+    fn gap(&mut self, state: State, first: Lsn, ahead: &SegmentHeader, finding: Finding) -> Result<State, Stop> {
+        let last = ahead.first.previous();
+        if first > last || last < self.from || first > self.to {
+            return Ok(state);
         }
+        let finding = Finding {
+            lsns: Some((first, last)),
+            witness: Some(Witness::Successor(ahead.id)),
+            harmless: last <= self.view.accepted_loss,
+            ..finding
+        };
+        if !finding.harmless && !self.policy.skips_damage() {
+            return Err(Fault::Damaged(finding).into());
+        }
+        self.state = state;
+        self.read.damage += u32::from(!finding.harmless);
+        Err(Step::Finding(finding).into())
     }
 
     fn frame(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<State, Stop> {
@@ -210,6 +265,8 @@ impl Reader {
                 Err(NotAMark::Unsupported) => Err(segment.walk.unsupported(&frame).into()),
                 Ok(_) | Err(NotAMark::Skippable) => Ok(State::Frames),
             },
+            // What stands behind the cut does not count.
+            Event::Entry { frame, .. } if frame.header.lsn > segment.last => self.leave(),
             Event::Entry { frame, batch: None } => self.entry(&frame),
             Event::Entry { frame, .. } if frame.header.kind.continues_batch() => Ok(State::Frames),
             Event::Entry { frame, batch: Some(Batch { at, first }) } => {
@@ -224,7 +281,7 @@ impl Reader {
                         segment.walk.go(at, first);
                         State::Batch { until: segment.limit, last: segment.last }
                     }
-                    None => self.leave(),
+                    None => self.leave()?,
                 })
             }
             Event::Stop(halt) => self.damage(&halt),
@@ -293,6 +350,8 @@ impl Reader {
     /// What was durable does not verify. Goes on behind it where the policy says so, or where nothing is lost by it.
     fn damage(&mut self, halt: &Halt) -> Result<State, Stop> {
         let Some(segment) = &mut self.segment else { return Ok(State::Done) };
+        let counts = |next: &Next| next.expected <= segment.last.next_or_max();
+        let halt = &Halt { next: halt.next.filter(counts), ..*halt };
         let expected = segment.walk.expected();
         let covered = expected <= self.view.accepted_loss;
         let in_batch = segment.walk.batch().is_some();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     CheckpointId, Lsn,
-    chain::{Cut, Dead, HeaderRead, HeaderReader, View},
+    chain::{Cut, Dead, HeaderRead, HeaderReader, MakeOut, Mended, View},
     checkpoint::{CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
@@ -19,13 +19,18 @@ use crate::{
     fault::Fault,
     meta::{META_LEN, Meta},
     report::{Finding, Report, Seen, Verdict, Witness},
-    segment::{COPY_OFFSETS, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
+    segment::{COPY_OFFSETS, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
     tail::{Claim, Tail, TailScan},
     window::{Bytes, Window},
 };
 
 /// How many checkpoints are remembered, newest first; a log retains fewer.
 pub const CHECKPOINTS_MAX: usize = 8;
+
+/// How far the LSN that a caller knows of may lie beyond all that the bytes prove, and still be given up for good: the
+/// log goes on above it, so a slip of the pen would use up the LSNs that there are. So many of the smallest entries take
+/// 70 gigabytes, and behind them there is room for as many losses again.
+pub const CALLER_MAX: u64 = 1 << 31;
 
 /// How recovery is to go about it.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +39,8 @@ pub struct RecoveryOptions {
     pub policy: Policy,
     /// The log that has to be there.
     pub expect_log: Option<Uuid>,
-    /// An LSN that the caller knows to have been durable.
+    /// An LSN that the caller knows to have been durable. Where a policy is consent to lose what is missing up to it, it
+    /// must not lie more than [`CALLER_MAX`] beyond all that the bytes prove.
     pub expect_durable: Option<Lsn>,
     /// The implementation of CRC-32C.
     pub checksum: Update,
@@ -79,8 +85,8 @@ pub struct Recovery {
     highest: SegmentId,
     tail: Option<Tail>,
     chain: Chain,
-    /// A finding to hand over before going on.
-    finding: Option<Finding>,
+    /// Findings to hand over before going on.
+    findings: Vec<Finding, FINDINGS_MAX>,
     damage: u32,
     first_damage: Option<Finding>,
     harmless: u32,
@@ -103,6 +109,14 @@ enum State {
         asked: bool,
     },
     ChainHeader(SegmentId, HeaderReader),
+    /// Looking for what stands behind a segment that is missing or has lost its header.
+    Behind {
+        asked: bool,
+    },
+    BehindHeader(SegmentId, HeaderReader),
+    MakeOut(MakeOut),
+    /// Looking for the end of the segment behind.
+    End(TailScan),
     Finish,
 }
 
@@ -116,10 +130,47 @@ struct Chain {
     /// Down to which LSN segments are needed, once the one that holds the low-water mark is reached.
     needed: Option<Lsn>,
     dead: Dead,
+    mended: Mended,
+    gone: Option<Gone>,
 }
+
+/// The predecessor that the oldest segment names, and that is missing or has lost its header.
+#[derive(Debug)]
+struct Gone {
+    seen: Seen,
+    verdict: Verdict,
+    /// Whether something stands in its place that may be it.
+    stands: bool,
+    /// The first LSN of its span.
+    first: Lsn,
+    /// The header that it had, once that was made out.
+    made_out: Option<SegmentHeader>,
+    /// The segment behind it that is there.
+    behind: Option<SegmentHeader>,
+    /// Whether that is its own predecessor for certain, and no other one is missing between.
+    certain: bool,
+    /// Whether dead segments were met on the way.
+    passed: bool,
+}
+
+/// What one segment that is missing, and what stands behind it, may tell at once.
+const FINDINGS_MAX: usize = 6;
 
 /// Behind the copies of a header wherever they may stand, and room for a frame there.
 const HEAD_AREA: usize = 4096 + SEGMENT_HEADER_LEN + 64;
+
+impl Chain {
+    fn new(newest: SegmentHeader) -> Self {
+        Self {
+            at: newest.id,
+            oldest: newest,
+            needed: None,
+            dead: Dead::default(),
+            mended: Mended::default(),
+            gone: None,
+        }
+    }
+}
 
 impl Recovery {
     /// Recovery of the log that a device holds.
@@ -136,8 +187,8 @@ impl Recovery {
             unfinished: None,
             highest: SegmentId::NONE,
             tail: None,
-            chain: Chain { at: SegmentId::NONE, oldest: SegmentHeader::NONE, needed: None, dead: Dead::default() },
-            finding: None,
+            chain: Chain::new(SegmentHeader::NONE),
+            findings: Vec::new(),
             damage: 0,
             first_damage: None,
             harmless: 0,
@@ -146,8 +197,8 @@ impl Recovery {
 
     fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Recovered, Stop> {
         loop {
-            if let Some(finding) = self.finding.take() {
-                return Err(Step::Finding(finding).into());
+            if !self.findings.is_empty() {
+                return Err(Step::Finding(self.findings.remove(0)).into());
             }
             self.state = match &mut self.state {
                 State::List { before, asked: asked @ false } => {
@@ -201,8 +252,31 @@ impl Recovery {
                 State::ChainHeader(id, reader) => {
                     let id = *id;
                     let read = reader.next(buf, answer)?;
-                    self.linked(id, &read)
+                    self.linked(id, &read)?
                 }
+                State::Behind { asked: asked @ false } => {
+                    *asked = true;
+                    return Err(Step::Prev { before: Some(Object::Segment(self.chain.at)) }.into());
+                }
+                State::Behind { .. } => {
+                    let object = answer.object();
+                    self.behind(object)?
+                }
+                State::BehindHeader(id, reader) => {
+                    let id = *id;
+                    let read = reader.next(buf, answer)?;
+                    self.behind_read(id, &read)?
+                }
+                State::MakeOut(make_out) => {
+                    let header = make_out.next(buf, answer)?;
+                    self.made_out(header)?
+                }
+                State::End(scan) => match scan.next(buf, answer) {
+                    // Whoever reads the segment tells of damage in it.
+                    Err(Stop::Need(Step::Finding(_))) => continue,
+                    Err(stop) => return Err(stop),
+                    Ok(end) => self.joined(Some(&end))?,
+                },
                 State::Finish => return self.finish().map_err(Stop::from),
             };
         }
@@ -235,8 +309,8 @@ impl Recovery {
             {
                 return Err(Fault::Foreign { segment: id, found: header.log, expected });
             }
-            self.finding = read.bad_copy.map(|offset| bad_copy(id, offset));
-            let claim = self.claim(&header);
+            self.tell(read.bad_copy.map(|offset| bad_copy(id, offset)));
+            let claim = self.claim(&header, self.options.expect_durable);
             let below = self.covered_below(header.log);
             return Ok(State::Tail(TailScan::new(self.options.checksum, header, self.options.policy, claim, below)));
         }
@@ -265,21 +339,19 @@ impl Recovery {
     }
 
     /// The strongest witness from outside the segments.
-    fn claim(&self, newest: &SegmentHeader) -> Option<Claim> {
+    fn claim(&self, newest: &SegmentHeader, caller: Option<Lsn>) -> Option<Claim> {
         let meta = self.meta.filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch);
         let meta = meta.map(|meta| Claim { durable: meta.durable, witness: Witness::Meta { durable: meta.durable } });
         let checkpoints = self.checkpoints.iter().filter(|head| head.log == newest.log && head.epoch >= newest.epoch);
         let checkpoints = checkpoints
             .map(|head| Claim { durable: head.lsn, witness: Witness::Checkpoint { id: head.id, lsn: head.lsn } });
-        let caller = self.options.expect_durable;
         let caller = caller.map(|durable| Claim { durable, witness: Witness::Caller { durable } });
         checkpoints.chain(meta).chain(caller).max_by_key(|claim| claim.durable)
     }
 
-    /// The LSN below which a checkpoint holds what damage takes. Whoever inspects wants to know of it all the same, and
-    /// salvage gives it up for good.
+    /// The LSN below which a checkpoint holds what damage takes; salvage gives that up for good all the same.
     fn covered_below(&self, log: Uuid) -> Lsn {
-        if self.options.policy.skips_damage() {
+        if self.options.policy == Policy::Salvage {
             return Lsn::ZERO;
         }
         let ours = self.checkpoints.iter().filter(|head| head.log == log);
@@ -288,29 +360,30 @@ impl Recovery {
 
     fn scanned(&mut self, mut tail: Tail) -> State {
         let header = tail.header;
+        self.checkpoints.retain(|head| head.log == header.log);
+        self.tell(self.state_lost(&tail));
         if let Some(meta) = self.meta.filter(|meta| meta.log == header.log && meta.epoch >= header.epoch) {
             // The mark itself may be what is damaged: what was truncated by it is not missing.
             tail.low_water = tail.low_water.max(meta.low_water.min(tail.last.next_or_max()));
         }
-        self.checkpoints.retain(|head| head.log == header.log);
         let lost = self.meta.filter(|meta| meta.log == header.log && meta.epoch > tail.epoch);
         if let Some(meta) = lost {
             let id = SegmentId::new(meta.segment);
             let witness = Some(Witness::Meta { durable: meta.durable });
-            self.finding = Some(Finding { seen: Seen::MissingSegment, witness, ..headless(id) });
+            self.tell(Some(Finding { seen: Seen::MissingSegment, witness, ..headless(id) }));
         } else if self.bad_meta {
             self.bad_meta = false;
             // A crash while it was being replaced looks the same.
-            self.finding = Some(Finding {
+            self.tell(Some(Finding {
                 verdict: Verdict::Unsynced,
                 seen: Seen::BadMeta,
                 object: Object::Meta,
                 harmless: true,
                 len: META_LEN as u64,
                 ..headless(header.id)
-            });
+            }));
         }
-        self.chain = Chain { at: header.id, oldest: header, needed: None, dead: Dead::default() };
+        self.chain = Chain::new(header);
         self.tail = Some(tail);
         self.next_link()
     }
@@ -323,7 +396,12 @@ impl Recovery {
             // A transaction that crosses the low-water mark keeps the segments it began in.
             self.chain.needed = Some(low_water.min(oldest.transaction_floor));
         }
-        if self.chain.needed.is_some_and(|needed| oldest.first <= needed) || oldest.predecessor.id == SegmentId::NONE {
+        if self.chain.needed.is_some_and(|needed| oldest.first <= needed) {
+            State::Finish
+        } else if oldest.predecessor.id == SegmentId::NONE {
+            // The log begins here, and what truncation kept began before.
+            let (id, gap, at) = (oldest.id, (low_water, oldest.first.previous()), oldest.frames_at());
+            self.gap(id, gap, Seen::Hole, Verdict::Rot, at);
             State::Finish
         } else {
             State::Chain { asked: false }
@@ -351,39 +429,194 @@ impl Recovery {
                 self.chain.at = id;
                 Ok(State::ChainHeader(id, HeaderReader::new(self.options.checksum, id)))
             }
-            _ => Ok(self.missing(Seen::MissingSegment, Verdict::Rot)),
+            _ => self.gone(Seen::MissingSegment, Verdict::Rot, false),
         }
     }
 
-    fn linked(&mut self, id: SegmentId, read: &HeaderRead) -> State {
+    fn linked(&mut self, id: SegmentId, read: &HeaderRead) -> Result<State, Fault> {
         let successor = self.chain.oldest;
+        let named = successor.predecessor;
+        let is_named = |header: &SegmentHeader| {
+            header.nonce == named.nonce
+                && header.first <= named.last.next_or_max()
+                && named.first().is_none_or(|first| first <= header.first)
+        };
         match read.header {
-            None if read.unreadable => self.missing(Seen::BadSegmentHeader, Verdict::Unreadable),
-            None => self.missing(Seen::BadSegmentHeader, Verdict::Rot),
-            Some(header) if header.log != successor.log => self.missing(Seen::MissingSegment, Verdict::Foreign),
-            Some(header) if header.nonce != successor.predecessor.nonce || header.first > successor.first => {
-                self.missing(Seen::MissingSegment, Verdict::Rot)
-            }
+            None if read.unreadable => self.gone(Seen::BadSegmentHeader, Verdict::Unreadable, true),
+            None => self.gone(Seen::BadSegmentHeader, Verdict::Rot, true),
+            Some(header) if header.log != successor.log => self.gone(Seen::MissingSegment, Verdict::Foreign, false),
+            Some(header) if !is_named(&header) => self.gone(Seen::MissingSegment, Verdict::Rot, false),
             Some(header) => {
-                self.finding = read.bad_copy.map(|offset| bad_copy(id, offset));
-                let last = successor.predecessor.last;
-                if successor.first > last.next_or_max() {
-                    let gap = (last.next_or_max(), successor.first.previous());
-                    self.gap(id, gap, Seen::MissingSegment, Verdict::Rot, successor.predecessor.size);
-                }
+                self.tell(read.bad_copy.map(|offset| bad_copy(id, offset)));
+                self.given_up_before(&successor);
                 self.chain.oldest = header;
-                self.next_link()
+                Ok(self.next_link())
             }
         }
     }
 
-    /// The predecessor that the oldest segment names is not there: its entries are gone, unless truncation took them.
-    fn missing(&mut self, seen: Seen, verdict: Verdict) -> State {
+    /// Tells of LSNs between the end of the predecessor and the first of this segment: they were given up before.
+    fn given_up_before(&mut self, header: &SegmentHeader) {
+        let Predecessor { id, last, size, .. } = header.predecessor;
+        self.gap(id, (last.next_or_max(), header.first.previous()), Seen::MissingSegment, Verdict::Rot, size);
+    }
+
+    /// The predecessor that the oldest segment names is not there, or without its header: looks for what stands behind.
+    fn gone(&mut self, seen: Seen, verdict: Verdict, stands: bool) -> Result<State, Fault> {
         let oldest = self.chain.oldest;
-        // Where the chain stops short, all from the low-water mark up to its first LSN is gone.
-        let gap = (self.low_water(), oldest.first.previous());
-        self.gap(oldest.predecessor.id, gap, seen, verdict, 0);
-        State::Finish
+        let lost = oldest.predecessor;
+        let Some(first) = lost.first().filter(|_| !self.chain.mended.0.is_full()) else {
+            // Nothing tells where it began, or it is one too many: all from the low-water mark on is given up.
+            self.gap(lost.id, (self.low_water(), oldest.first.previous()), seen, verdict, 0);
+            return Ok(State::Finish);
+        };
+        // What met the eye where it should be, and is not it, is no part of the log.
+        let passed = !stands && self.chain.at == lost.id;
+        let gone = Gone { seen, verdict, stands, first, made_out: None, behind: None, certain: false, passed };
+        self.chain.gone = Some(gone);
+        self.chain.at = lost.id;
+        if (first <= self.low_water() && !stands) || lost.before() == Some(SegmentId::NONE) {
+            self.found_behind()
+        } else {
+            Ok(State::Behind { asked: false })
+        }
+    }
+
+    /// Takes the next segment below one that is gone: a dead one, its predecessor, or one that may stand behind that.
+    fn behind(&mut self, object: Option<Object>) -> Result<State, Fault> {
+        let oldest = self.chain.oldest;
+        let named = oldest.predecessor.before();
+        let (Some(Object::Segment(id)), Some(gone)) = (object, &mut self.chain.gone) else {
+            return self.found_behind();
+        };
+        if named.is_some_and(|named| id > named) {
+            gone.passed = true;
+            self.chain.at = id;
+            return Ok(State::Behind { asked: false });
+        }
+        if named != Some(id) && oldest.leftovers {
+            // Its predecessor is missing too, and nothing tells which entries of the others were cut off.
+            return self.found_behind();
+        }
+        Ok(State::BehindHeader(id, HeaderReader::new(self.options.checksum, id)))
+    }
+
+    fn behind_read(&mut self, id: SegmentId, read: &HeaderRead) -> Result<State, Fault> {
+        let oldest = self.chain.oldest;
+        let certain = oldest.predecessor.before() == Some(id);
+        let Some(gone) = &mut self.chain.gone else { return Ok(State::Finish) };
+        let ours = read.header.filter(|header| header.log == oldest.log && header.epoch <= oldest.epoch);
+        let first = gone.first;
+        let fits = ours.filter(|header| header.first < first || (certain && header.first == first));
+        if fits.is_none() {
+            gone.passed = true;
+            self.chain.at = id;
+            return Ok(State::Behind { asked: false });
+        }
+        gone.behind = fits;
+        gone.certain = certain;
+        self.tell(read.bad_copy.map(|offset| bad_copy(id, offset)));
+        self.found_behind()
+    }
+
+    /// What stands behind the segment that is gone is known: is that one itself to be read?
+    fn found_behind(&mut self) -> Result<State, Fault> {
+        match &self.chain.gone {
+            Some(gone) if gone.stands => {
+                let (update, oldest) = (self.options.checksum, self.chain.oldest);
+                Ok(State::MakeOut(MakeOut::new(update, oldest, gone.behind, gone.first)))
+            }
+            _ => self.made_out(None),
+        }
+    }
+
+    /// The segment that has lost its header can be read under this one; or nothing that it holds can be read.
+    fn made_out(&mut self, header: Option<SegmentHeader>) -> Result<State, Fault> {
+        let oldest = self.chain.oldest;
+        let lost = oldest.predecessor;
+        let Some(gone) = &mut self.chain.gone else { return Ok(State::Finish) };
+        gone.made_out = header;
+        let Gone { seen, verdict, first, behind, certain, .. } = *gone;
+        self.given_up_before(&oldest);
+        if header.is_some() {
+            let witness = Some(Witness::Successor(oldest.id));
+            let harmless = self.is_harmless(lost.last);
+            self.tell(Some(Finding { seen, verdict, witness, harmless, ..headless(lost.id) }));
+        } else {
+            // What was given up right before it is no loss of its own.
+            let given_up = oldest.accepted_loss;
+            let own = if given_up < lost.last { first.max(given_up.next_or_max()) } else { first };
+            self.gap(lost.id, (own, lost.last), seen, verdict, 0);
+            self.gap(lost.id, (first, own.previous()), Seen::MissingSegment, Verdict::Rot, 0);
+        }
+        let Some(behind) = behind else { return self.joined(None) };
+        let until = first.previous();
+        // Its successor's header is gone, but that there was one proves it, if it is for certain its successor.
+        let claim = certain.then_some(Claim { durable: until, witness: Witness::Successor(oldest.id) });
+        let scan = TailScan::new(self.options.checksum, behind, Policy::Inspect, claim, Lsn::ZERO);
+        Ok(State::End(scan.until(until)))
+    }
+
+    /// Joins the chain behind a gap: `end` is the segment there, as far as it goes.
+    fn joined(&mut self, end: Option<&Tail>) -> Result<State, Fault> {
+        let oldest = self.chain.oldest;
+        let lost = oldest.predecessor;
+        let Some(gone) = self.chain.gone.take() else { return Ok(State::Finish) };
+        let until = gone.first.previous();
+        let predecessor = end.map(|end| match gone.certain {
+            // What is not there below the end that is known is damage, and whoever reads it tells.
+            true if end.last < until => end.header.cut(until, end.header.segment_size),
+            _ => end.header.cut(end.last, end.behind),
+        });
+        if !gone.certain {
+            let from = predecessor.map_or(self.low_water(), |end| end.last.next_or_max());
+            let id = lost.before().filter(|id| *id != SegmentId::NONE).unwrap_or(lost.id);
+            self.gap(id, (from, until), Seen::MissingSegment, Verdict::Rot, 0);
+        }
+        let mended = SegmentHeader { predecessor: predecessor.unwrap_or_default(), ..gone.made_out.unwrap_or(oldest) };
+        if gone.made_out.is_some() {
+            if mended.first <= self.low_water() {
+                self.chain.needed.get_or_insert(mended.transaction_floor);
+            }
+            self.chain.oldest = mended;
+        }
+        if gone.made_out.is_some() || end.is_some() {
+            // There is room: it was looked at before.
+            let _ = self.chain.mended.0.push(mended);
+        }
+        let Some(end) = end else { return Ok(State::Finish) };
+        if gone.passed || (gone.stands && gone.made_out.is_none()) {
+            self.chain.dead.found(Cut { above: end.header.id, below: mended.id })?;
+        }
+        self.chain.at = end.header.id;
+        self.chain.oldest = end.header;
+        Ok(self.next_link())
+    }
+
+    /// Whether a loss up to here was accepted, or a checkpoint holds what is lost.
+    fn is_harmless(&self, last: Lsn) -> bool {
+        let accepted = self.tail.as_ref().map_or(Lsn::ZERO, |tail| tail.header.accepted_loss);
+        last <= accepted || last < self.covered_below(self.chain.oldest.log)
+    }
+
+    /// Truncation relied on a checkpoint, and there is none: the state that it held is lost.
+    fn state_lost(&self, tail: &Tail) -> Option<Finding> {
+        let low_water = tail.low_water;
+        let held = |head: &CheckpointHeader| head.lsn.next_or_max() >= low_water;
+        if !tail.low_water_covered || low_water <= Lsn::FIRST || self.checkpoints.iter().any(held) {
+            return None;
+        }
+        let accepted = tail.header.accepted_loss;
+        Some(Finding::state_lost(tail.header.id, low_water, self.bad_checkpoints.first().copied(), accepted))
+    }
+
+    /// A finding is handed over before anything else is done.
+    fn tell(&mut self, finding: Option<Finding>) {
+        if let Some(finding) = finding {
+            // No step finds more than there is room for.
+            let told = self.findings.push(finding);
+            debug_assert!(told.is_ok());
+        }
     }
 
     fn gap(&mut self, id: SegmentId, (first, last): (Lsn, Lsn), seen: Seen, verdict: Verdict, offset: u32) {
@@ -391,18 +624,25 @@ impl Recovery {
         if first > last {
             return;
         }
-        let accepted = self.tail.as_ref().map_or(Lsn::ZERO, |tail| tail.header.accepted_loss);
-        self.finding = Some(Finding {
+        self.tell(Some(Finding {
             verdict,
-            seen,
-            object: Object::Segment(id),
-            offset: offset.into(),
-            len: 0,
             lsns: Some((first, last)),
             witness: Some(Witness::Successor(self.chain.oldest.id)),
-            in_transaction: None,
-            harmless: last <= accepted || last < self.covered_below(self.chain.oldest.log),
-        });
+            harmless: self.is_harmless(last),
+            ..Finding::rot(seen, Object::Segment(id), offset)
+        }));
+    }
+
+    /// What a caller knows of is not made final by consent where nothing on the medium comes near it.
+    fn check_caller(&self, tail: &Tail) -> Result<(), Fault> {
+        let consents = matches!(self.options.policy, Policy::PointInTime | Policy::Salvage);
+        let Some(expected) = self.options.expect_durable.filter(|_| consents) else { return Ok(()) };
+        let proven = self.claim(&tail.header, None).map_or(Lsn::ZERO, |claim| claim.durable);
+        let proven = proven.max(tail.last).max(tail.marked.unwrap_or_default());
+        if expected.value().saturating_sub(proven.value()) > CALLER_MAX {
+            return Err(Fault::Lost { expected });
+        }
+        Ok(())
     }
 
     fn count(&mut self, finding: &Finding) {
@@ -417,6 +657,7 @@ impl Recovery {
     fn finish(&mut self) -> Result<Recovered, Fault> {
         let Some(tail) = self.tail.clone() else { return Err(Fault::NoLog) };
         let header = tail.header;
+        self.check_caller(&tail)?;
         let durable = tail.durable.map_or(header.first.previous(), |claim| claim.durable.max(header.first.previous()));
         let report = Report {
             log: header.log,
@@ -442,6 +683,7 @@ impl Recovery {
             oldest: self.chain.oldest.id,
             newest: header.id,
             dead: self.chain.dead.clone(),
+            mended: self.chain.mended.clone(),
             last: tail.last,
             end: tail.behind,
             low_water: tail.low_water,

@@ -101,8 +101,8 @@ impl Replay {
             if begin < place.lsn {
                 let commit = place.lsn.previous();
                 let reader = span(&self.view, begin, commit, self.policy);
-                // A policy that skips no damage stops at it anyway.
-                let checking = self.policy.skips_damage();
+                // A policy that skips no damage stops at it anyway, but for what was given up before.
+                let checking = self.policy.skips_damage() || begin <= self.view.accepted_loss;
                 self.committed = Some(Committed { id, begin, commit, reader, checking, torn: false });
             }
         }

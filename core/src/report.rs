@@ -76,6 +76,8 @@ pub enum Seen {
     BadHeaderCopy,
     /// A checkpoint is bad.
     BadCheckpoint,
+    /// Truncation relied on a checkpoint, and none that holds what it gave up is there: the state is lost.
+    StateLost,
     /// The metadata object is bad: nothing is lost.
     BadMeta,
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Seen {
             Self::BadSegmentHeader => "a segment whose header is bad in both copies",
             Self::BadHeaderCopy => "a bad copy of the segment's header",
             Self::BadCheckpoint => "a bad checkpoint",
+            Self::StateLost => "no checkpoint that holds what was truncated",
             Self::BadMeta => "bad metadata",
         })
     }
@@ -131,6 +134,13 @@ pub enum Witness {
         /// The LSN that the caller knows of.
         durable: Lsn,
     },
+    /// A low-water mark or header: a checkpoint held what is below.
+    LowWater {
+        /// The segment it stands in.
+        segment: SegmentId,
+        /// The first LSN that truncation kept.
+        low_water: Lsn,
+    },
     /// A sound frame further behind than a writer ever writes beyond its last sync.
     BeyondWriteLimit {
         /// The segment it stands in.
@@ -150,6 +160,9 @@ impl fmt::Display for Witness {
             Self::Checkpoint { id, lsn } => write!(f, "{id} was taken at {lsn}"),
             Self::Meta { durable } => write!(f, "wal.meta says that {durable} was durable"),
             Self::Caller { durable } => write!(f, "the caller knows that {durable} was durable"),
+            Self::LowWater { segment, low_water } => {
+                write!(f, "{segment}.wal says that a checkpoint holds what is below {low_water}")
+            }
             Self::BeyondWriteLimit { segment, offset } => {
                 write!(f, "{segment}.wal was written to at offset {offset}, which a sync must have preceded")
             }
@@ -193,6 +206,19 @@ impl Finding {
             witness: None,
             in_transaction: None,
             harmless: false,
+        }
+    }
+
+    /// The log was truncated below `low_water` as the segment `segment` says, and no checkpoint holds what went; `bad` is
+    /// one that is not valid. What is lost up to `accepted` was given up.
+    #[must_use]
+    pub fn state_lost(segment: SegmentId, low_water: Lsn, bad: Option<CheckpointId>, accepted: Lsn) -> Self {
+        let object = bad.map_or(Object::Segment(segment), Object::Checkpoint);
+        Self {
+            lsns: Some((Lsn::FIRST, low_water.previous())),
+            witness: Some(Witness::LowWater { segment, low_water }),
+            harmless: low_water.previous() <= accepted,
+            ..Self::rot(Seen::StateLost, object, 0u64)
         }
     }
 }

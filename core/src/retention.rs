@@ -71,7 +71,8 @@ impl Retire {
             self.state = match &mut self.state {
                 State::Header(reader) => {
                     let id = reader.id();
-                    match reader.next(buf, answer)?.header {
+                    let read = reader.next(buf, answer)?;
+                    match self.view.header(id, &read) {
                         Some(header) => self.stays(&header),
                         None => return Err(bad_header(id).into()),
                     }

@@ -36,6 +36,8 @@ pub struct ReverseReader {
     end: Predecessor,
     /// The segment behind it.
     successor: SegmentId,
+    /// The predecessor that the segment names on the medium.
+    named: SegmentId,
     segment: Option<SegmentHeader>,
     /// The way through the part that is looked at: the buffer still holds it when its entries are handed out, if it fits.
     walk: Option<Walk>,
@@ -80,11 +82,12 @@ impl ReverseReader {
     /// Reads the entries from `to` down to `from` of the log that `view` shows; a `to` beyond its end is its end.
     #[must_use]
     pub fn new(view: View, from: Lsn, to: Lsn) -> Self {
-        let end = Predecessor { id: view.newest, nonce: 0, last: view.last, size: view.end };
+        let end = Predecessor { id: view.newest, last: view.last, size: view.end, ..Predecessor::default() };
         let state = State::Header(HeaderReader::new(view.update, view.newest));
         let to = to.min(view.last);
         Self {
             successor: view.newest,
+            named: SegmentId::NONE,
             view,
             from,
             to,
@@ -105,9 +108,11 @@ impl ReverseReader {
             self.state = match &mut self.state {
                 _ if self.from > self.to => return Ok(self.read),
                 State::Header(reader) => {
-                    let header = reader.next(buf, answer)?.header;
-                    let header = header.filter(|header| header.log == self.view.log);
+                    let id = reader.id();
+                    let read = reader.next(buf, answer)?;
+                    let header = self.view.header(id, &read);
                     let header = header.ok_or_else(|| self.damage(Seen::BadSegmentHeader, 0))?;
+                    self.named = read.header.map_or(header.predecessor.id, |header| header.predecessor.id);
                     self.entered(header)?
                 }
                 State::Scan { level, seen } => {
@@ -193,11 +198,25 @@ impl ReverseReader {
     /// On to the segment before.
     fn before(&mut self, header: &SegmentHeader) -> Result<State, Fault> {
         let before = header.predecessor;
-        if header.first <= self.from || before.id == SegmentId::NONE {
+        if header.first <= self.from {
             return Ok(State::Done);
         }
-        if before.last.next_or_max() < header.first && header.first.previous() > self.view.accepted_loss {
-            return Err(self.damage(Seen::MissingSegment, before.size));
+        let is_lowest = header.id == self.view.oldest;
+        let gap = (if is_lowest { self.from } else { before.last.next_or_max() }, header.first.previous());
+        if gap.0 <= gap.1 && gap.1 > self.view.accepted_loss {
+            let at = if self.named == before.id && !is_lowest { before.size } else { 0 };
+            let finding = match self.named {
+                SegmentId::NONE => Finding::rot(Seen::Hole, Object::Segment(header.id), header.frames_at()),
+                named => Finding::rot(Seen::MissingSegment, Object::Segment(named), at),
+            };
+            return Err(Fault::Damaged(Finding {
+                lsns: Some(gap),
+                witness: Some(Witness::Successor(header.id)),
+                ..finding
+            }));
+        }
+        if is_lowest {
+            return Ok(State::Done);
         }
         self.successor = header.id;
         self.end = before;

@@ -23,6 +23,9 @@ pub const TRANSACTIONS_MAX: usize = 16;
 /// The least write limit: a batch of one small entry and the marks beside it.
 pub const WRITE_LIMIT_MIN: u32 = 256;
 
+/// So many ids between two segments of the chain, or more: a header does not tell how many.
+pub const BETWEEN_MAX: u8 = 15;
+
 /// The id of a segment: 1 for a log's first, growing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentId(u64);
@@ -116,6 +119,38 @@ pub struct Predecessor {
     pub last: Lsn,
     /// The offset right behind its last live entry.
     pub size: u32,
+    /// How many LSNs lie behind the end of the segment before *it*, or behind what truncation gave up before it was begun,
+    /// up to `last`: those that it covers, and what was given up right before it. [`u32::MAX`]: as many or more.
+    pub span: u32,
+    /// How many ids lie between the segment before it, or 0 where there is none, and its own; [`BETWEEN_MAX`]: as many or
+    /// more.
+    pub between: u8,
+}
+
+impl Predecessor {
+    /// The first LSN of its span, where that is known: the segment before it ends right before.
+    #[must_use]
+    pub fn first(&self) -> Option<Lsn> {
+        let before = self.last.value().checked_sub(self.span.into())?;
+        (self.span != u32::MAX).then(|| Lsn::new(before).next_or_max())
+    }
+
+    /// The id of the segment before it, [`SegmentId::NONE`] where there is none; `None` where it is not known.
+    #[must_use]
+    pub fn before(&self) -> Option<SegmentId> {
+        let before = self.id.value().checked_sub(u64::from(self.between) + 1)?;
+        (self.between < BETWEEN_MAX).then(|| SegmentId::new(before))
+    }
+
+    /// Whether the values fit together, for a segment whose first LSN is `first`.
+    fn is_possible(&self, first: Lsn) -> bool {
+        if self.id == SegmentId::NONE {
+            return *self == Self::default();
+        }
+        self.last < first
+            && (self.span == u32::MAX || u64::from(self.span) <= self.last.value())
+            && (self.between == BETWEEN_MAX || u64::from(self.between) < self.id.value())
+    }
 }
 
 /// A segment's header.
@@ -139,7 +174,8 @@ pub struct SegmentHeader {
     pub low_water_covered: bool,
     /// Damage and gaps at or below this LSN were accepted.
     pub accepted_loss: Lsn,
-    /// The first LSN of the oldest transaction open where the segment begins, else its first LSN.
+    /// The first LSN of the oldest transaction open where the segment begins, else its first LSN. A header tells it as a
+    /// distance: where that is [`u32::MAX`] or more, it says [`Lsn::FIRST`], which keeps and reads more than need be.
     pub transaction_floor: Lsn,
     /// The most transactions that may be open at once.
     pub max_transactions: u8,
@@ -147,6 +183,9 @@ pub struct SegmentHeader {
     pub immediate: bool,
     /// Whether room behind the frames may hold bytes of an earlier life.
     pub recycled: bool,
+    /// Whether entries that look live may stand behind the cut of some segment before this one: the log was cut at its
+    /// end, gave damage up, or was refused room for a write.
+    pub leftovers: bool,
     /// What room that was never written reads as.
     pub blank: u8,
     /// The write granule in bytes.
@@ -181,7 +220,10 @@ const COPY_SHIFT: u8 = 2;
 const COPY_MASK: u8 = 3;
 const FLAG_COVERED: u8 = 1 << 4;
 const FLAG_IMMEDIATE: u8 = 1 << 5;
-const FLAGS_KNOWN: u8 = 0x3F;
+const FLAG_LEFTOVERS: u8 = 1 << 6;
+const FLAGS_KNOWN: u8 = 0x7F;
+const GRANULE_BITS: u8 = 0x0F;
+const BETWEEN_SHIFT: u8 = 4;
 const GRANULE_MAX: u32 = 4096;
 
 impl SegmentHeader {
@@ -198,26 +240,22 @@ impl SegmentHeader {
         bytes[..4].copy_from_slice(&SEGMENT_MAGIC);
         bytes[4] = FORMAT_VERSION;
         bytes[5] = self.flags();
-        bytes[6] = u8::try_from(self.granule.trailing_zeros()).unwrap_or(u8::MAX);
+        let granule = u8::try_from(self.granule.trailing_zeros()).unwrap_or(GRANULE_BITS);
+        bytes[6] = granule | self.predecessor.between.min(BETWEEN_MAX) << BETWEEN_SHIFT;
         bytes[7] = self.max_transactions;
         bytes[8..24].copy_from_slice(self.log.as_bytes());
-        let numbers = [
-            self.id.value(),
-            self.epoch,
-            self.nonce,
-            self.first.value(),
-            self.created,
-            self.low_water.value(),
-            self.accepted_loss.value(),
-            self.transaction_floor.value(),
-            self.predecessor.id.value(),
-            self.predecessor.nonce,
-            self.predecessor.last.value(),
-        ];
-        for (at, number) in (24..).step_by(8).zip(numbers) {
+        let before = &self.predecessor;
+        let floor = self.first.value().saturating_sub(self.transaction_floor.value());
+        let places = [self.id.value(), self.epoch, self.nonce, self.first.value(), self.created];
+        let bounds = [self.low_water.value(), self.accepted_loss.value()];
+        let cut = [before.id.value(), before.nonce, before.last.value()];
+        let longs = (24..).step_by(8).zip(places.into_iter().chain(bounds)).chain((88..).step_by(8).zip(cut));
+        for (at, number) in longs {
             bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
         }
-        for (at, number) in (112..).step_by(4).zip([self.predecessor.size, self.segment_size, self.write_limit]) {
+        let distances = [u32::try_from(floor).unwrap_or(u32::MAX), before.span];
+        let sizes = [before.size, self.segment_size, self.write_limit];
+        for (at, number) in (80..).step_by(4).zip(distances).chain((112..).step_by(4).zip(sizes)) {
             bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
         }
         let sum = Crc::new(update).with(&bytes[..124]).value();
@@ -237,6 +275,7 @@ impl SegmentHeader {
             | (copy << COPY_SHIFT)
             | flag(self.low_water_covered, FLAG_COVERED)
             | flag(self.immediate, FLAG_IMMEDIATE)
+            | flag(self.leftovers, FLAG_LEFTOVERS)
     }
 
     /// Reads one copy, which stands at `offset` of the segment.
@@ -253,22 +292,24 @@ impl SegmentHeader {
             return Err(NotAHeader::Unsupported { version, flags });
         }
         let copy = usize::from((flags >> COPY_SHIFT) & COPY_MASK);
+        let first = Lsn::new(u64_at(bytes, 48));
         let header = Self {
             log: Uuid::from_slice(&bytes[8..24]).map_err(|_| NotAHeader::Invalid)?,
             id: SegmentId::new(u64_at(bytes, 24)),
             epoch: u64_at(bytes, 32),
             nonce: u64_at(bytes, 40),
-            first: Lsn::new(u64_at(bytes, 48)),
+            first,
             created: u64_at(bytes, 56),
             low_water: Lsn::new(u64_at(bytes, 64)),
             low_water_covered: flags & FLAG_COVERED != 0,
             accepted_loss: Lsn::new(u64_at(bytes, 72)),
-            transaction_floor: Lsn::new(u64_at(bytes, 80)),
+            transaction_floor: floor(first, u32_at(bytes, 80)).ok_or(NotAHeader::Invalid)?,
             max_transactions: bytes[7],
             immediate: flags & FLAG_IMMEDIATE != 0,
             recycled: flags & FLAG_RECYCLED != 0,
+            leftovers: flags & FLAG_LEFTOVERS != 0,
             blank: if flags & FLAG_BLANK_FF == 0 { 0 } else { 0xFF },
-            granule: 1u32.checked_shl(u32::from(bytes[6])).ok_or(NotAHeader::Invalid)?,
+            granule: 1 << (bytes[6] & GRANULE_BITS),
             copy_offset: *COPY_OFFSETS.get(copy).ok_or(NotAHeader::Invalid)?,
             segment_size: u32_at(bytes, 116),
             write_limit: u32_at(bytes, 120),
@@ -277,6 +318,8 @@ impl SegmentHeader {
                 nonce: u64_at(bytes, 96),
                 last: Lsn::new(u64_at(bytes, 104)),
                 size: u32_at(bytes, 112),
+                span: u32_at(bytes, 84),
+                between: bytes[6] >> BETWEEN_SHIFT,
             },
         };
         if header.is_possible() && (offset == 0 || offset == header.copy_offset) {
@@ -299,7 +342,17 @@ impl SegmentHeader {
             && self.id > self.predecessor.id
             && self.epoch > 0
             && self.first > Lsn::ZERO
-            && self.transaction_floor <= self.first
+            && self.predecessor.is_possible(self.first)
+    }
+
+    /// What a successor's header says of this segment if it is cut right behind the entry at `last`, which ends at `size`.
+    pub(crate) fn cut(&self, last: Lsn, size: u32) -> Predecessor {
+        let truncated = self.low_water.previous().min(self.first.previous());
+        let before = self.predecessor.last.max(truncated);
+        let span = u32::try_from(last.value().saturating_sub(before.value())).unwrap_or(u32::MAX);
+        let between = self.id.value().saturating_sub(self.predecessor.id.value().saturating_add(1));
+        let between = u8::try_from(between).map_or(BETWEEN_MAX, |between| between.min(BETWEEN_MAX));
+        Predecessor { id: self.id, nonce: self.nonce, last, size, span, between }
     }
 
     /// What stands before the first segment of a log: no segment, in no epoch.
@@ -317,16 +370,23 @@ impl SegmentHeader {
         max_transactions: 1,
         immediate: false,
         recycled: false,
+        leftovers: false,
         blank: 0,
         granule: 1,
         copy_offset: 128,
         segment_size: 0,
         write_limit: 0,
-        predecessor: Predecessor { id: SegmentId::NONE, nonce: 0, last: Lsn::ZERO, size: 0 },
+        predecessor: Predecessor { id: SegmentId::NONE, nonce: 0, last: Lsn::ZERO, size: 0, span: 0, between: 0 },
     };
 
     /// The largest segment: offsets stay clear of the end of 32 bits.
     pub const SIZE_MAX: u32 = 1 << 31;
+}
+
+/// The transaction floor that lies so far before `first`; `None` if that is before the first entry of any log.
+fn floor(first: Lsn, distance: u32) -> Option<Lsn> {
+    let floor = first.value().checked_sub(distance.into()).filter(|floor| *floor > 0)?;
+    Some(if distance == u32::MAX { Lsn::FIRST } else { Lsn::new(floor) })
 }
 
 #[cfg(test)]
@@ -349,12 +409,20 @@ mod tests {
             max_transactions: 8,
             immediate: true,
             recycled: false,
+            leftovers: true,
             blank: 0xFF,
             granule: 16,
             copy_offset: 512,
             segment_size: 65536,
             write_limit: 16384,
-            predecessor: Predecessor { id: SegmentId::new(2), nonce: 9, last: Lsn::new(11), size: 4000 },
+            predecessor: Predecessor {
+                id: SegmentId::new(2),
+                nonce: 9,
+                last: Lsn::new(11),
+                size: 4000,
+                span: 7,
+                between: 0,
+            },
         }
     }
 
@@ -379,12 +447,71 @@ mod tests {
 
     #[test]
     fn a_header_of_another_version_or_with_an_unknown_flag_is_told_apart_from_damage() {
-        for (at, value) in [(4, 2), (5, 0x40 | header().encode(portable)[5])] {
+        for (at, value) in [(4, 2), (5, 0x80 | header().encode(portable)[5])] {
             let mut bytes = header().encode(portable);
             bytes[at] = value;
             let sum = Crc::new(portable).with(&bytes[..124]).value();
             bytes[124..].copy_from_slice(&sum.to_le_bytes());
             assert!(matches!(SegmentHeader::decode(portable, &bytes, 0), Err(NotAHeader::Unsupported { .. })));
         }
+    }
+
+    #[test]
+    fn a_floor_further_back_than_a_header_tells_is_the_first_lsn() {
+        let floor = |first: u64, floor: u64| {
+            let (first, transaction_floor) = (Lsn::new(first), Lsn::new(floor));
+            let bytes = SegmentHeader { first, transaction_floor, ..header() }.encode(portable);
+            SegmentHeader::decode(portable, &bytes, 0).unwrap().transaction_floor.value()
+        };
+        let far = u64::from(u32::MAX);
+        assert_eq!([floor(far + 50, 51), floor(far + 50, 50), floor(far + 50, 49), floor(far + 50, 1)], [51, 1, 1, 1]);
+    }
+
+    #[test]
+    fn values_that_no_writer_writes_are_no_header() {
+        let whole = header();
+        let refused = |change: &dyn Fn(&mut SegmentHeader)| {
+            let mut header = whole;
+            change(&mut header);
+            SegmentHeader::decode(portable, &header.encode(portable), 0) == Err(NotAHeader::Invalid)
+        };
+        assert!(!refused(&|_| {}));
+        assert!(!refused(&|header| header.predecessor.span = 11));
+        assert!(refused(&|header| header.predecessor.span = 12), "it would begin before the first LSN");
+        assert!(!refused(&|header| header.predecessor.span = u32::MAX));
+        assert!(!refused(&|header| header.predecessor.between = 1));
+        assert!(refused(&|header| header.predecessor.between = 2), "the id before it would be negative");
+        assert!(!refused(&|header| header.predecessor.between = BETWEEN_MAX));
+        assert!(refused(&|header| header.predecessor.last = header.first), "the predecessor ends before it begins");
+        assert!(refused(&|header| header.predecessor.id = SegmentId::NONE), "no segment, and yet an end");
+        assert!(!refused(&|header| header.predecessor = Predecessor::default()));
+        let mut bytes = whole.encode(portable);
+        bytes[80..84].copy_from_slice(&12u32.to_le_bytes());
+        let sum = Crc::new(portable).with(&bytes[..124]).value();
+        bytes[124..].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(
+            SegmentHeader::decode(portable, &bytes, 0),
+            Err(NotAHeader::Invalid),
+            "a floor before the first LSN"
+        );
+    }
+
+    #[test]
+    fn a_cut_tells_where_the_segment_before_it_ended() {
+        let cut = |header: &SegmentHeader, last: u64| {
+            let cut = header.cut(Lsn::new(last), 900);
+            (cut.first().unwrap().value(), cut.before().unwrap().value())
+        };
+        assert_eq!(cut(&header(), 20), (12, 2));
+        assert_eq!(cut(&header(), 11), (12, 2), "no live entry");
+        let given_up = SegmentHeader { first: Lsn::new(40), ..header() };
+        assert_eq!(cut(&given_up, 50), (12, 2), "what was given up before it belongs to its span");
+        let reset = SegmentHeader { low_water: Lsn::new(40), ..given_up };
+        assert_eq!(cut(&reset, 50), (40, 2));
+        let first = SegmentHeader { id: SegmentId::new(4), predecessor: Predecessor::default(), ..header() };
+        assert_eq!(cut(&first, 20).1, 0);
+        let far = SegmentHeader { id: SegmentId::new(18), ..header() }.cut(Lsn::new(20), 900);
+        assert_eq!((far.between, far.before()), (BETWEEN_MAX, None));
+        assert_eq!(header().cut(Lsn::new(u64::from(u32::MAX) + 11), 900).first(), None);
     }
 }

@@ -77,6 +77,8 @@ pub(crate) struct TailScan {
     policy: Policy,
     /// What is gone below this LSN, a checkpoint holds.
     covered_below: Lsn,
+    /// The last LSN that may count.
+    until: Lsn,
     walk: Walk,
     boundaries: Deque<Boundary, BOUNDARIES>,
     transactions: Transactions,
@@ -129,6 +131,7 @@ impl TailScan {
             },
             policy,
             covered_below,
+            until: Lsn::MAX,
             walk: Walk::new(update, &header, start, header.segment_size, header.first, header.write_limit),
             boundaries: Deque::new(),
             transactions: Transactions { carried, open: Vec::new() },
@@ -136,11 +139,25 @@ impl TailScan {
         }
     }
 
+    /// Scans a sealed segment whose successor is missing: nothing behind the entry at `until` counts.
+    pub(crate) fn until(self, until: Lsn) -> Self {
+        Self { until, ..self }
+    }
+
     pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Tail, Stop> {
         while !self.ended {
             match self.walk.next(buf, answer)? {
                 Event::Mark(frame) => self.mark(&frame, buf)?,
-                Event::Entry { frame, .. } => self.entry(&frame, buf),
+                Event::Entry { frame, .. } if frame.header.lsn > self.until => return Ok(self.tail.clone()),
+                Event::Entry { frame, .. } => {
+                    self.entry(&frame, buf);
+                    if frame.header.lsn == self.until {
+                        // A cut that goes through a batch makes what stands before it a whole one.
+                        self.tail.last = frame.header.lsn;
+                        self.tail.behind = frame.end;
+                        return Ok(self.tail.clone());
+                    }
+                }
                 Event::Behind(frame) => self.behind(&frame, buf),
                 Event::Stop(halt) => {
                     if let Some(tail) = self.decide(&halt)? {

@@ -31,7 +31,7 @@ use uuid::Uuid;
 use crate::{
     Lsn,
     begin::Copying,
-    chain::{Dead, View},
+    chain::{Dead, Mended, View},
     frame::{SLOT_MAX, Salts},
     meta::Meta,
     segment::{SegmentHeader, SegmentId, TRANSACTIONS_MAX},
@@ -84,6 +84,9 @@ pub struct Writer {
     /// Segments above this one were never finished.
     unfinished_above: Option<SegmentId>,
     dead: Dead,
+    mended: Mended,
+    /// What new headers say of entries behind cuts; see [`SegmentHeader::leftovers`].
+    leftovers: bool,
     copy: Option<Copying>,
     /// Whether a new segment has something to say at once: that a loss was accepted, or what an unproven mark said.
     must_begin: bool,
@@ -160,6 +163,8 @@ impl Writer {
             highest: segment.id,
             unfinished_above: None,
             dead: Dead::default(),
+            mended: Mended::default(),
+            leftovers: segment.leftovers,
             copy: None,
             must_begin: false,
             transactions: Vec::new(),
@@ -276,6 +281,7 @@ impl Writer {
             oldest: self.oldest,
             newest: self.segment.id,
             dead: self.dead.clone(),
+            mended: self.mended.clone(),
             last: self.written,
             end: self.behind,
             low_water: self.low_water,

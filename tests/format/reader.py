@@ -18,9 +18,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from uuid import UUID
 
-SEGMENT = struct.Struct("<4s4B16s11Q4I")
+SEGMENT = struct.Struct("<4s4B16s7Q2I3Q4I")
 SEGMENT_FIELDS = ("magic version flags granule max_txns uuid id epoch nonce first created low_water accepted floor "
-                  "pred pred_nonce pred_last pred_size size limit sum").split()
+                  "span pred pred_nonce pred_last pred_size size limit sum").split()
 FRAME = struct.Struct("<4sIIQQB")
 CHECKPOINT = struct.Struct("<4sB3s16s5Q4I")
 META = struct.Struct("<4sBBH16s5QII")
@@ -28,6 +28,7 @@ OPS = ("INSERT UPDATE DELETE BATCH_INSERT BATCH_DELETE CHECKPOINT TXN_BEGIN TXN_
 DURABLE, EPOCH, LOW_WATER, SLOT, SEAL = range(32, 37)
 IN_TXN, BATCH = 0x40, 0x80
 OPEN = 1 << 64
+LEFTOVERS, FAR, MANY = 0x40, 0xFFFFFFFF, 15
 
 
 class Unreadable(Exception):
@@ -78,15 +79,22 @@ def read_header(data, at, name):
     head = SimpleNamespace(**dict(zip(SEGMENT_FIELDS, SEGMENT.unpack(raw))))
     if head.version != 1:
         raise Unreadable(f"segment {name} is of version {head.version}")
-    if head.flags >> 6:
+    if head.flags >> 7:
         raise Unreadable(f"segment {name} has unknown flags {head.flags:#04x}")
     copy = (128, 512, 4096, None)[head.flags >> 2 & 3]
     if head.id != name or copy is None or at not in (0, copy):
         return None
+    head.between, head.granule = head.granule >> 4, head.granule & 15
     if head.granule > 12 or not 1 <= head.max_txns <= 16 or copy < 1 << head.granule or head.size > 1 << 31:
         return None
-    if head.id <= head.pred or not head.epoch or not head.first or head.floor > head.first:
+    if head.id <= head.pred or not head.epoch or head.first <= head.floor or head.pred_last >= head.first:
         return None
+    if not head.pred and (head.between or head.span or head.pred_nonce or head.pred_last or head.pred_size):
+        return None
+    if MANY != head.between >= max(head.pred, 1) or FAR != head.span > head.pred_last:
+        return None
+    head.floor = 1 if head.floor == FAR else head.first - head.floor
+    head.pred_first = None if head.span == FAR else head.pred_last + 1 - head.span
     head.granule = 1 << head.granule
     head.start = round_up(copy + 128, head.granule)
     head.blank = b"\xff" if head.flags & 1 else b"\0"
@@ -171,6 +179,54 @@ def frames_behind(segment, at, end, last):
         at = frame.end - 1
 
 
+# ---- what stands behind a segment that is gone
+
+
+def is_named(segment, successor):
+    return (segment.nonce == successor.pred_nonce and segment.uuid == successor.uuid
+            and (successor.pred_first or 1) <= segment.first <= successor.pred_last + 1)
+
+
+def make_out(data, successor, before):
+    """The segment that lost its header and stands before `successor`; None if nothing of it verifies."""
+    lowest = before.epoch if before else 1
+    lost = SimpleNamespace(**vars(successor))
+    lost.id, lost.nonce, lost.first = successor.pred, successor.pred_nonce, successor.pred_first
+    lost.data, lost.floor, lost.pred = data, 1, before.id if before else 0
+    if successor.pred_size <= lost.start or successor.pred_last < lost.first:
+        return lost
+    for geometry in filter(None, (successor, before)):
+        lost.start, lost.granule, lost.blank = geometry.start, geometry.granule, geometry.blank
+        for lost.epoch in range(successor.epoch, max(lowest, successor.epoch - 4095) - 1, -1):
+            frame = frame_at(lost, lost.start, successor.pred_size)
+            if frame and frame.lsn + frame.is_mark >= lost.first:
+                return lost
+    lost.start, lost.granule, lost.blank = successor.start, successor.granule, successor.blank
+    for lost.epoch in range(successor.epoch, max(lowest, successor.epoch - 63) - 1, -1):
+        if frame_behind(lost, lost.start, successor.pred_size, lost.first - 1):
+            return lost
+    return None
+
+
+def end_behind(segment, until, certain):
+    """The last LSN and the size that the successor named, which is gone: no entry behind `until` counts."""
+    end = min(len(segment.data), segment.size)
+    at, last, whole = segment.start, segment.first - 1, (segment.first - 1, segment.start)
+    while last < until:
+        for frame in frames_from(segment, at, end, last):
+            at, last = frame.end, frame.lsn
+            if not frame.is_mark and (not frame.kind & BATCH or last == until):
+                whole = last, at
+            if last == until and not frame.is_mark:
+                return whole
+        behind = frame_behind(segment, at - 1, end, last)
+        marks = (frame for frame in frames_behind(segment, at - 1, end, last) if frame.is_mark)
+        if not behind or behind.lsn > until or not any(mark.durable > last for mark in marks):
+            break
+        at, last = behind.at, behind.lsn - (not behind.is_mark)
+    return (until, end) if certain and whole[0] < until else whole
+
+
 # ---- the log
 
 
@@ -179,7 +235,7 @@ class Log:
 
     def __init__(self, folder):
         self.folder = Path(folder)
-        names = sorted((int(p.stem[8:], 16) for p in self.folder.glob("segment_" + "[0-9a-f]" * 16 + ".wal")), reverse=True)
+        self.names = names = sorted((int(p.stem[8:], 16) for p in self.folder.glob("segment_" + "[0-9a-f]" * 16 + ".wal")), reverse=True)
         self.newest = next((s for s in map(self.segment, names) if s), None)
         if not self.newest:
             raise Unreadable("no segment with a valid header")
@@ -240,30 +296,51 @@ class Log:
             if head.first != head.pred_last + 1 and not self.covered(head.first - 1):
                 raise Unreadable(f"LSNs {head.pred_last + 1}..={head.first - 1} are missing before segment {head.id}")
             before = self.segment(head.pred)
-            if not before or before.nonce != head.pred_nonce or before.uuid != head.uuid:
-                if not self.covered(head.pred_last):
-                    raise Unreadable(f"segment {head.pred} is missing, it ended at LSN {head.pred_last}")
+            found = [(before, head.pred_last, head.pred_size)] if before and is_named(before, head) else []
+            if not found and not self.covered(head.pred_last):
+                raise Unreadable(f"segment {head.pred} is missing, it ended at LSN {head.pred_last}")
+            for segment, *end in found or self.behind(head):
+                self.frames = self.read_predecessor(segment, *end) + self.frames
+                self.chain.insert(0, segment)
+                needed = min(needed, segment.floor)
+            if self.chain[0] is head:
                 return
-            self.frames = self.read_predecessor(before, head) + self.frames
-            self.chain.insert(0, before)
-            needed = min(needed, before.floor)
         if not head.pred and head.first > 1 and not self.covered(head.first - 1):
             raise Unreadable(f"LSNs 1..={head.first - 1} are missing before segment {head.id}")
 
-    def read_predecessor(self, segment, successor):
+    def behind(self, head):
+        """What is there behind a predecessor of `head` that is gone, newest first, itself too if its header can be made
+        out: each with its last LSN and its size."""
+        if head.pred_first is None:
+            return []
+        named = head.pred - 1 - head.between if head.between != MANY else None
+        behind = certain = None
+        for name in (n for n in self.names if n < head.pred and (named is None or n <= named)):
+            if name != named and head.flags & LEFTOVERS:
+                break
+            found, certain = self.segment(name), name == named
+            if found and found.uuid == head.uuid and found.epoch <= head.epoch and found.first < head.pred_first + certain:
+                behind = found
+                break
+        path = self.folder / f"segment_{head.pred:016x}.wal"
+        lost = path.exists() and not open_segment(path, head.pred) and make_out(path.read_bytes(), head, behind)
+        rest = [(lost, head.pred_last, head.pred_size)] if lost else []
+        return rest + ([(behind, *end_behind(behind, head.pred_first - 1, certain))] if behind else [])
+
+    def read_predecessor(self, segment, live_last, live_size):
         frames, at, last = [], segment.start, segment.first - 1
         while True:
-            for frame in frames_from(segment, at, successor.pred_size, last):
+            for frame in frames_from(segment, at, live_size, last):
                 frames.append(frame)
                 at, last = frame.end, frame.lsn
-            if at >= successor.pred_size and last == successor.pred_last:
+            if at >= live_size and last == live_last:
                 break
-            behind = frame_behind(segment, at - 1, successor.pred_size, last)
-            lost = behind.lsn - (not behind.is_mark) if behind else successor.pred_last
+            behind = frame_behind(segment, at - 1, live_size, last)
+            lost = behind.lsn - (not behind.is_mark) if behind else live_last
             only_marks = behind and lost == last and not (frames and frames[-1].kind & BATCH)
             if not only_marks and not self.covered(lost):
                 raise Unreadable(f"segment {segment.id}, offset {at}: damaged at LSN {last + 1}, live up to offset "
-                                 f"{successor.pred_size} and LSN {successor.pred_last}")
+                                 f"{live_size} and LSN {live_last}")
             while frames and frames[-1].kind & BATCH:
                 frames.pop()
             if not behind:

@@ -25,11 +25,14 @@ class Segment:
         self.id, self.epoch, self.nonce, self.uuid = id, epoch, fields.get("nonce", 77 + id), LOG.bytes
         self.granule, self.blank = 1 << granule, b"\xff" if flags & 1 else b"\0"
         self.first, self.last, self.lived = first, first - 1, None
-        pred = (before.id, before.nonce, before.last, before.lived or 256) if before else (0, 0, 0, 0)
         low_water, accepted, floor = (fields.get(k, d) for k, d in (("low_water", 1), ("accepted", 0), ("floor", first)))
+        self.pred, self.behind = before.id if before else 0, max(before.last if before else 0, min(low_water, first) - 1)
+        pred = (before.id, before.nonce, before.last, before.lived or 256) if before else (0, 0, 0, 0)
+        span = before.last - before.behind if before else 0
+        between = min(15, before.id - 1 - before.pred) if before else 0
         copy = (128, 512, 4096)[flags >> 2 & 3]
-        head = SEGMENT.pack(b"WALS", 1, flags, granule, 4, self.uuid, id, epoch, self.nonce, first, 5, low_water,
-                            accepted, floor, *pred, 1 << 16, 1024, 0)[:124]
+        head = SEGMENT.pack(b"WALS", 1, flags, granule | between << 4, 4, self.uuid, id, epoch, self.nonce, first, 5,
+                            low_water, accepted, first - floor, span, *pred, 1 << 16, 1024, 0)[:124]
         head += struct.pack("<I", crc32c(head))
         self.bytes = bytearray(head.ljust(copy, b"\0") + head)
         self.pad()
@@ -282,8 +285,68 @@ def checks(folder):
         yield f"entry {op} is refused", refuses(folder, "unsupported")
     Segment().entry("DELETE", DOC.bytes + b"!").save(case())
     yield "nothing may follow a payload", refuses(folder, "too many")
-    Segment(flags=0x40).save(case())
+    Segment(flags=0x80).save(case())
     yield "unknown flags are refused", refuses(folder, "flags")
+
+
+def gone_checks(folder):
+    """Segments that are gone, with their loss accepted: what is there on both sides of them is read."""
+
+    def lay(*segments):
+        for path in folder.iterdir():
+            path.unlink()
+        for segment in segments:
+            segment.save(folder)
+
+    def headless(segment):
+        raw = bytearray(segment.bytes)
+        raw[30] ^= 1
+        raw[128 + 30] ^= 1
+        Path(folder, f"segment_{segment.id:016x}.wal").write_bytes(raw)
+
+    def five(flags=0, accepted=9, dead=b"a cut entry"):
+        """Of two entries each; ids 3 and 5 were passed over or cut off. Behind the cuts stand entries that are dead."""
+        one = Segment().entry("OPAQUE", b"1").entry("OPAQUE", b"2")
+        two = Segment(id=2, first=3, before=one).entry("OPAQUE", b"3").entry("OPAQUE", b"4")
+        four = Segment(id=4, first=5, before=two, epoch=2, flags=flags).entry("OPAQUE", b"5").entry("OPAQUE", b"6")
+        six = Segment(id=6, first=7, before=four, epoch=3, flags=flags).entry("OPAQUE", b"7").entry("OPAQUE", b"8")
+        last = Segment(id=7, first=10, before=six, epoch=4, flags=flags, accepted=accepted).entry("OPAQUE", b"10")
+        if dead:
+            one.entry("OPAQUE", dead)
+            two.entry("OPAQUE", dead)
+        return [one, two, four, six, last]
+
+    def read_lsns():
+        return lsns(read(folder)[0])
+
+    one, two, four, six, last = five()
+    lay(one, two, four, last)
+    yield "a missing segment, accepted, is passed over", read_lsns() == [1, 2, 3, 4, 5, 6, 10]
+    yield "and what is read is what counts", [e["opaque"] for e in read(folder)[0]] == [b.hex() for b in (
+        b"1", b"2", b"3", b"4", b"5", b"6", b"10")]
+    Segment(id=5, first=7, before=four, epoch=2).entry("OPAQUE", b"dead").save(folder)
+    yield "what was passed over does not come back", read_lsns() == [1, 2, 3, 4, 5, 6, 10]
+    lay(two, four, six, last)
+    yield "the lowest one missing", read_lsns() == [3, 4, 5, 6, 7, 8, 10]
+    one, two, four, six, last = five(dead=None)
+    lay(one, two, last)
+    yield "two missing in a row", read_lsns() == [1, 2, 3, 4, 10]
+    one, two, four, six, last = five(flags=reader.LEFTOVERS, dead=None)
+    lay(one, two, last)
+    yield "two missing in a row, in a log that was cut: nothing tells what is live", read_lsns() == [10]
+    one, two, four, six, last = five(accepted=0)
+    lay(one, two, four, last)
+    yield "not accepted, it is damage", refuses(folder, "missing")
+
+    one, two, four, six, last = five()
+    for lost in (one, two, four, six):
+        lay(one, two, four, six, last)
+        headless(lost)
+        yield f"segment {lost.id} without a header is read", read_lsns() == [1, 2, 3, 4, 5, 6, 7, 8, 10]
+    four.bytes[four.bytes.index(b"WAL1") + 30] ^= 1
+    lay(one, two, four, six, last)
+    headless(four)
+    yield "and if its first frame is bad too", read_lsns() == [1, 2, 3, 4, 6, 7, 8, 10]
 
 
 def golden_checks():
@@ -318,7 +381,7 @@ def damage_checks(log):
 def self_test():
     with tempfile.TemporaryDirectory() as folder:
         count = 0
-        for what, holds in itertools.chain(checks(Path(folder)), golden_checks()):
+        for what, holds in itertools.chain(checks(Path(folder)), gone_checks(Path(folder)), golden_checks()):
             if not holds:
                 raise SystemExit(f"reader self-test: failed: {what}")
             count += 1

@@ -4,7 +4,7 @@
 use core::{ops::Range, panic::AssertUnwindSafe};
 use std::panic::catch_unwind;
 
-use Op::{Append, Batch, Close, Fill, Open};
+use Op::{Append, Batch, Checkpoint, Close, Fill, Open};
 use duralog::{Config, Error, Finding, Geometry, Log, LogReader, Lsn, Object, Policy, faulty::Plan};
 use duralog_tests::{Found, Moment, Op, Setup};
 
@@ -57,12 +57,24 @@ impl Sample {
         object != Object::Meta && (at < HEADER || (copy..copy + HEADER).contains(&at) || (frames..end).contains(&at))
     }
 
-    fn flip(&self, object: Object, at: u64, bit: u8, heard: &mut Heard) {
+    fn flip(&self, object: Object, places: &[u64], bit: u8, heard: &mut Heard) {
         let moment = self.moment.fork();
-        moment.medium.flip_bit(object, at, bit);
+        places.iter().for_each(|at| moment.medium.flip_bit(object, *at, bit));
+        let at = places[0];
         self.inspect(&moment, object, at, heard);
         self.salvage(&moment);
         self.open(&moment, heard);
+    }
+
+    /// A sealed segment that lost both copies of its header is read by that of its successor.
+    fn both_copies(&self, object: Object, at: u64, bit: u8) {
+        let moment = self.moment.fork();
+        let copy = u64::from(moment.setup.geometry.copy_offset);
+        [at, copy + at].iter().for_each(|at| moment.medium.flip_bit(object, *at, bit));
+        let config = moment.config().with_policy(Policy::Salvage);
+        let reader = LogReader::open_device(moment.medium.reader(), config).unwrap();
+        let count = reader.read(Lsn::ZERO, Lsn::MAX).unwrap().map(Result::unwrap).count();
+        assert_eq!(count, self.entries.len(), "an entry of {object} is lost, bit {bit} of byte {at}");
     }
 
     fn inspect(&self, moment: &Moment, object: Object, at: u64, heard: &mut Heard) {
@@ -190,7 +202,7 @@ fn flip_every_bit(name: &str, sample: &Sample) {
         for at in 0..bytes.map_or(0, |bytes| bytes.len() as u64) {
             for bit in 0..8 {
                 heard.bits += 1;
-                let flipped = catch_unwind(AssertUnwindSafe(|| sample.flip(object, at, bit, &mut heard)));
+                let flipped = catch_unwind(AssertUnwindSafe(|| sample.flip(object, &[at], bit, &mut heard)));
                 if flipped.is_err() {
                     wrong.push((object, at, bit));
                 }
@@ -214,5 +226,34 @@ fn every_flipped_bit_of_a_log_that_was_not_closed_is_noticed() {
     for setup in SMALL {
         let ops = [Open, Append(24), Fill(50), Batch(2, 14), Fill(50), Append(30), Batch(2, 9), Append(9)];
         flip_every_bit("not closed", &sample(setup, &ops, 1));
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_every_header_of_a_log_with_a_checkpoint_costs_no_entry() {
+    for setup in SMALL {
+        let ops = [Open, Append(24), Fill(50), Checkpoint, Batch(2, 14), Fill(50), Append(9), Close];
+        let sample = sample(setup, &ops, 0);
+        let copy = u64::from(setup.geometry.copy_offset);
+        let objects = sample.moment.medium.names();
+        let segments: Vec<_> = objects.iter().filter(|object| matches!(object, Object::Segment(_))).collect();
+        assert!(segments.len() >= 3 && objects.iter().any(|object| matches!(object, Object::Checkpoint(_))));
+        let mut heard = Heard::default();
+        for (place, object) in segments.iter().enumerate() {
+            for at in 0..HEADER {
+                for bit in 0..8 {
+                    sample.flip(**object, &[at], bit, &mut heard);
+                    sample.flip(**object, &[copy + at], bit, &mut heard);
+                    heard.bits += 2;
+                    // Both copies at once, of some bits.
+                    if place + 1 < segments.len() && (at * 8 + u64::from(bit)) % 5 == 0 {
+                        sample.flip(**object, &[at, copy + at], bit, &mut heard);
+                        sample.both_copies(**object, at, bit);
+                        heard.bits += 1;
+                    }
+                }
+            }
+        }
+        println!("headers on {}: {heard:?}", setup.name);
     }
 }

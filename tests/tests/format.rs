@@ -197,7 +197,10 @@ fn segment_headers_stand_as_the_table_says() {
                 | (u64::from(header.recycled) << 1)
                 | ([128, 512, 4096].iter().position(|at| *at == header.copy_offset).unwrap() as u64 * 4)
                 | (u64::from(header.low_water_covered) << 4)
-                | (u64::from(header.immediate) << 5);
+                | (u64::from(header.immediate) << 5)
+                | (u64::from(header.leftovers) << 6);
+            let granule = u64::from(header.granule.trailing_zeros()) | u64::from(before.between) << 4;
+            let floor = header.first.value() - header.transaction_floor.value();
             let sum = compute_checksum(&bytes[..124]);
             agree(
                 "field of a segment header",
@@ -207,7 +210,7 @@ fn segment_headers_stand_as_the_table_says() {
                     ("magic `WALS`", number(&SEGMENT_MAGIC)),
                     ("version: 1", FORMAT_VERSION.into()),
                     ("flags", flags),
-                    ("granule", header.granule.trailing_zeros().into()),
+                    ("granule", granule),
                     ("the most transactions", header.max_transactions.into()),
                     ("log UUID", 0),
                     ("segment id", header.id.value()),
@@ -217,7 +220,8 @@ fn segment_headers_stand_as_the_table_says() {
                     ("creation time", header.created),
                     ("low-water mark", header.low_water.value()),
                     ("accepted-loss LSN", header.accepted_loss.value()),
-                    ("transaction floor", header.transaction_floor.value()),
+                    ("transaction floor", floor),
+                    ("predecessor: span", before.span.into()),
                     ("predecessor: segment id", before.id.value()),
                     ("predecessor: nonce", before.nonce),
                     ("predecessor: last LSN", before.last.value()),

@@ -195,6 +195,8 @@ impl Writer {
             // What was unfinished before has been erased by then; what could not be created is not there.
             self.unfinished_above = Some(self.segment.id);
             self.highest = SegmentId::new(self.highest.value().saturating_add(1));
+        } else {
+            self.leftovers = true;
         }
         let written = self.written;
         self.transactions.retain(|transaction| transaction.id <= written.value());

@@ -12,10 +12,7 @@ use crate::{
 /// A place where the log is cut at the end: what is behind it is dead from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutAt {
-    pub(crate) id: SegmentId,
-    pub(crate) nonce: u64,
-    pub(crate) last: Lsn,
-    pub(crate) size: u32,
+    pub(crate) predecessor: Predecessor,
     pub(crate) floor: Lsn,
 }
 
@@ -65,8 +62,9 @@ impl Writer {
     /// As [`plan`](Self::plan).
     pub fn plan_cut(&mut self, now: u64, nonce: u64, cut: CutAt, first: Lsn) -> Result<Plan, StageError> {
         let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
-        let predecessor = Predecessor { id: cut.id, nonce: cut.nonce, last: cut.last, size: cut.size };
-        let plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: cut.floor, copy: None })?;
+        let beginning = Beginning { epoch, first, predecessor: cut.predecessor, floor: cut.floor, copy: None };
+        let mut plan = self.plan_of(now, nonce, beginning)?;
+        plan.header.leftovers = true;
         self.next_after = Some(first);
         Ok(plan)
     }
@@ -84,6 +82,8 @@ impl Writer {
         let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: first, copy: None })?;
         plan.header.low_water = first;
         plan.header.low_water_covered = false;
+        // Nothing of what is before is ever read again.
+        plan.header.leftovers = false;
         self.next_after = Some(first);
         Ok(plan)
     }
@@ -102,6 +102,8 @@ impl Writer {
         self.epoch_due |= begun.header.epoch > self.epoch;
         self.taken_over = true;
         self.epoch = begun.header.epoch;
+        self.leftovers = begun.header.leftovers;
+        self.mended.passed_over(&self.segment, &begun.header);
         self.time = self.time.max(begun.header.created);
         self.segment = begun.header;
         self.highest = begun.header.id;
@@ -155,6 +157,7 @@ impl Writer {
             max_transactions: self.options.max_transactions,
             immediate: self.options.immediate,
             recycled: false,
+            leftovers: self.leftovers,
             blank: geometry.blank,
             granule: geometry.granule,
             copy_offset: geometry.copy_offset,
@@ -185,6 +188,6 @@ impl Writer {
         if old.epoch == 0 {
             return Predecessor::default();
         }
-        Predecessor { id: old.id, nonce: old.nonce, last: self.live, size: self.behind }
+        old.cut(self.live, self.behind)
     }
 }

@@ -61,6 +61,8 @@ impl Writer {
         writer.highest = recovered.highest;
         writer.unfinished_above = (recovered.highest > tail.header.id).then_some(tail.header.id);
         writer.dead = view.dead.clone();
+        writer.mended = view.mended.clone();
+        writer.leftovers |= consent == Consent::AcceptLoss;
         writer.floor = tail.proven.floor;
         // Where a witness from elsewhere proves more than is there, it proves all that is there.
         if tail.marked < Some(tail.last) && lost == tail.last {

@@ -1,0 +1,1000 @@
+//! Segments that are missing, or have lost their header: what stands on both sides of them is read, what is gone is told
+//! to the LSN, and nothing that was cut off comes back. And what else of the log may be gone, row by row of the decision
+//! table: each report names segment, offset, LSNs and witness.
+#![allow(missing_docs)]
+
+use core::ops::RangeInclusive;
+use std::{collections::BTreeMap, sync::Arc};
+
+use duralog::{
+    Config, Entry, Error, Finding, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, RecoveryReport, Result,
+    Seen, SharedDevice, Snapshot, SyncMode, Verdict, Witness,
+    core::{
+        CALLER_MAX, CheckpointId, SegmentId,
+        checksum::portable,
+        segment::{Predecessor, SEGMENT_HEADER_LEN, SegmentHeader},
+    },
+};
+use duralog_tests::Counter;
+
+const GEOMETRY: Geometry =
+    Geometry { segment_size: 3072, granule: 16, copy_offset: 512, blank: 0xFF, settled: false, slots: None };
+
+fn config(policy: Policy) -> Config {
+    Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::new("memory") }
+        .with_write_limit(768)
+        .with_sync_mode(SyncMode::Immediate)
+        .with_policy(policy)
+}
+
+fn payload(n: u64) -> Vec<u8> {
+    (0..100 + n % 7).map(|at| u8::try_from((n * 31 + at) % 251).unwrap()).collect()
+}
+
+fn segment(id: u64) -> Object {
+    Object::Segment(SegmentId::new(id))
+}
+
+/// What lies on a medium, and changes to it.
+#[derive(Clone, Debug)]
+struct Bytes(BTreeMap<Object, Vec<u8>>);
+
+impl Bytes {
+    fn of(medium: &MemoryDevice) -> Self {
+        Self(medium.names().into_iter().map(|object| (object, medium.object(object).unwrap())).collect())
+    }
+
+    fn device(&self) -> MemoryDevice {
+        let device = MemoryDevice::new(GEOMETRY);
+        self.0.iter().for_each(|(object, bytes)| device.put(*object, bytes.clone()));
+        device
+    }
+
+    fn without(&self, ids: &[u64]) -> Self {
+        let mut rest = self.clone();
+        ids.iter().for_each(|id| assert!(rest.0.remove(&segment(*id)).is_some(), "segment {id} is not there"));
+        rest
+    }
+
+    /// One bit of each copy of the header is turned over.
+    fn headless(&self, ids: &[u64]) -> Self {
+        let mut rest = self.clone();
+        for id in ids {
+            let bytes = rest.0.get_mut(&segment(*id)).unwrap();
+            bytes[40] ^= 4;
+            bytes[GEOMETRY.copy_offset as usize + 40] ^= 4;
+        }
+        rest
+    }
+
+    fn header(&self, id: u64) -> SegmentHeader {
+        SegmentHeader::decode(portable, &self.0[&segment(id)], 0).unwrap()
+    }
+
+    /// Both copies of a header are written anew.
+    fn with_header(&self, header: SegmentHeader) -> Self {
+        let mut rest = self.clone();
+        let bytes = rest.0.get_mut(&Object::Segment(header.id)).unwrap();
+        for at in [0, header.copy_offset as usize] {
+            bytes[at..at + SEGMENT_HEADER_LEN].copy_from_slice(&header.encode(portable));
+        }
+        rest
+    }
+
+    fn ids(&self) -> Vec<u64> {
+        let id = |object: &Object| if let Object::Segment(id) = object { Some(id.value()) } else { None };
+        self.0.keys().filter_map(id).collect()
+    }
+
+    /// The first and last LSN of each segment of a sound log.
+    fn spans(&self) -> BTreeMap<u64, RangeInclusive<u64>> {
+        let reader = LogReader::open_device(self.device().reader(), config(Policy::Strict)).unwrap();
+        let span = |(first, last): (Lsn, Lsn)| first.value()..=last.value();
+        let segments = reader.segments().unwrap();
+        segments.into_iter().filter_map(|info| Some((info.id.value(), span(info.lsns?)))).collect()
+    }
+
+    fn reader(&self, policy: Policy) -> Result<LogReader<MemoryDevice>> {
+        LogReader::open_device(self.device().reader(), config(policy))
+    }
+
+    fn verified(&self, policy: Policy) -> RecoveryReport {
+        self.reader(policy).unwrap().verify().unwrap().clone()
+    }
+
+    /// Opening is refused and changes no byte; the finding that it is refused for.
+    fn refused(&self, config: Config) -> Finding {
+        let device = self.device();
+        let medium = device.reader();
+        let error = Log::open_device(device, config).expect_err("damage is refused");
+        assert_eq!(Self::of(&medium).0, self.0, "{error}");
+        *error.finding().unwrap_or_else(|| panic!("{error:?}"))
+    }
+
+    /// Opens the log by a policy that gives up what is gone, appends, closes; and what is there then.
+    fn given_up(&self, policy: Policy) -> (Self, RecoveryReport, u64) {
+        let device = self.device();
+        let medium = device.reader();
+        let log = Log::open_device(device, config(policy)).unwrap();
+        let report = log.recovery().clone();
+        let next = log.current_lsn().value();
+        assert_eq!(log.append(&payload(next)[..]).unwrap().first.value(), next);
+        log.close().unwrap();
+        drop(log);
+        (Self::of(&medium), report, next)
+    }
+
+    /// What the default policy reads, once nothing is refused any more; it is the same when the log is opened again.
+    fn opened(&self) -> (Vec<u64>, RecoveryReport) {
+        let device = self.device();
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default).with_full_check()).unwrap();
+        let lsns = lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap));
+        let back: Vec<_> = log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+        assert!(lsns.iter().rev().eq(&back), "read backwards: {back:?}, and forwards {lsns:?}");
+        let report = log.recovery().clone();
+        let next = log.current_lsn().value();
+        log.append(&payload(next)[..]).unwrap();
+        log.close().unwrap();
+        drop(log);
+        let again = Log::open_device(medium.writer().unwrap(), config(Policy::Default).with_full_check()).unwrap();
+        let more = self::lsns(again.read_from(Lsn::ZERO).unwrap().map(Result::unwrap));
+        assert_eq!((&more[..lsns.len()], &more[lsns.len()..]), (&lsns[..], &[next][..]));
+        (lsns, report)
+    }
+}
+
+/// The LSNs of entries, each of which must hold what was appended under it.
+fn lsns(entries: impl Iterator<Item = Entry>) -> Vec<u64> {
+    let mut last = 0;
+    entries
+        .map(|entry| {
+            let lsn = entry.lsn.value();
+            assert!(lsn > last, "LSN {lsn} behind {last}");
+            last = lsn;
+            assert_eq!(entry.payload, payload(lsn), "LSN {lsn} holds other bytes");
+            lsn
+        })
+        .collect()
+}
+
+fn read(reader: &LogReader<MemoryDevice>) -> Vec<u64> {
+    lsns(reader.read(Lsn::ZERO, Lsn::MAX).unwrap().map(Result::unwrap))
+}
+
+fn append<D: SharedDevice>(log: &Log<D>, count: u64) {
+    for _ in 0..count {
+        let next = log.current_lsn().value();
+        log.append(&payload(next)[..]).unwrap();
+    }
+}
+
+/// Appends until so many segments more were begun.
+fn fill(log: &Log<MemoryDevice>, segments: usize) {
+    let newest = || log.segments().unwrap().last().unwrap().id.value();
+    let until = newest() + segments as u64;
+    while newest() < until {
+        append(log, 1);
+    }
+}
+
+/// A log of so many segments, closed.
+fn sample(segments: usize) -> Bytes {
+    sample_by(|log| fill(log, segments - 1))
+}
+
+fn sample_by(work: impl FnOnce(&Log<MemoryDevice>)) -> Bytes {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    work(&log);
+    append(&log, 2);
+    log.close().unwrap();
+    drop(log);
+    Bytes::of(&medium)
+}
+
+/// Opens a log once more, does something, and closes it.
+fn again(bytes: &Bytes, work: impl FnOnce(&Log<MemoryDevice>)) -> Bytes {
+    let device = bytes.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    work(&log);
+    log.close().unwrap();
+    drop(log);
+    Bytes::of(&medium)
+}
+
+fn range(range: &RangeInclusive<u64>) -> Option<(Lsn, Lsn)> {
+    Some((Lsn::new(*range.start()), Lsn::new(*range.end())))
+}
+
+fn findings(report: &RecoveryReport, seen: Seen) -> Vec<Finding> {
+    report.findings.iter().filter(|finding| finding.seen == seen).copied().collect()
+}
+
+fn all_but(bytes: &Bytes, gone: &[RangeInclusive<u64>]) -> Vec<u64> {
+    let last = *bytes.spans().values().last().unwrap().end();
+    (1..=last).filter(|lsn| !gone.iter().any(|gone| gone.contains(lsn))).collect()
+}
+
+#[test]
+fn of_a_missing_segment_both_ends_are_told() {
+    let whole = sample(6);
+    let spans = whole.spans();
+    let last = *spans.values().last().unwrap().end();
+    for id in 1..=5 {
+        let bytes = whole.without(&[id]);
+        let gone = &spans[&id];
+        let kept = all_but(&whole, &[gone.clone()]);
+        let is_right = |finding: &Finding| {
+            assert_eq!((finding.verdict, finding.seen), (Verdict::Rot, Seen::MissingSegment));
+            assert_eq!((finding.object, finding.offset, finding.lsns), (segment(id), 0, range(gone)));
+            assert_eq!(finding.witness, Some(Witness::Successor(SegmentId::new(id + 1))));
+        };
+        is_right(&bytes.refused(config(Policy::Default)));
+        is_right(&bytes.refused(config(Policy::Default).with_full_check()));
+        is_right(&bytes.refused(config(Policy::Strict)));
+        for policy in [Policy::Default, Policy::Inspect] {
+            let report = bytes.verified(policy);
+            assert_eq!(report.findings.len(), 1, "{report:?}");
+            is_right(&report.findings[0]);
+            assert!(!report.findings[0].harmless && !report.success && !report.clean);
+            assert_eq!(
+                (report.entries_recovered, report.entries_skipped),
+                (kept.len() as u64, last - kept.len() as u64)
+            );
+        }
+
+        // The default policy reads what stands on both sides, and stops between.
+        let reader = bytes.reader(Policy::Default).unwrap();
+        let mut entries = reader.read(Lsn::ZERO, Lsn::MAX).unwrap();
+        let before = lsns(entries.by_ref().map_while(Result::ok));
+        assert_eq!(before, (1..*gone.start()).collect::<Vec<_>>());
+        let mut entries = reader.read(Lsn::ZERO, Lsn::MAX).unwrap().skip(before.len());
+        is_right(entries.next().unwrap().unwrap_err().finding().unwrap());
+        let behind = reader.read(Lsn::new(gone.end() + 1), Lsn::MAX).unwrap().map(Result::unwrap);
+        assert_eq!(lsns(behind), (gone.end() + 1..=last).collect::<Vec<_>>());
+        let inside = reader.read(Lsn::new(*gone.end()), Lsn::MAX).unwrap().next().unwrap().unwrap_err();
+        assert!(inside.finding().is_some(), "{inside}");
+
+        // Salvage keeps both sides for good.
+        assert_eq!(read(&bytes.reader(Policy::Salvage).unwrap()), kept);
+        let (salvaged, report, next) = bytes.given_up(Policy::Salvage);
+        assert_eq!((report.findings.len(), next), (1, last + 1), "{report:?}");
+        let (found, report) = salvaged.opened();
+        assert_eq!(found, [&kept[..], &[next]].concat());
+        assert_eq!(report.gaps().collect::<Vec<_>>(), [range(gone).unwrap()]);
+        assert!(report.success && report.clean && report.findings.iter().all(|finding| finding.harmless));
+        let report = salvaged.verified(Policy::Inspect);
+        assert_eq!(report.gaps().collect::<Vec<_>>(), [range(gone).unwrap()]);
+
+        // Point-in-time keeps what is older, and issues no LSN twice.
+        let (ended, report, next) = bytes.given_up(Policy::PointInTime);
+        assert!(!report.success && next == last + 1);
+        let (found, report) = ended.opened();
+        assert_eq!(found, [(1..*gone.start()).collect::<Vec<_>>(), vec![next]].concat());
+        assert!(report.success, "{report:?}");
+    }
+}
+
+#[test]
+fn a_segment_without_a_header_is_read_all_the_same() {
+    let whole = sample(6);
+    let spans = whole.spans();
+    let all = all_but(&whole, &[]);
+    for id in 1..=5 {
+        let bytes = whole.headless(&[id]);
+        let is_right = |finding: &Finding| {
+            assert_eq!((finding.verdict, finding.seen), (Verdict::Rot, Seen::BadSegmentHeader));
+            assert_eq!((finding.object, finding.offset, finding.lsns), (segment(id), 0, None));
+            assert_eq!(finding.witness, Some(Witness::Successor(SegmentId::new(id + 1))));
+        };
+        is_right(&bytes.refused(config(Policy::Default)));
+        is_right(&bytes.refused(config(Policy::Strict)));
+        for policy in [Policy::Default, Policy::Salvage, Policy::Inspect] {
+            let reader = bytes.reader(policy).unwrap();
+            assert_eq!(read(&reader), all, "segment {id}");
+            let of_it = reader.segments().unwrap().into_iter().find(|info| info.id.value() == id).unwrap();
+            assert_eq!((of_it.state.name(), of_it.lsns), ("headless", range(&spans[&id])));
+            let report = bytes.verified(policy);
+            assert_eq!(report.findings.len(), 1, "{report:?}");
+            is_right(&report.findings[0]);
+            assert_eq!((report.entries_recovered, report.entries_skipped), (all.len() as u64, 0));
+        }
+        for policy in [Policy::Salvage, Policy::PointInTime] {
+            let (salvaged, _, next) = bytes.given_up(policy);
+            let (found, report) = salvaged.opened();
+            assert_eq!(found, [&all[..], &[next]].concat());
+            assert!(report.gaps().next().is_none() && report.success, "{report:?}");
+            assert_eq!(findings(&report, Seen::BadSegmentHeader).len(), 1);
+        }
+    }
+}
+
+/// Every way in which five sealed segments may be there, be gone, or have lost their header.
+#[test]
+fn whatever_is_missing_salvage_reads_all_that_can_be_and_tells_the_rest() {
+    let whole = sample(6);
+    let spans = whole.spans();
+    let mut ways = 0;
+    for way in 0..3u32.pow(5) {
+        let state = |id: u64| way / 3u32.pow(u32::try_from(id - 1).unwrap()) % 3;
+        let of = |wanted: u32| (1..=5).filter(|id| state(*id) == wanted).collect::<Vec<_>>();
+        let (missing, headless) = (of(1), of(2));
+        let bytes = whole.headless(&headless).without(&missing);
+        // Where the successor's header is gone too, nothing tells the nonce.
+        let is_lost = |id: u64| state(id) == 1 || (state(id) == 2 && id < 5 && state(id + 1) != 0);
+        let gone: Vec<_> = (1..=5).filter(|id| is_lost(*id)).map(|id| spans[&id].clone()).collect();
+        let kept = all_but(&whole, &gone);
+        let reader = bytes.reader(Policy::Salvage).unwrap();
+        assert_eq!(read(&reader), kept, "missing {missing:?}, headless {headless:?}");
+        let report = bytes.verified(Policy::Inspect);
+        let told: u64 =
+            report.findings.iter().filter_map(|finding| finding.lsns).map(|(a, b)| b.value() + 1 - a.value()).sum();
+        let lost: u64 = gone.iter().map(|gone| gone.end() + 1 - gone.start()).sum();
+        assert_eq!(told, lost, "missing {missing:?}, headless {headless:?}: {report:?}");
+        assert_eq!(report.entries_skipped, lost);
+        for finding in &report.findings {
+            let Some((first, last)) = finding.lsns else { continue };
+            let is_gone = |lsn: u64| gone.iter().any(|gone| gone.contains(&lsn));
+            assert!((first.value()..=last.value()).all(is_gone), "{finding}");
+        }
+        if way.is_multiple_of(5) || way < 30 {
+            let (salvaged, _, next) = bytes.given_up(Policy::Salvage);
+            let (found, _) = salvaged.opened();
+            assert_eq!(found, [&kept[..], &[next]].concat(), "missing {missing:?}, headless {headless:?}");
+        }
+        ways += 1;
+    }
+    assert_eq!(ways, 243);
+}
+
+/// The log is opened for writing when its newest segment has a header and nothing else: it is passed over, and kept.
+fn passed_over() -> (Bytes, u64) {
+    let whole = sample(3);
+    let newest = *whole.ids().last().unwrap();
+    let mut crashed = whole;
+    crashed.0.remove(&Object::Meta);
+    let frames_at = GEOMETRY.frames_at() as usize;
+    crashed.0.get_mut(&segment(newest)).unwrap()[frames_at..].fill(GEOMETRY.blank);
+    let bytes = again(&crashed, |log| {
+        append(log, 1);
+        fill(log, 2);
+        append(log, 1);
+    });
+    assert!(bytes.ids().contains(&newest), "the dead segment is kept as evidence");
+    assert_eq!(bytes.header(newest + 1).predecessor.id.value(), newest - 1, "it was passed over");
+    (bytes, newest)
+}
+
+#[test]
+fn behind_a_missing_segment_nothing_comes_back_that_was_passed_over() {
+    let (whole, dead) = passed_over();
+    let spans = whole.spans();
+    for gone in [&[dead + 1][..], &[dead + 1, dead - 1], &[dead + 2], &[dead + 2, dead + 1]] {
+        let lost: Vec<_> = gone.iter().map(|id| spans[id].clone()).collect();
+        let kept = all_but(&whole, &lost);
+        let bytes = whole.without(gone);
+        assert_eq!(read(&bytes.reader(Policy::Salvage).unwrap()), kept, "{gone:?}");
+        let (found, _) = bytes.given_up(Policy::Salvage).0.opened();
+        assert_eq!(found[..kept.len()], kept, "{gone:?}");
+    }
+}
+
+#[test]
+fn a_newest_segment_that_is_passed_over_takes_the_gap_before_it_along() {
+    let whole = sample(5);
+    let spans = whole.spans();
+    let mut bytes = whole.without(&[4]);
+    bytes.0.remove(&Object::Meta);
+    bytes.0.get_mut(&segment(5)).unwrap()[GEOMETRY.frames_at() as usize..].fill(GEOMETRY.blank);
+    let device = bytes.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Salvage)).unwrap();
+    append(&log, 1);
+    let next = spans[&4].end() + 1;
+    let kept: Vec<_> = (1..*spans[&4].start()).chain([next]).collect();
+    assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap)), kept);
+    fill(&log, 1);
+    assert!(lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap)).starts_with(&kept));
+    log.close().unwrap();
+    drop(log);
+    let (found, report) = Bytes::of(&medium).opened();
+    assert!(found.starts_with(&kept), "{found:?}");
+    assert_eq!(report.gaps().collect::<Vec<_>>(), [range(&spans[&4]).unwrap()]);
+}
+
+/// A log that was cut in its second segment when it had more, and went on.
+fn cut(dead: usize) -> (Bytes, u64, u64) {
+    let whole = sample(2 + dead);
+    let spans = whole.spans();
+    let at = spans[&2].start() + 2;
+    assert!(at + 2 < *spans[&2].end());
+    let mut cutter = 0;
+    let bytes = again(&whole, |log| {
+        log.truncate_after(Lsn::new(at)).unwrap();
+        cutter = log.segments().unwrap().last().unwrap().id.value();
+        // Other bytes under the same LSNs would not be told from the dead ones: they are as long, and differ.
+        for _ in 0..40 {
+            let next = log.current_lsn().value();
+            log.append(&later(next)[..]).unwrap();
+        }
+    });
+    assert_eq!(bytes.header(cutter).predecessor.id.value(), 2);
+    assert!(bytes.header(cutter).leftovers);
+    (bytes, at, cutter)
+}
+
+/// What is appended behind a cut.
+fn later(n: u64) -> Vec<u8> {
+    payload(n).into_iter().map(|byte| byte ^ 0xA5).collect()
+}
+
+/// What is read, of which nothing may be what was cut off.
+fn read_behind_cut(reader: &LogReader<MemoryDevice>, at: u64) -> Vec<u64> {
+    let entries = reader.read(Lsn::ZERO, Lsn::MAX).unwrap().map(Result::unwrap);
+    let right = |entry: Entry| {
+        let lsn = entry.lsn.value();
+        assert_eq!(entry.payload, if lsn > at { later(lsn) } else { payload(lsn) }, "LSN {lsn} came back");
+        lsn
+    };
+    entries.map(right).collect()
+}
+
+#[test]
+fn behind_a_missing_segment_nothing_comes_back_that_was_cut_off() {
+    for dead in 1..4 {
+        let (whole, at, cutter) = cut(dead);
+        let spans = whole.spans();
+        let last = *spans.values().last().unwrap().end();
+        let gone = spans[&cutter].clone();
+        let kept: Vec<_> = (1..=last).filter(|lsn| !gone.contains(lsn)).collect();
+        let bytes = whole.without(&[cutter]);
+        assert_eq!(read_behind_cut(&bytes.reader(Policy::Salvage).unwrap(), at), kept);
+        let report = bytes.verified(Policy::Inspect);
+        assert_eq!(report.findings.len(), 1, "{report:?}");
+        assert_eq!((report.findings[0].object, report.findings[0].lsns), (segment(cutter), range(&gone)));
+
+        // Its own header gone, the same.
+        let bytes = whole.headless(&[cutter]);
+        let all: Vec<_> = (1..=last).collect();
+        assert_eq!(read_behind_cut(&bytes.reader(Policy::Salvage).unwrap(), at), all);
+
+        // Two in a row gone: nothing tells any more where the cut was, so what is older is given up, and told.
+        for gone in [[cutter, cutter + 1], [2, cutter]] {
+            let bytes = whole.without(&gone);
+            let found = read_behind_cut(&bytes.reader(Policy::Salvage).unwrap(), at);
+            let report = bytes.verified(Policy::Inspect);
+            assert_eq!(report.entries_skipped + found.len() as u64, last, "{report:?}");
+            let behind = spans[&gone[1]].end() + 1;
+            assert!(found.ends_with(&(behind..=last).collect::<Vec<_>>()), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn behind_a_missing_segment_nothing_comes_back_that_point_in_time_gave_up() {
+    let whole = sample(5);
+    let spans = whole.spans();
+    // The log ends within the second segment; the newest stays as evidence, with entries that are dead.
+    let mut damaged = whole.clone();
+    let bad = spans[&2].start() + 2;
+    let reader = whole.reader(Policy::Strict).unwrap();
+    let entry = reader.read(Lsn::new(bad), Lsn::new(bad)).unwrap().next().unwrap().unwrap();
+    damaged.0.get_mut(&segment(2)).unwrap()[entry.offset as usize + 40] ^= 1;
+    let (ended, _, next) = damaged.given_up(Policy::PointInTime);
+    let went_on = again(&ended, |log| fill(log, 2));
+    let cutter = went_on.ids().into_iter().find(|id| *id > 5).unwrap();
+    assert!(went_on.ids().contains(&5), "the evidence is there");
+    assert_eq!(went_on.header(cutter).first.value(), next);
+    let successor = went_on.header(cutter + 1);
+    assert_eq!(successor.predecessor.first(), Some(Lsn::new(bad)), "what was given up belongs to its span");
+    let bytes = went_on.without(&[cutter]);
+    let found = read(&bytes.reader(Policy::Salvage).unwrap());
+    assert_eq!(found[..2 * usize::from(bad > 0)], [1, 2]);
+    assert!(found.iter().all(|lsn| *lsn < bad || *lsn > successor.predecessor.last.value()), "{found:?}");
+    assert!((1..bad).eq(found.iter().copied().take_while(|lsn| *lsn < bad)), "{found:?}");
+    let report = bytes.verified(Policy::Inspect);
+    let damage: Vec<_> = report.damage().map(|finding| (finding.object, finding.lsns)).collect();
+    assert_eq!(damage, [(segment(cutter), range(&(next..=successor.predecessor.last.value())))]);
+    assert_eq!(report.gaps().collect::<Vec<_>>(), [range(&(bad..=next - 1)).unwrap()]);
+}
+
+#[test]
+fn what_is_missing_below_the_low_water_mark_is_no_loss() {
+    let whole = sample(6);
+    let spans = whole.spans();
+    let low_water = spans[&3].start() + 1;
+    let truncated = again(&whole, |log| {
+        assert_eq!(log.discard_before(Lsn::new(low_water)).unwrap().value(), low_water);
+    });
+    assert_eq!(truncated.ids()[0], 3);
+    let report = truncated.verified(Policy::Inspect);
+    assert!(report.success && report.findings.is_empty(), "{report:?}");
+    // Of the segment that holds it, what is at or above it is gone.
+    let report = truncated.without(&[3]).verified(Policy::Inspect);
+    let lsns: Vec<_> = report.damage().map(|finding| (finding.object, finding.lsns)).collect();
+    assert_eq!(lsns, [(segment(3), range(&(low_water..=*spans[&3].end())))]);
+    let report = truncated.without(&[4]).verified(Policy::Inspect);
+    let lsns: Vec<_> = report.damage().map(|finding| (finding.object, finding.lsns)).collect();
+    assert_eq!(lsns, [(segment(4), range(&spans[&4]))]);
+    let headless = truncated.headless(&[3]);
+    let found = read(&headless.reader(Policy::Salvage).unwrap());
+    assert_eq!(found[0], low_water);
+    // It holds the mark and has no header: nothing that a transaction may need is removed.
+    let kept = headless.given_up(Policy::Salvage).0;
+    assert!(kept.ids().contains(&3));
+}
+
+#[test]
+fn a_transaction_that_lost_a_segment_does_not_count_and_the_others_do() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let transaction = log.transaction().unwrap();
+    transaction.append(&payload(3)[..]).unwrap();
+    fill(&log, 2);
+    transaction.append(&payload(log.current_lsn().value())[..]).unwrap();
+    let commit = transaction.commit().unwrap().last.value();
+    append(&log, 2);
+    log.close().unwrap();
+    drop(log);
+    let bytes = Bytes::of(&medium).without(&[2]);
+    let salvaged = bytes.given_up(Policy::Salvage).0;
+    let log = Log::open_device(salvaged.device(), config(Policy::Default)).unwrap();
+    let counted: Vec<_> = log.replay_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+    assert!(counted.contains(&1) && counted.contains(&(commit + 1)), "{counted:?}");
+    assert!(!counted.contains(&3) && !counted.contains(&(commit - 1)), "a part of the transaction counts: {counted:?}");
+}
+
+#[test]
+fn a_crash_while_a_gap_is_given_up_leaves_a_log_that_gives_it_up_again() {
+    use duralog::faulty::{Keep, Medium, Plan};
+    let whole = sample(5).without(&[3]).headless(&[1]);
+    let medium = Medium::new(GEOMETRY);
+    for (object, bytes) in &whole.0 {
+        let mut device = medium.device();
+        duralog::core::Device::create(&mut device, *object, bytes.len() as u64).unwrap();
+        duralog::core::Device::write(&mut device, *object, 0, bytes).unwrap();
+        duralog::core::Device::sync(&mut device).unwrap();
+    }
+    let salvage = |medium: &Medium| Log::open_device(medium.device(), config(Policy::Salvage));
+    let kept = read(&whole.reader(Policy::Salvage).unwrap());
+    let calls = {
+        let medium = medium.snapshot();
+        medium.set_plan(Plan::default());
+        salvage(&medium).unwrap().close().unwrap();
+        medium.calls()
+    };
+    assert!(calls > 3);
+    for call in 0..calls {
+        for keep in [Keep::None, Keep::All] {
+            let medium = medium.snapshot();
+            medium.set_plan(Plan { cut_at_call: Some(call), ..Plan::default() });
+            drop(salvage(&medium));
+            medium.power_cut(|_| keep.clone());
+            let log = salvage(&medium).unwrap();
+            let entries = lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap));
+            assert_eq!(entries, kept, "cut at call {call}, keeping {keep:?}");
+            drop(log);
+            let log = Log::open_device(medium.device(), config(Policy::Default)).unwrap();
+            assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap)), kept);
+        }
+    }
+}
+
+#[test]
+fn a_refused_write_is_remembered_by_the_headers_that_follow() {
+    let whole = sample(2);
+    assert!(whole.ids().iter().all(|id| !whole.header(*id).leftovers));
+    use duralog::faulty::{Failure, Medium, Plan};
+    let medium = Medium::new(GEOMETRY);
+    let log = Log::open_device(medium.device(), config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let next = medium.calls();
+    drop(log);
+    let medium = Medium::new(GEOMETRY);
+    medium.set_plan(Plan { fail: vec![(next, Failure::NoSpaceAfter(20))], ..Plan::default() });
+    let log = Log::open_device(medium.device(), config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let refused = log.append(&payload(2)[..]).unwrap_err();
+    assert!(matches!(refused, Error::NoSpace(_)), "{refused}");
+    append(&log, 1);
+    let newest = log.segments().unwrap().last().unwrap().id;
+    let bytes = medium.object(Object::Segment(newest)).unwrap();
+    assert!(SegmentHeader::decode(portable, &bytes, 0).unwrap().leftovers);
+}
+
+// ---- rows of the decision table
+
+#[test]
+fn row_c_a_lost_tail_is_named_with_its_witness() {
+    let whole = sample(3);
+    let spans = whole.spans();
+    let (newest, span) = spans.iter().next_back().unwrap();
+    let reader = whole.reader(Policy::Strict).unwrap();
+    let last = reader.read(Lsn::new(*span.end()), Lsn::MAX).unwrap().next().unwrap().unwrap();
+    let mut bytes = whole.clone();
+    bytes.0.get_mut(&segment(*newest)).unwrap()[last.offset as usize..].fill(GEOMETRY.blank);
+    let behind = u64::from(last.offset);
+    let is_right = |finding: Finding, witness: Witness, last: u64| {
+        assert_eq!((finding.verdict, finding.seen, finding.witness), (Verdict::Rot, Seen::End, Some(witness)));
+        assert_eq!((finding.object, finding.lsns), (segment(*newest), range(&(*span.end()..=last))));
+        assert_eq!(finding.offset, behind.next_multiple_of(GEOMETRY.granule.into()));
+    };
+    // Closed, it left `wal.meta`.
+    let durable = Lsn::new(*span.end());
+    is_right(bytes.refused(config(Policy::Default)), Witness::Meta { durable }, *span.end());
+    bytes.0.remove(&Object::Meta);
+    let expected = config(Policy::Default).with_expect_durable(durable);
+    is_right(bytes.refused(expected), Witness::Caller { durable }, *span.end());
+    assert!(bytes.verified(Policy::Inspect).success, "without a witness it is the end");
+}
+
+#[test]
+fn row_m2_a_gap_that_nothing_covers_is_damage() {
+    let whole = sample(4);
+    let spans = whole.spans();
+    let reader = whole.reader(Policy::Strict).unwrap();
+    let last = reader.read(Lsn::new(*spans[&2].end()), Lsn::MAX).unwrap().next().unwrap().unwrap();
+    let header = whole.header(3);
+    let before = Predecessor {
+        last: header.predecessor.last.previous(),
+        size: last.offset,
+        span: header.predecessor.span - 1,
+        ..header.predecessor
+    };
+    let bytes = whole.with_header(SegmentHeader { predecessor: before, ..header });
+    let lost = *spans[&2].end()..=*spans[&2].end();
+    let finding = bytes.refused(config(Policy::Default));
+    assert_eq!((finding.verdict, finding.seen), (Verdict::Rot, Seen::MissingSegment));
+    assert_eq!((finding.object, finding.offset), (segment(2), u64::from(last.offset)));
+    assert_eq!((finding.lsns, finding.witness), (range(&lost), Some(Witness::Successor(SegmentId::new(3)))));
+    let error = bytes.reader(Policy::Default).unwrap().read(Lsn::ZERO, Lsn::MAX).unwrap().find_map(Result::err);
+    assert_eq!(error.unwrap().finding(), Some(&finding));
+    assert_eq!(bytes.given_up(Policy::Salvage).0.opened().1.gaps().collect::<Vec<_>>(), [range(&lost).unwrap()]);
+}
+
+#[test]
+fn row_n_a_segment_of_another_log_is_foreign_and_not_read() {
+    let whole = sample(4);
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let environment = Counter::new();
+    duralog::Environment::random(&*environment);
+    let other = Config { environment: environment as Arc<_>, ..config(Policy::Default) };
+    let log = Log::open_device(device, other).unwrap();
+    fill(&log, 5);
+    log.close().unwrap();
+    let other = Bytes::of(&medium);
+    let spans = whole.spans();
+    let mut bytes = whole.clone();
+    bytes.0.insert(segment(2), other.0[&segment(2)].clone());
+    let finding = bytes.refused(config(Policy::Default));
+    assert_eq!((finding.verdict, finding.seen), (Verdict::Foreign, Seen::MissingSegment));
+    assert_eq!((finding.object, finding.lsns), (segment(2), range(&spans[&2])));
+    assert_eq!(finding.witness, Some(Witness::Successor(SegmentId::new(3))));
+    assert_eq!(read(&bytes.reader(Policy::Salvage).unwrap()), all_but(&whole, &[spans[&2].clone()]));
+
+    let mut bytes = whole.clone();
+    bytes.0.insert(segment(5), other.0[&segment(5)].clone());
+    let log_id = whole.header(1).log;
+    let expecting = Config { expect_log_id: Some(log_id), ..config(Policy::Salvage) };
+    let error = Log::open_device(bytes.device(), expecting).unwrap_err();
+    let found = other.header(5).log;
+    assert!(
+        matches!(error, Error::Foreign { segment, found: f, expected } if segment.value() == 5 && f == found && expected == log_id)
+    );
+    assert!(Log::open_device(bytes.device(), config(Policy::Default)).is_err());
+}
+
+#[test]
+fn row_p_a_segment_that_was_never_finished_is_erased_and_told() {
+    let whole = sample(3);
+    let mut bytes = whole.clone();
+    bytes.0.insert(segment(4), vec![GEOMETRY.blank; 3072]);
+    let device = bytes.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    assert_eq!(log.recovery().unfinished, Some(SegmentId::new(4)));
+    assert!(log.recovery().clean && log.recovery().findings.is_empty());
+    assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap)), all_but(&whole, &[]));
+    append(&log, 1);
+    log.close().unwrap();
+    assert_eq!(Bytes::of(&medium).ids(), [1, 2, 3, 5]);
+}
+
+/// A log with one checkpoint after the other, and the LSNs up to which they hold everything.
+fn with_checkpoints(truncate: bool) -> (Bytes, Vec<u64>) {
+    let mut at = Vec::new();
+    let bytes = sample_by(|log| {
+        for n in 1..=2u8 {
+            fill(log, 2);
+            let place = log.checkpoint_at();
+            at.push(place.lsn().value());
+            log.checkpoint(place, &Snapshot { bytes: vec![n; 40], ..Snapshot::default() }).unwrap();
+        }
+        if truncate {
+            log.truncate_before(Lsn::MAX).unwrap();
+        }
+        fill(log, 1);
+    });
+    (bytes, at)
+}
+
+fn checkpoint(id: u64) -> Object {
+    Object::Checkpoint(CheckpointId::new(id))
+}
+
+fn flip(bytes: &Bytes, object: Object, at: usize) -> Bytes {
+    let mut flipped = bytes.clone();
+    let bytes = flipped.0.get_mut(&object).unwrap();
+    let at = at.min(bytes.len() - 1);
+    bytes[at] ^= 1;
+    flipped
+}
+
+#[test]
+fn row_t_an_older_checkpoint_serves_for_a_bad_one() {
+    let (whole, at) = with_checkpoints(false);
+    for place in [20, 100] {
+        let bytes = flip(&whole, checkpoint(2), place);
+        let report = bytes.verified(Policy::Inspect);
+        let bad = findings(&report, Seen::BadCheckpoint);
+        assert_eq!((bad.len(), bad[0].object, bad[0].verdict, bad[0].harmless), (1, checkpoint(2), Verdict::Rot, true));
+        assert!(report.success, "{report:?}");
+        let log = Log::open_device(bytes.device(), config(Policy::Default).with_full_check()).unwrap();
+        let used = log.recovery().checkpoint_used.unwrap();
+        assert_eq!(used.1.value(), if place == 20 { at[0] } else { at[1] }, "by its head");
+        drop(log);
+    }
+}
+
+#[test]
+fn row_u_what_is_missing_behind_a_checkpoint_is_damage_and_before_it_is_not() {
+    let (whole, at) = with_checkpoints(false);
+    let spans = whole.spans();
+    for (id, span) in spans.iter().take(spans.len() - 1) {
+        let bytes = whole.without(&[*id]);
+        let covered = *span.end() <= at[1];
+        let verified = bytes.verified(Policy::Inspect);
+        let opened = Log::open_device(bytes.device(), config(Policy::Default).with_full_check());
+        let missing = findings(&verified, Seen::MissingSegment);
+        assert_eq!((missing.len(), missing[0].object, missing[0].lsns), (1, segment(*id), range(span)));
+        assert_eq!(missing[0].harmless, covered, "{verified:?}");
+        match opened {
+            Ok(log) => {
+                // Whoever inspects and whoever recovers say the same.
+                let recovered = log.recovery();
+                assert!(covered);
+                assert_eq!((verified.success, verified.clean), (recovered.success, recovered.clean));
+                assert_eq!(findings(recovered, Seen::MissingSegment), missing);
+                assert!(recovered.success && recovered.clean);
+            }
+            Err(error) => {
+                assert!(!covered, "{error}");
+                assert_eq!(error.finding().unwrap().lsns, range(span));
+                assert!(!verified.success && !verified.clean);
+            }
+        }
+    }
+    assert!(spans.values().any(|span| *span.end() <= at[1]) && spans.values().any(|span| *span.end() > at[1]));
+}
+
+#[test]
+fn damage_below_a_checkpoint_is_told_and_harmless_for_whoever_looks() {
+    let (whole, at) = with_checkpoints(false);
+    let lsn = at[0] - 3;
+    let reader = whole.reader(Policy::Strict).unwrap();
+    let entry = reader.read(Lsn::new(lsn), Lsn::new(lsn)).unwrap().next().unwrap().unwrap();
+    let bytes = flip(&whole, Object::Segment(entry.segment), entry.offset as usize + 40);
+    let verified = bytes.verified(Policy::Inspect);
+    let log = Log::open_device(bytes.device(), config(Policy::Default).with_full_check()).unwrap();
+    let recovered = log.recovery().clone();
+    for report in [&verified, &recovered] {
+        assert!(report.success && report.clean, "{report:?}");
+        assert_eq!(report.findings.len(), 1);
+        assert_eq!((report.findings[0].lsns, report.findings[0].harmless), (range(&(lsn..=lsn)), true));
+    }
+    // Without a valid checkpoint it is what it is, though both heads are sound.
+    let bytes = flip(&flip(&bytes, checkpoint(1), 100), checkpoint(2), 100);
+    assert!(!bytes.verified(Policy::Inspect).success);
+    assert_eq!(bytes.refused(config(Policy::Default).with_full_check()).lsns, range(&(lsn..=lsn)));
+}
+
+#[test]
+fn a_checkpoint_of_which_only_the_head_is_sound_hides_no_loss() {
+    let (whole, at) = with_checkpoints(false);
+    let lost = whole.spans()[&2].clone();
+    assert!(*lost.end() < at[1]);
+    let bytes = flip(&flip(&whole, checkpoint(1), 100), checkpoint(2), 100).without(&[2]);
+    // A full check finds out, and refuses.
+    assert_eq!(bytes.refused(config(Policy::Default).with_full_check()).lsns, range(&lost));
+    assert!(!bytes.verified(Policy::Inspect).success);
+    // A quick opening has read the heads alone: it lists the gap, and goes on.
+    let device = bytes.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    let told = findings(log.recovery(), Seen::MissingSegment);
+    assert_eq!((told.len(), told[0].lsns, told[0].harmless), (1, range(&lost), true));
+    append(&log, 1);
+    // Nothing is given up on the strength of such a checkpoint,
+    assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::FIRST);
+    // and who needs what it should hold is told that it is gone.
+    let mut state = duralog::Documents::default();
+    let error = log.rebuild(&mut state).unwrap_err();
+    assert_eq!(error.finding().and_then(|finding| finding.lsns), range(&lost), "{error}");
+    drop(log);
+    assert!(Bytes::of(&medium).ids().starts_with(&[1, 3]), "nothing was removed");
+}
+
+#[test]
+fn row_v_a_truncated_part_that_no_checkpoint_holds_is_damage_at_opening() {
+    let (whole, _) = with_checkpoints(true);
+    let report = whole.verified(Policy::Inspect);
+    assert!(report.success && report.low_water > Lsn::FIRST);
+    let low_water = report.low_water;
+    let newest = SegmentId::new(*whole.ids().last().unwrap());
+    let lost = Some((Lsn::FIRST, low_water.previous()));
+    let mut without = whole.clone();
+    without.0.retain(|object, _| !matches!(object, Object::Checkpoint(_)));
+    let headless = flip(&flip(&whole, checkpoint(1), 20), checkpoint(2), 20);
+    for (bytes, object) in [(without, Object::Segment(newest)), (headless, checkpoint(2))] {
+        let finding = bytes.refused(config(Policy::Default));
+        assert_eq!((finding.verdict, finding.seen, finding.object), (Verdict::Rot, Seen::StateLost, object));
+        assert_eq!(finding.lsns, lost);
+        assert_eq!(finding.witness, Some(Witness::LowWater { segment: newest, low_water }));
+        assert!(!bytes.verified(Policy::Inspect).success);
+        // What is there is kept by whoever consents, and nothing is refused any more.
+        for policy in [Policy::Salvage, Policy::PointInTime] {
+            let (kept, report, next) = bytes.given_up(policy);
+            assert!(!report.success);
+            let log = Log::open_device(kept.device(), config(Policy::Default).with_full_check()).unwrap();
+            let first = log.read_from(Lsn::ZERO).unwrap().next().unwrap().unwrap().lsn;
+            assert_eq!((first, log.recovery().last_valid_lsn.value()), (low_water, next));
+            assert_eq!(findings(log.recovery(), Seen::StateLost).len(), 1);
+            assert!(log.recovery().success);
+        }
+    }
+    // Where the heads alone are sound, a full check finds out.
+    let bytes = flip(&flip(&whole, checkpoint(1), 100), checkpoint(2), 100);
+    let finding = bytes.refused(config(Policy::Default).with_full_check());
+    assert_eq!((finding.seen, finding.object, finding.lsns), (Seen::StateLost, checkpoint(2), lost));
+}
+
+#[test]
+fn row_v_a_log_that_begins_above_its_low_water_mark_is_damage_at_opening() {
+    let whole = sample(3);
+    let header = whole.header(2);
+    let bytes = whole.without(&[1]).with_header(SegmentHeader { predecessor: Predecessor::default(), ..header });
+    let lost = 1..=header.first.value() - 1;
+    let finding = bytes.refused(config(Policy::Default));
+    assert_eq!((finding.verdict, finding.seen, finding.object), (Verdict::Rot, Seen::Hole, segment(2)));
+    assert_eq!((finding.offset, finding.lsns), (GEOMETRY.frames_at().into(), range(&lost)));
+    assert_eq!(finding.witness, Some(Witness::Successor(SegmentId::new(2))));
+    assert_eq!(bytes.verified(Policy::Inspect).findings, [finding]);
+    let error = bytes.reader(Policy::Default).unwrap().read(Lsn::ZERO, Lsn::MAX).unwrap().next().unwrap().unwrap_err();
+    assert_eq!(error.finding(), Some(&finding));
+    let (kept, _, _) = bytes.given_up(Policy::Salvage);
+    assert_eq!(kept.opened().1.gaps().collect::<Vec<_>>(), [range(&lost).unwrap()]);
+}
+
+#[test]
+fn row_w_dead_segments_are_no_finding_and_the_newest_is_kept_until_a_checkpoint() {
+    let (bytes, at, cutter) = cut(3);
+    let dead: Vec<_> = bytes.ids().into_iter().filter(|id| (3..cutter).contains(id)).collect();
+    assert_eq!(dead.len(), 1, "of those that were cut off, the newest is kept");
+    let reader = bytes.reader(Policy::Strict).unwrap();
+    read_behind_cut(&reader, at);
+    assert!(reader.recovery().clean && reader.recovery().findings.is_empty());
+    let states: Vec<_> = reader.segments().unwrap().iter().map(|info| (info.id.value(), info.state.name())).collect();
+    assert!(states.contains(&(dead[0], "dead")), "{states:?}");
+    let checkpointed = again(&bytes, |log| {
+        log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    });
+    assert!(!checkpointed.ids().contains(&dead[0]));
+}
+
+#[test]
+fn the_newest_two_missing_are_missed_by_whoever_knows_of_them() {
+    let whole = sample(5);
+    let spans = whole.spans();
+    let (kept, last) = (*spans[&3].end(), *spans[&5].end());
+    // Without a witness nothing tells of them; `wal.meta`, of the same epoch, does.
+    let mut bytes = whole.without(&[4, 5]);
+    let finding = bytes.refused(config(Policy::Default));
+    assert_eq!((finding.object, finding.lsns), (segment(3), range(&(kept + 1..=last))));
+    assert_eq!(finding.witness, Some(Witness::Meta { durable: Lsn::new(last) }));
+    bytes.0.remove(&Object::Meta);
+    let caller = config(Policy::Default).with_expect_durable(Lsn::new(last));
+    let finding = bytes.refused(caller);
+    assert_eq!((finding.object, finding.lsns), (segment(3), range(&(kept + 1..=last))));
+    assert_eq!(finding.witness, Some(Witness::Caller { durable: Lsn::new(last) }));
+    // Given up, they are a gap, and their LSNs are not given out again.
+    let device = bytes.device();
+    let medium = device.reader();
+    let salvage = config(Policy::Salvage).with_expect_durable(Lsn::new(last));
+    let log = Log::open_device(device, salvage).unwrap();
+    assert_eq!(log.current_lsn().value(), last + 1);
+    append(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let (found, report) = Bytes::of(&medium).opened();
+    assert_eq!(found, [(1..=kept).collect::<Vec<_>>(), vec![last + 1]].concat());
+    assert_eq!(report.gaps().collect::<Vec<_>>(), [range(&(kept + 1..=last)).unwrap()]);
+}
+
+#[test]
+fn a_gap_below_a_loss_that_was_accepted_is_damage_of_its_own_only_above_it() {
+    // The third segment is given up, then the second is gone too, and then one above the accepted loss.
+    let whole = sample(4);
+    let spans = whole.spans();
+    let (salvaged, _, next) = whole.without(&[3]).given_up(Policy::Salvage);
+    let went_on = again(&salvaged, |log| fill(log, 2));
+    let newer = went_on.without(&[2]);
+    let (found, report) = newer.opened();
+    assert!(report.success);
+    assert_eq!(found[0], 1);
+    let both: Vec<_> = report.gaps().collect();
+    assert_eq!(both, [range(&spans[&3]).unwrap(), range(&spans[&2]).unwrap()], "the newest first");
+    let ids = went_on.ids();
+    let above = ids[ids.len() - 2];
+    let span = went_on.spans()[&above].clone();
+    assert!(*span.start() >= next || ids.len() > 5);
+    let finding = went_on.without(&[above]).refused(config(Policy::Default));
+    assert_eq!(finding.object, segment(above));
+    assert!(!finding.harmless);
+}
+
+#[test]
+fn what_a_caller_knows_is_not_made_final_where_nothing_comes_near_it() {
+    let whole = sample(3);
+    let last = *whole.spans().values().last().unwrap().end();
+    for absurd in [u64::MAX, u64::MAX - 1, last + CALLER_MAX + 1] {
+        for policy in [Policy::Salvage, Policy::PointInTime] {
+            let device = whole.device();
+            let medium = device.reader();
+            let error = Log::open_device(device, config(policy).with_expect_durable(Lsn::new(absurd))).unwrap_err();
+            assert!(matches!(error, Error::Lost { expected } if expected.value() == absurd), "{error}");
+            assert_eq!(Bytes::of(&medium).0, whole.0, "not a byte changes");
+        }
+        let finding = whole.refused(config(Policy::Default).with_expect_durable(Lsn::new(absurd)));
+        assert_eq!(finding.lsns, range(&(last + 1..=absurd)));
+    }
+    // What is possible is believed: no LSN of it is given out again.
+    let near = last + CALLER_MAX;
+    let device = whole.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Salvage).with_expect_durable(Lsn::new(near))).unwrap();
+    assert_eq!(log.current_lsn().value(), near + 1);
+    fill(&log, 2);
+    log.close().unwrap();
+    drop(log);
+    // And the span of a segment behind such a gap still tells where it began.
+    let bytes = Bytes::of(&medium);
+    let newest = bytes.header(*bytes.ids().last().unwrap());
+    assert!(newest.predecessor.first().is_some());
+    bytes.opened();
+}
+
+#[test]
+fn the_first_entry_read_may_stand_below_the_low_water_mark_where_its_batch_ends_above() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let batch: Vec<_> = (2..=4).map(payload).collect();
+    let batch: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
+    log.append_batch(&batch).unwrap();
+    append(&log, 1);
+    log.discard_before(Lsn::new(3)).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let reader = Bytes::of(&medium).reader(Policy::Strict).unwrap();
+    assert_eq!(read(&reader), [2, 3, 4, 5]);
+    let report = reader.recovery();
+    assert_eq!((report.low_water.value(), report.entries_recovered), (3, 3));
+}
