@@ -3,7 +3,7 @@
 //! table: each report names segment, offset, LSNs and witness.
 #![allow(missing_docs)]
 
-use core::ops::RangeInclusive;
+use core::{ops::RangeInclusive, slice::from_ref};
 use std::{collections::BTreeMap, sync::Arc};
 
 use duralog::{
@@ -227,7 +227,7 @@ fn of_a_missing_segment_both_ends_are_told() {
     for id in 1..=5 {
         let bytes = whole.without(&[id]);
         let gone = &spans[&id];
-        let kept = all_but(&whole, &[gone.clone()]);
+        let kept = all_but(&whole, from_ref(gone));
         let is_right = |finding: &Finding| {
             assert_eq!((finding.verdict, finding.seen), (Verdict::Rot, Seen::MissingSegment));
             assert_eq!((finding.object, finding.offset, finding.lsns), (segment(id), 0, range(gone)));
@@ -310,6 +310,34 @@ fn a_segment_without_a_header_is_read_all_the_same() {
             assert!(report.gaps().next().is_none() && report.success, "{report:?}");
             assert_eq!(findings(&report, Seen::BadSegmentHeader).len(), 1);
         }
+    }
+}
+
+#[test]
+fn a_segment_without_a_header_is_read_whatever_its_epoch_and_though_its_first_frames_are_bad() {
+    let mut whole = sample(2);
+    for n in 0..6u64 {
+        // Some openings write nothing but a segment, so that epochs and segments do not go together.
+        whole = again(&whole, |log| if n % 3 == 0 { append(log, 1) } else { fill(log, 1) });
+    }
+    let spans = whole.spans();
+    let epochs: Vec<_> = whole.ids().into_iter().map(|id| whole.header(id).epoch).collect();
+    assert!(epochs.last().unwrap() > &5, "{epochs:?}");
+    let all = all_but(&whole, &[]);
+    let sealed: Vec<_> = spans.keys().copied().take(spans.len() - 1).collect();
+    for id in &sealed {
+        let bytes = whole.headless(&[*id]);
+        assert_eq!(read(&bytes.reader(Policy::Default).unwrap()), all, "segment {id} of {epochs:?}");
+        // The mark and the entry at its head are gone too.
+        let mut bytes = bytes;
+        let frames_at = GEOMETRY.frames_at() as usize;
+        bytes.0.get_mut(&segment(*id)).unwrap()[frames_at..frames_at + 50].fill(0x11);
+        let found = read(&bytes.reader(Policy::Salvage).unwrap());
+        let kept: Vec<_> = all.iter().copied().filter(|lsn| lsn != spans[id].start()).collect();
+        let whole_is_gone = spans[id].start() == spans[id].end();
+        assert!(found == kept, "segment {id}, {whole_is_gone}: {found:?}");
+        let report = bytes.verified(Policy::Inspect);
+        assert_eq!(report.entries_skipped, 1, "{report:?}");
     }
 }
 
@@ -677,7 +705,7 @@ fn row_n_a_segment_of_another_log_is_foreign_and_not_read() {
     assert_eq!((finding.verdict, finding.seen), (Verdict::Foreign, Seen::MissingSegment));
     assert_eq!((finding.object, finding.lsns), (segment(2), range(&spans[&2])));
     assert_eq!(finding.witness, Some(Witness::Successor(SegmentId::new(3))));
-    assert_eq!(read(&bytes.reader(Policy::Salvage).unwrap()), all_but(&whole, &[spans[&2].clone()]));
+    assert_eq!(read(&bytes.reader(Policy::Salvage).unwrap()), all_but(&whole, from_ref(&spans[&2])));
 
     let mut bytes = whole.clone();
     bytes.0.insert(segment(5), other.0[&segment(5)].clone());
