@@ -34,6 +34,7 @@ use crate::{
     device::Object,
     drive::{Answer, Stop},
     fault::Fault,
+    report::{Finding, Seen},
     segment::{COPY_OFFSETS, NotAHeader, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
     window::{Bytes, Window},
 };
@@ -384,8 +385,19 @@ impl View {
     }
 
     /// The header of a segment of the chain, of which `read` is on the medium.
-    pub(crate) fn header(&self, id: SegmentId, read: &HeaderRead) -> Option<SegmentHeader> {
-        self.mended.get(id).or(read.header.filter(|header| header.log == self.log))
+    ///
+    /// # Errors
+    /// [`Fault::Unreadable`]: the device could not read it, which says nothing about the bytes. [`Fault::Damaged`]: it is
+    /// gone in both copies.
+    pub(crate) fn header(&self, id: SegmentId, read: &HeaderRead) -> Result<SegmentHeader, Fault> {
+        let header = self.mended.get(id).or(read.header.filter(|header| header.log == self.log));
+        header.ok_or_else(|| {
+            let object = Object::Segment(id);
+            if read.unreadable {
+                return Fault::Unreadable { object, offset: 0 };
+            }
+            Fault::Damaged(Finding::rot(Seen::BadSegmentHeader, object, 0u64))
+        })
     }
 
     /// Whether the segment is part of the log, by its id.

@@ -4,7 +4,6 @@ use crate::{
     Lsn,
     chain::{HeaderReader, View},
     decision::Policy,
-    device::Object,
     drive::{Answer, Machine, Step, Stop},
     fault::Fault,
     frame::FRAME_OVERHEAD,
@@ -49,8 +48,7 @@ impl Machine for Locate {
         }
         let Some((size, reader)) = &mut self.found else { unreachable!("it was just found") };
         let id = reader.id();
-        let header = self.view.header(id, &reader.next(buf, &mut answer)?);
-        let header = header.ok_or(Fault::Unreadable { object: Object::Segment(id), offset: 0 })?;
+        let header = self.view.header(id, &reader.next(buf, &mut answer)?)?;
         Ok(CutAt { predecessor: header.cut(self.lsn, *size), floor: header.transaction_floor })
     }
 }

@@ -122,10 +122,7 @@ impl Reader {
                 State::SeekHeader(reader) => {
                     let id = reader.id();
                     let read = reader.next(buf, answer)?;
-                    match self.view.header(id, &read) {
-                        Some(header) => self.sought(header, &read)?,
-                        None => return Err(self.headless(id, read.unreadable)),
-                    }
+                    self.sought(self.view.header(id, &read)?, &read)?
                 }
                 State::SeekPrev { before, asked: asked @ false } => {
                     *asked = true;
@@ -152,10 +149,7 @@ impl Reader {
                 State::AheadHeader(reader) => {
                     let id = reader.id();
                     let read = reader.next(buf, answer)?;
-                    match self.view.header(id, &read) {
-                        Some(header) => self.found_ahead(header, &read)?,
-                        None => return Err(self.headless(id, read.unreadable)),
-                    }
+                    self.found_ahead(self.view.header(id, &read)?, &read)?
                 }
                 State::Frames => self.frame(buf, answer)?,
                 State::Batch { until, last } => {
@@ -392,15 +386,6 @@ impl Reader {
         self.state = State::Frames;
         self.read.damage += u32::from(!finding.harmless);
         Err(Step::Finding(finding).into())
-    }
-
-    /// A segment whose header is gone in both copies, or cannot be read.
-    fn headless(&self, id: SegmentId, unreadable: bool) -> Stop {
-        let object = Object::Segment(id);
-        if unreadable {
-            return Fault::Unreadable { object, offset: 0 }.into();
-        }
-        Fault::Damaged(Finding { seen: Seen::BadSegmentHeader, ..gone(object) }).into()
     }
 
     /// A segment that counts is not there.

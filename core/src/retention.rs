@@ -8,8 +8,6 @@ use crate::{
     chain::{HeaderReader, View},
     device::Object,
     drive::{Answer, Machine, Step, Stop},
-    fault::Fault,
-    report::{Finding, Seen},
     segment::{SegmentHeader, SegmentId},
 };
 
@@ -72,10 +70,7 @@ impl Retire {
                 State::Header(reader) => {
                     let id = reader.id();
                     let read = reader.next(buf, answer)?;
-                    match self.view.header(id, &read) {
-                        Some(header) => self.stays(&header),
-                        None => return Err(bad_header(id).into()),
-                    }
+                    self.stays(&self.view.header(id, &read)?)
                 }
                 State::Back { before, asked: asked @ false } => {
                     *asked = true;
@@ -139,10 +134,6 @@ impl Retire {
 
 /// Before the first checkpoint in the order of objects.
 const LAST_SEGMENT: Object = Object::Segment(SegmentId::new(u64::MAX));
-
-fn bad_header(id: SegmentId) -> Fault {
-    Fault::Damaged(Finding::rot(Seen::BadSegmentHeader, Object::Segment(id), 0u64))
-}
 
 impl Machine for Retire {
     type Output = SegmentId;

@@ -110,8 +110,7 @@ impl ReverseReader {
                 State::Header(reader) => {
                     let id = reader.id();
                     let read = reader.next(buf, answer)?;
-                    let header = self.view.header(id, &read);
-                    let header = header.ok_or_else(|| self.damage(Seen::BadSegmentHeader, 0))?;
+                    let header = self.view.header(id, &read)?;
                     self.named = read.header.map_or(header.predecessor.id, |header| header.predecessor.id);
                     self.entered(header)?
                 }
