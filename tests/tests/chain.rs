@@ -263,6 +263,7 @@ fn of_a_missing_segment_both_ends_are_told() {
         assert_eq!(read(&bytes.reader(Policy::Salvage).unwrap()), kept);
         let (salvaged, report, next) = bytes.given_up(Policy::Salvage);
         assert_eq!((report.findings.len(), next), (1, last + 1), "{report:?}");
+        assert!(salvaged.header(*salvaged.ids().last().unwrap()).leftovers, "what was given up is remembered");
         let (found, report) = salvaged.opened();
         assert_eq!(found, [&kept[..], &[next]].concat());
         assert_eq!(report.gaps().collect::<Vec<_>>(), [range(gone).unwrap()]);
@@ -500,6 +501,49 @@ fn behind_a_missing_segment_nothing_comes_back_that_was_cut_off() {
             assert!(found.ends_with(&(behind..=last).collect::<Vec<_>>()), "{found:?}");
         }
     }
+}
+
+#[test]
+fn a_damaged_entry_before_a_cut_is_told_and_nothing_behind_the_cut_is_taken_for_it() {
+    let (whole, at, cutter) = cut(1);
+    let spans = whole.spans();
+    let last = *spans.values().last().unwrap().end();
+    let reader = whole.reader(Policy::Strict).unwrap();
+    let entry = reader.read(Lsn::new(at), Lsn::new(at)).unwrap().next().unwrap().unwrap();
+    let bytes = flip(&whole, segment(2), entry.offset as usize + 40).without(&[cutter]);
+    let gone = &spans[&cutter];
+    let kept: Vec<_> = (1..=last).filter(|lsn| *lsn != at && !gone.contains(lsn)).collect();
+    assert_eq!(read_behind_cut(&bytes.reader(Policy::Salvage).unwrap(), at), kept);
+    let report = bytes.verified(Policy::Inspect);
+    let told: Vec<_> = report.damage().map(|finding| (finding.object, finding.lsns)).collect();
+    assert_eq!(told, [(segment(cutter), range(gone)), (segment(2), range(&(at..=at)))]);
+}
+
+#[test]
+fn a_transaction_that_crosses_the_low_water_mark_is_whole_though_its_segment_lost_its_header() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let transaction = log.transaction().unwrap();
+    transaction.append(&payload(3)[..]).unwrap();
+    fill(&log, 2);
+    let low_water = log.current_lsn();
+    transaction.append(&payload(low_water.value())[..]).unwrap();
+    assert_eq!(transaction.commit().unwrap().last, low_water.next_or_max());
+    log.discard_before(low_water).unwrap();
+    fill(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let bytes = Bytes::of(&medium);
+    assert!(bytes.spans()[&3].contains(&low_water.value()) && bytes.ids()[0] == 1);
+    let counted = |bytes: &Bytes| {
+        let log = Log::open_device(bytes.device(), config(Policy::Salvage)).unwrap();
+        let counted = log.replay_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value());
+        counted.take(2).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(&bytes), [3, low_water.value()]);
+    assert_eq!(counted(&bytes.headless(&[3])), [3, low_water.value()]);
 }
 
 #[test]

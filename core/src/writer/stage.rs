@@ -85,7 +85,7 @@ impl Writer {
     /// Stages entries: one, or a batch that a crash keeps whole or not at all. Each takes the next LSN.
     ///
     /// `now` is the time in microseconds since the Unix epoch; a clock that runs backwards is held. Returns the first
-    /// and the last LSN. Nothing is durable, nor even written, before a [`Commit`] of the group is done.
+    /// and the last LSN. Nothing is durable, nor even written, before a [`Commit`](crate::Commit) of the group is done.
     ///
     /// # Errors
     /// [`StageError`]; nothing was staged then.
