@@ -7,8 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duralog_core::{
-    CheckpointId, Device, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, Policy, PutCheckpoint, ReadCheckpoint,
-    Reading, Replay, Retention, Retire, Room, View,
+    CheckpointId, Device, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy, PutCheckpoint,
+    ReadCheckpoint, Reading, Replay, Retention, Retire, Room, View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
@@ -396,6 +396,10 @@ impl<D: Device> Device for Turns<'_, D> {
 
     fn geometry(&self) -> Geometry {
         self.with(|device| device.geometry())
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        self.with(|device| device.old_writer())
     }
 
     fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, D::Error> {

@@ -12,8 +12,9 @@ use core::{fmt, time::Duration};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use duralog_core::{
-    Begin, CheckpointId, Commit, Durability, Error as DriveError, Fault, Lsn, Machine, Object, Payload, Plan,
-    SegmentId, StageError, Step, Stop, View, Writer, WriterOptions, checkpoint::CheckpointHeader, drive, meta::PutMeta,
+    Begin, CheckpointId, Commit, Consequence, Durability, Error as DriveError, Fault, Lsn, Machine, Object, Payload,
+    Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions, checkpoint::CheckpointHeader, drive,
+    meta::PutMeta,
 };
 
 use crate::{
@@ -326,14 +327,21 @@ impl<D: SharedDevice> Shared<D> {
 
     pub(crate) fn failed(&self, state: &mut State, error: DriveError<D::Error>) {
         let dropped = state.buffered > state.writer.written();
-        match &error {
-            DriveError::Fault(_) => state.writer.poison(),
-            DriveError::Device { action, error, .. } => {
-                state.writer.failed(*action, duralog_core::DeviceError::kind(error));
+        let consequence = match &error {
+            DriveError::Fault(_) => {
+                state.writer.poison();
+                Consequence::Poisoned
             }
-        }
+            DriveError::Device { action, error, .. } => {
+                state.writer.failed(*action, duralog_core::DeviceError::kind(error))
+            }
+        };
         let error = Error::from(error);
-        if state.writer.is_poisoned() || dropped {
+        if consequence == Consequence::Again {
+            tracing::warn!(%error, "a segment could not be continued, and another is begun");
+            return;
+        }
+        if consequence == Consequence::Poisoned || dropped {
             // Appends that were answered before they were written are gone: that must not pass in silence.
             tracing::error!(%error, "the log is poisoned");
             state.poison(error);
@@ -398,10 +406,14 @@ impl<D: SharedDevice> Shared<D> {
         match begun {
             Ok(begun) => {
                 guard.writer.begun(&begun);
-                let meta = guard.writer.meta(false);
-                drop(guard);
-                self.tidy(old, PutMeta::new(meta, self.options.geometry), &mut buf);
-                guard = self.lock();
+                if guard.writer.is_ready() {
+                    let meta = guard.writer.meta(false);
+                    // A segment that is continued is none that was sealed.
+                    let sealed = Some(old).filter(|(segment, _)| *segment != guard.writer.end().0);
+                    drop(guard);
+                    self.tidy(sealed, PutMeta::new(meta, self.options.geometry), &mut buf);
+                    guard = self.lock();
+                }
             }
             Err(error) => self.failed(&mut guard, error),
         }
@@ -438,10 +450,10 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     /// Gives back what the sealed segment did not use, and replaces the metadata. Neither has to succeed.
-    fn tidy(&self, (segment, end): (SegmentId, u32), meta: PutMeta, buf: &mut Vec<u8>) {
-        let trimmed = self.drive(Trim { segment, end, done: false }, buf);
+    fn tidy(&self, sealed: Option<(SegmentId, u32)>, meta: PutMeta, buf: &mut Vec<u8>) {
+        let trimmed = sealed.map(|(segment, end)| self.drive(Trim { segment, end, done: false }, buf));
         let put = self.drive(meta, buf);
-        for error in [trimmed.err(), put.err()].into_iter().flatten() {
+        for error in [trimmed.and_then(Result::err), put.err()].into_iter().flatten() {
             tracing::warn!(%error, "a segment's unused room or the metadata could not be brought up to date");
         }
     }
@@ -506,7 +518,7 @@ impl<D: SharedDevice> Shared<D> {
             let (end, meta) = (guard.writer.end(), guard.writer.meta(true));
             drop(guard);
             let mut buf = vec![0; SCRATCH];
-            self.tidy(end, PutMeta::new(meta, self.options.geometry), &mut buf);
+            self.tidy(Some(end), PutMeta::new(meta, self.options.geometry), &mut buf);
         }
         Ok(())
     }

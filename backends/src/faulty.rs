@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, Room};
+use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, OldWriter, Room};
 
 use crate::memory::Image;
 
@@ -779,6 +779,10 @@ impl Device for FaultyDevice {
 
     fn geometry(&self) -> Geometry {
         lock(&self.state).geometry
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        if self.writes { OldWriter::Gone } else { OldWriter::MayWrite }
     }
 
     fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, FaultyError> {

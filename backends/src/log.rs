@@ -6,9 +6,9 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Begun, CHECKPOINTS_MAX, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn, Object,
-    Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View, Writer, WriterOptions,
-    drive,
+    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn,
+    Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View, Writer,
+    WriterOptions, drive,
 };
 use uuid::Uuid;
 
@@ -110,6 +110,7 @@ impl<D: SharedDevice> Log<D> {
         }
         options.max_transactions = config.max_transactions;
         options.immediate = config.sync_mode == SyncMode::Immediate;
+        options.old_writer = device.old_writer();
         options.checksum = checksum::update;
         options.validate()?;
         if !(1..=CHECKPOINTS_MAX).contains(&config.checkpoint_retention) {
@@ -142,6 +143,9 @@ impl<D: SharedDevice> Log<D> {
                 (writer, report)
             }
         };
+        if writer.needs_sync() {
+            sync(&mut writer, &mut device, &mut buf)?;
+        }
         if let (Some(recovered), Some(lsn)) = (&recovered, report.cut_before()) {
             cut(&mut writer, &mut device, &mut buf, environment, &recovered.view, lsn)?;
         } else if recovered.is_none() || writer.needs_segment() {
@@ -387,6 +391,15 @@ fn take_over(options: WriterOptions, recovered: &Recovered, report: &RecoveryRep
         (_, Some(finding)) => Error::Refused(finding),
         (_, None) => Error::ReadOnly,
     })
+}
+
+/// Makes durable what recovery found on a medium where a sync can do that.
+fn sync<D: SharedDevice>(writer: &mut Writer, device: &mut D, buf: &mut Vec<u8>) -> Result<()> {
+    if let Some(group) = writer.take(buf, Durability::Durable).map_err(stage_error)? {
+        drive(Commit::new(group), device, buf, &mut ())?;
+        writer.landed(group);
+    }
+    Ok(())
 }
 
 /// Begins a segment while the log is being opened.

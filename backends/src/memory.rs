@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, Room};
+use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, OldWriter, Room};
 
 /// The bytes of an object, as far as they were written; the rest of its room is blank and takes no memory.
 ///
@@ -169,7 +169,7 @@ impl Default for MemoryDevice {
             granule: 1,
             copy_offset: 128,
             blank: 0,
-            settled: false,
+            settled: true,
             slots: None,
         })
     }
@@ -249,6 +249,10 @@ impl Device for MemoryDevice {
 
     fn geometry(&self) -> Geometry {
         self.shared().geometry
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        if self.writes { OldWriter::Gone } else { OldWriter::MayWrite }
     }
 
     fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, MemoryError> {

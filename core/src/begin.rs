@@ -31,6 +31,8 @@ pub struct Plan {
     /// What is dead once the header stands, newest first: removed, but for the newest segment, which stays as evidence.
     pub(crate) dead: Dead,
     pub(crate) copy: Option<Copying>,
+    /// The segment that was found is continued rather than another begun.
+    pub(crate) continuing: Option<Continuing>,
     /// The application slot, which every segment repeats: durable before the header, as what is copied is.
     pub(crate) slot: Vec<u8, SLOT_MAX>,
 }
@@ -50,16 +52,47 @@ pub(crate) struct Copying {
     pub(crate) passes_over: bool,
 }
 
-/// The new segment, durable with its header and its name.
+/// A segment that another writer left, on a medium where nothing of what it wrote can still be lost or come back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Continuing {
+    pub(crate) header: SegmentHeader,
+    /// Where the epoch mark goes.
+    pub(crate) at: u32,
+    /// How many bytes its write takes.
+    pub(crate) len: u32,
+    /// The last entry before it, which is durable.
+    pub(crate) last: Lsn,
+}
+
+/// Where writing goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
+    pub(crate) place: Place,
+    /// Entries copied.
+    copied: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// The new segment, durable with its header and its name.
+    New(NewPlace),
+    /// The segment that was found, in this epoch.
+    Found {
+        epoch: u64,
+        /// The time of the epoch mark.
+        time: u64,
+        /// Where the first write goes; `None`: the mark did not come back as it was written.
+        at: Option<u32>,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewPlace {
     pub(crate) header: SegmentHeader,
     /// Where the first write goes.
     pub(crate) at: u32,
     /// Right behind the last entry copied, or where frames begin.
     pub(crate) behind: u32,
-    /// Entries copied.
-    pub(crate) copied: u64,
     /// Where the dead segment stands that was kept as evidence.
     pub(crate) evidence: Option<Cut>,
 }
@@ -79,6 +112,8 @@ pub struct Begin {
     salts: Salts,
     state: State,
     copy: Option<Copy>,
+    /// Reads the epoch mark back.
+    check: Option<Cursor>,
     /// Where the next bytes go in the new segment.
     at: u32,
     behind: u32,
@@ -93,6 +128,9 @@ pub struct Begin {
 enum State {
     Erase { asked: bool },
     EraseSync,
+    Mark,
+    MarkSync,
+    MarkRead,
     Create,
     Created,
     Copy,
@@ -154,8 +192,24 @@ impl Begin {
             grown: false,
         });
         let at = header.frames_at();
-        let state = if plan.erase_above.is_some() { State::Erase { asked: false } } else { State::Create };
-        Self { plan, salts, state, copy, at, behind: at, copied: 0, unsynced: 0, erased: false, evidence: None }
+        let state = if plan.erase_above.is_some() { State::Erase { asked: false } } else { Self::after_erasing(&plan) };
+        Self {
+            plan,
+            salts,
+            state,
+            copy,
+            check: None,
+            at,
+            behind: at,
+            copied: 0,
+            unsynced: 0,
+            erased: false,
+            evidence: None,
+        }
+    }
+
+    fn after_erasing(plan: &Plan) -> State {
+        if plan.continuing.is_some() { State::Mark } else { State::Create }
     }
 
     fn object(&self) -> Object {
@@ -175,11 +229,25 @@ impl Begin {
                         self.erased = true;
                         return Err(Step::Remove { object }.into());
                     }
-                    _ => self.state = if self.erased { State::EraseSync } else { State::Create },
+                    _ if self.erased => self.state = State::EraseSync,
+                    _ => self.state = Self::after_erasing(&self.plan),
                 },
                 State::EraseSync => {
-                    self.state = State::Create;
+                    self.state = Self::after_erasing(&self.plan);
                     return Err(Step::Sync.into());
+                }
+                State::Mark => {
+                    self.state = State::MarkSync;
+                    return Err(self.write_epoch_mark(buf)?.into());
+                }
+                State::MarkSync => {
+                    self.state = State::MarkRead;
+                    return Err(Step::Sync.into());
+                }
+                State::MarkRead => {
+                    let at = self.read_epoch_mark(buf, answer)?;
+                    let SegmentHeader { epoch, created, .. } = self.plan.header;
+                    return Ok(Begun { place: Place::Found { epoch, time: created, at }, copied: 0 });
                 }
                 State::Create => {
                     self.state = State::Created;
@@ -219,7 +287,8 @@ impl Begin {
                     }
                     None => {
                         let Self { at, behind, copied, evidence, .. } = *self;
-                        return Ok(Begun { header: self.plan.header, at, behind, copied, evidence });
+                        let place = NewPlace { header: self.plan.header, at, behind, evidence };
+                        return Ok(Begun { place: Place::New(place), copied });
                     }
                 },
                 State::Remove { cut, .. } => match (answer.object(), self.plan.dead.0.get(cut)) {
@@ -233,6 +302,43 @@ impl Begin {
                     _ => self.state = State::Remove { cut: cut + 1, before: SegmentId::NONE, asked: false },
                 },
             }
+        }
+    }
+
+    /// The mark of the new epoch, in the segment that was found.
+    fn write_epoch_mark(&mut self, buf: &mut [u8]) -> Result<Step, Fault> {
+        let Continuing { header, at, len, last } = self.continuing();
+        let bytes = buf.get_mut(..len as usize).ok_or(Fault::BufferTooSmall { needed: len as usize })?;
+        bytes.fill(header.blank);
+        let mark = Mark::Epoch(self.plan.header.epoch);
+        let salts = Salts::new(self.plan.update, header.log, header.id, header.epoch, header.nonce);
+        frame_mark(&salts, &mut bytes[..mark.frame_len() as usize], at, last, self.plan.header.created, last, mark);
+        self.check = Some(Cursor::new(self.plan.update, &header, at, at + len));
+        Ok(Step::Write { object: Object::Segment(header.id), at: at.into(), from: 0..len as usize })
+    }
+
+    /// Where writing goes on behind the epoch mark, if it is there as the next recovery will read it.
+    fn read_epoch_mark(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Option<u32>, Stop> {
+        let Continuing { at, len, last, .. } = self.continuing();
+        let mark = Mark::Epoch(self.plan.header.epoch);
+        let Some(check) = &mut self.check else { unreachable!("the mark was written") };
+        // Behind the mark, only the rest of its granule is left to be read.
+        while check.at() < at + len {
+            match check.next(buf, answer)? {
+                Found::Frame(frame)
+                    if frame.header.lsn == last
+                        && Mark::decode(frame.header.kind.code(), &buf[frame.payload.clone()]) == Ok((last, mark)) => {}
+                _ if check.at() < at + len => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(Some(at + len))
+    }
+
+    fn continuing(&self) -> Continuing {
+        match self.plan.continuing {
+            Some(continuing) => continuing,
+            None => unreachable!("the plan continues a segment"),
         }
     }
 

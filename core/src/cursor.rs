@@ -164,7 +164,7 @@ impl Cursor {
     /// A search from here on, for as long as `distance` bytes bring a sound frame.
     pub(crate) fn search(&self, distance: u32) -> Search {
         let until = self.at.saturating_add(distance).min(self.limit);
-        Search { cursor: self.clone(), distance, until, debris_end: self.at }
+        Search { cursor: self.clone(), distance, until, debris_end: self.at, unreadable: false }
     }
 }
 
@@ -181,12 +181,19 @@ pub(crate) struct Search {
     until: u32,
     /// Behind the last byte that is not blank.
     debris_end: u32,
+    /// Whether the device could not read some of it.
+    unreadable: bool,
 }
 
 impl Search {
     /// Behind the last byte seen that is not blank; where the search began, if all are.
     pub(crate) fn debris_end(&self) -> u32 {
         self.debris_end
+    }
+
+    /// Whether all that was searched could be read and is blank.
+    pub(crate) fn is_blank(&self, from: u32) -> bool {
+        !self.unreadable && self.debris_end <= from
     }
 
     /// The next sound frame, or `None` when none begins within the distance.
@@ -196,6 +203,7 @@ impl Search {
             match self.cursor.window.get(buf, answer, u64::from(at), FRAME_HEADER_LEN)? {
                 Bytes::Unreadable => {
                     let behind = align_up(at + 1, UNREADABLE_STEP);
+                    self.unreadable = true;
                     self.pass(buf, 0..0, (behind - at) as usize);
                     continue;
                 }

@@ -81,6 +81,16 @@ pub enum Room {
     Recycled,
 }
 
+/// Whether whoever wrote to a medium before may still do so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OldWriter {
+    /// It may: nothing is known of it.
+    #[default]
+    MayWrite,
+    /// It cannot: this device holds a lock that died with its owner, or nobody else can reach the medium.
+    Gone,
+}
+
 /// A blocking medium: files, memory, the simulated faulty device, NOR flash.
 ///
 /// Until a [`sync`](Self::sync) has returned `Ok`, a power cut may keep, tear or lose the effect of any call, each for
@@ -92,6 +102,12 @@ pub trait Device {
 
     /// What the medium is like; the same as long as the device is open.
     fn geometry(&self) -> Geometry;
+
+    /// Whether an earlier writer may still write. Only where it cannot, and on a settled medium, a log is continued in
+    /// the segment that it left.
+    fn old_writer(&self) -> OldWriter {
+        OldWriter::MayWrite
+    }
 
     /// The first object behind `after` in the order of [`Object`], or the very first.
     ///
@@ -117,13 +133,14 @@ pub trait Device {
     /// The bytes cannot be read.
     fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, Self::Error>;
 
-    /// Writes `bytes`, whole granules, at `at`, a multiple of the granule.
+    /// Writes `bytes`, whole granules, at `at`, a multiple of the granule. A segment that was trimmed may be written
+    /// behind its room again, which then grows.
     ///
     /// # Errors
     /// Any part of the bytes may have been written.
     fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Gives back the room from `at` on, which is blank.
+    /// Gives back the room from `at` on, which is blank, and reads as blank if it is there again after a power cut.
     ///
     /// # Errors
     /// The room was not given back, which harms nothing.
@@ -152,6 +169,10 @@ pub trait AsyncDevice {
     type Error: DeviceError;
     /// See [`Device::geometry`].
     fn geometry(&self) -> Geometry;
+    /// See [`Device::old_writer`].
+    fn old_writer(&self) -> OldWriter {
+        OldWriter::MayWrite
+    }
     /// See [`Device::next`].
     async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, Self::Error>;
     /// See [`Device::prev`].

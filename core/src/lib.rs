@@ -35,7 +35,7 @@ mod writer;
 pub use begin::{Begin, Begun, Plan};
 pub use chain::View;
 pub use decision::Policy;
-pub use device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, Room};
+pub use device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, OldWriter, Room};
 pub use drive::{
     Action, Answer, Entry, Error, Flow, Host, Machine, Place, Scratch, Step, Stop, drive, drive_async,
     drive_async_until_pause, drive_until_pause,
@@ -52,6 +52,6 @@ pub use reverse::ReverseReader;
 pub use segment::{Geometry, SegmentId};
 pub use snapshot::{PutCheckpoint, ReadCheckpoint, Reading};
 pub use writer::{
-    Commit, Consent, CutAt, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError, TransactionEnd,
-    Writer, WriterOptions,
+    Commit, Consent, Consequence, CutAt, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError,
+    TransactionEnd, Writer, WriterOptions,
 };

@@ -66,6 +66,8 @@ pub struct Recovered {
     /// The highest id of any checkpoint, good or bad.
     pub highest_checkpoint: CheckpointId,
     pub(crate) tail: Tail,
+    /// Whether both copies of the newest segment's header are sound.
+    pub(crate) whole_header: bool,
     /// The highest id of any segment: above the newest, those that were never finished.
     pub(crate) highest: SegmentId,
 }
@@ -84,6 +86,8 @@ pub struct Recovery {
     unfinished: Option<SegmentId>,
     highest: SegmentId,
     tail: Option<Tail>,
+    /// Whether both copies of the newest segment's header are sound.
+    whole_header: bool,
     chain: Chain,
     /// Findings to hand over before going on.
     findings: Vec<Finding, FINDINGS_MAX>,
@@ -187,6 +191,7 @@ impl Recovery {
             unfinished: None,
             highest: SegmentId::NONE,
             tail: None,
+            whole_header: false,
             chain: Chain::new(SegmentHeader::NONE),
             findings: Vec::new(),
             damage: 0,
@@ -310,6 +315,7 @@ impl Recovery {
                 return Err(Fault::Foreign { segment: id, found: header.log, expected });
             }
             self.tell(read.bad_copy.map(|offset| bad_copy(id, offset)));
+            self.whole_header = read.bad_copy.is_none();
             let claim = self.claim(&header, self.options.expect_durable);
             let below = self.covered_below(header.log);
             return Ok(State::Tail(TailScan::new(self.options.checksum, header, self.options.policy, claim, below)));
@@ -366,7 +372,13 @@ impl Recovery {
             // The mark itself may be what is damaged: what was truncated by it is not missing.
             tail.low_water = tail.low_water.max(meta.low_water.min(tail.last.next_or_max()));
         }
-        let lost = self.meta.filter(|meta| meta.log == header.log && meta.epoch > tail.epoch);
+        let later = self.meta.filter(|meta| meta.log == header.log && meta.epoch > tail.epoch);
+        // Of this very segment: an epoch mark in it was lost, and what it said is known from here.
+        let (known, lost) = match later {
+            Some(meta) if (meta.segment, meta.nonce) == (header.id.value(), header.nonce) => (later, None),
+            later => (None, later),
+        };
+        tail.epoch = known.map_or(tail.epoch, |meta| meta.epoch);
         if let Some(meta) = lost {
             let id = SegmentId::new(meta.segment);
             let witness = Some(Witness::Meta { durable: meta.durable });
@@ -697,6 +709,7 @@ impl Recovery {
             bad_checkpoints: self.bad_checkpoints.clone(),
             highest_checkpoint: self.highest_checkpoint,
             tail,
+            whole_header: self.whole_header,
             highest: self.highest,
         })
     }

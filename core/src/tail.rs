@@ -65,6 +65,8 @@ pub(crate) struct Tail {
     pub(crate) unproven_marks: Option<Lsn>,
     /// Whether the last frame is the seal of a clean close.
     pub(crate) sealed: bool,
+    /// Where the next write may go: behind the last frame, where the write limit's worth of bytes is blank as read.
+    pub(crate) free_at: Option<u32>,
     pub(crate) torn: Option<TornTail>,
     /// Whether damage ended the scan before the end of the log.
     pub(crate) damaged: bool,
@@ -126,6 +128,7 @@ impl TailScan {
                 proven,
                 unproven_marks: None,
                 sealed: false,
+                free_at: None,
                 torn: None,
                 damaged: false,
             },
@@ -284,7 +287,10 @@ impl TailScan {
         };
         match decide(situation) {
             Decision::Take => unreachable!("a good frame is no stop"),
-            Decision::End => Ok(Some(self.tail.clone())),
+            Decision::End => {
+                self.tail.free_at = halt.blank.then_some(halt.at);
+                Ok(Some(self.tail.clone()))
+            }
             // What stands behind a seal belongs to an epoch that never came to be.
             Decision::Cut if self.tail.sealed && halt.frames == 0 => Ok(Some(self.tail.clone())),
             Decision::Cut => {

@@ -54,6 +54,8 @@ pub(crate) struct Halt {
     pub(crate) next: Option<Next>,
     /// Behind the last byte that is not blank, as far as was searched.
     pub(crate) debris_end: u32,
+    /// Whether all that was searched could be read and is blank.
+    pub(crate) blank: bool,
 }
 
 /// The first sound frame behind damage.
@@ -156,12 +158,13 @@ impl Walk {
                         Found::Other(seen) => seen,
                     };
                     let at = self.cursor.at();
-                    let halt = Halt { at, seen, frames: 0, next: None, debris_end: at };
+                    let halt = Halt { at, seen, frames: 0, next: None, debris_end: at, blank: true };
                     self.state = State::Search { halt, search: self.cursor.search(self.reach) };
                 }
                 State::Search { halt, search } => {
                     let found = search.next(buf, answer)?;
                     halt.debris_end = search.debris_end();
+                    halt.blank = search.is_blank(halt.at);
                     let Some(frame) = found else { return Ok(Event::Stop(*halt)) };
                     halt.frames += 1;
                     let lsn = frame.header.lsn;

@@ -17,7 +17,7 @@ mod stage;
 mod take_over;
 mod transaction;
 
-pub use group::{Commit, Durability, Group};
+pub use group::{Commit, Consequence, Durability, Group};
 pub use options::{InvalidOptions, WriterOptions};
 pub use payload::Payload;
 pub use plan::CutAt;
@@ -88,6 +88,8 @@ pub struct Writer {
     /// What new headers say of entries behind cuts; see [`SegmentHeader::leftovers`].
     leftovers: bool,
     copy: Option<Copying>,
+    /// Where writing may go on in the segment that an earlier writer left.
+    free_at: Option<u32>,
     /// Whether a new segment has something to say at once: that a loss was accepted, or what an unproven mark said.
     must_begin: bool,
     /// The transactions that are open or whose end is not written yet.
@@ -103,8 +105,10 @@ enum State {
     Ready,
     /// A segment has to be begun before anything is staged: it is full, or the log was not taken over yet.
     NeedsSegment,
-    /// A plan was given out.
+    /// The plan of a new segment was given out.
     Beginning,
+    /// The plan that continues the segment that was found was given out.
+    Continuing,
     Poisoned,
 }
 
@@ -166,6 +170,7 @@ impl Writer {
             mended: Mended::default(),
             leftovers: segment.leftovers,
             copy: None,
+            free_at: None,
             must_begin: false,
             transactions: Vec::new(),
             floor: Lsn::MAX,
@@ -227,10 +232,17 @@ impl Writer {
         self.dead = Dead::default();
     }
 
-    /// Whether recovered entries have to be copied before they may be called durable.
+    /// Whether recovered entries have to be copied into a new segment before they may be called durable, or a new
+    /// segment has something to say at once.
     #[must_use]
     pub fn needs_segment(&self) -> bool {
         self.copy.is_some() || self.must_begin
+    }
+
+    /// Whether something was written, by this writer or the one before it, that only a sync makes durable.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        self.unsynced > 0
     }
 
     /// Whether an earlier failure stops all writing until the log is reopened.
@@ -243,6 +255,12 @@ impl Writer {
     #[must_use]
     pub fn mark_due(&self) -> bool {
         self.state == State::Ready && self.marked < Some(self.durable)
+    }
+
+    /// Whether entries can be staged: this writer has begun a segment, or continues one.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.state == State::Ready
     }
 
     /// Whether a close has something to seal: this writer has written, or begun a segment.

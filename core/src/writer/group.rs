@@ -62,6 +62,17 @@ pub enum Durability {
     Durable,
 }
 
+/// What a failure means for the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consequence {
+    /// There is no room: what was not written yet is dropped. It goes on once there is.
+    Refused,
+    /// Nothing was dropped, and the writer has another way: plan again.
+    Again,
+    /// Nothing more is written until the log is reopened.
+    Poisoned,
+}
+
 /// The machine that commits one group: one write, and one sync if the group asks for it.
 #[derive(Debug)]
 pub struct Commit {
@@ -103,7 +114,7 @@ impl Writer {
     /// # Errors
     /// [`StageError::Poisoned`]: an earlier group did not land.
     pub fn take(&mut self, buf: &mut [u8], sync: Durability) -> Result<Option<Group>, StageError> {
-        if self.flight.is_some() || matches!(self.state, State::Poisoned | State::Beginning) {
+        if self.flight.is_some() || matches!(self.state, State::Poisoned | State::Beginning | State::Continuing) {
             self.state = State::Poisoned;
             return Err(StageError::Poisoned);
         }
@@ -184,12 +195,17 @@ impl Writer {
     ///
     /// Refused for lack of space, the writer goes on: what was staged or under way is dropped and its LSNs are given
     /// out again, in a new segment, for the refused bytes may stand in this one. Any other failure, and any failed
-    /// sync, poisons it.
-    pub fn failed(&mut self, action: Action, kind: ErrorKind) {
+    /// sync, poisons it. Where a segment was to be continued, another can be begun instead: nothing was lost.
+    pub fn failed(&mut self, action: Action, kind: ErrorKind) -> Consequence {
         self.flight = None;
+        let fatal = matches!(kind, ErrorKind::Fenced | ErrorKind::Gone | ErrorKind::ReadOnly);
+        if self.state == State::Continuing && !fatal {
+            self.state = State::NeedsSegment;
+            return Consequence::Again;
+        }
         if kind != ErrorKind::NoSpace || action == Action::Sync || self.state == State::Poisoned {
             self.state = State::Poisoned;
-            return;
+            return Consequence::Poisoned;
         }
         if self.state == State::Beginning {
             // What was unfinished before has been erased by then; what could not be created is not there.
@@ -209,5 +225,6 @@ impl Writer {
         self.low_water_wanted = None;
         self.next = self.written.next_or_max();
         self.state = State::NeedsSegment;
+        Consequence::Refused
     }
 }

@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::{
     checksum::{Update, portable},
+    device::OldWriter,
     segment::{Geometry, SegmentHeader, TRANSACTIONS_MAX, WRITE_LIMIT_MIN},
 };
 
@@ -19,6 +20,8 @@ pub struct WriterOptions {
     pub max_transactions: u8,
     /// Whether each append is acknowledged as durable: recovery calls a torn tail of such a log unproven.
     pub immediate: bool,
+    /// Whether whoever wrote to the medium before may still do so: what the device says.
+    pub old_writer: OldWriter,
     /// The implementation of CRC-32C.
     pub checksum: Update,
 }
@@ -33,6 +36,7 @@ impl WriterOptions {
             write_limit: quarter.max(WRITE_LIMIT_MIN).min(geometry.write_limit_max()),
             max_transactions: 8,
             immediate: false,
+            old_writer: OldWriter::MayWrite,
             checksum: portable,
         }
     }

@@ -3,9 +3,9 @@
 use super::{StageError, State, Writer};
 use crate::{
     Lsn,
-    begin::{Begun, Copying, Plan},
+    begin::{Begun, Continuing, Copying, NewPlace, Place, Plan},
     chain::{Cut, Dead},
-    frame::Salts,
+    frame::{Mark, Salts},
     segment::{Predecessor, SegmentHeader, SegmentId, align_up},
 };
 
@@ -26,7 +26,8 @@ struct Beginning {
 }
 
 impl Writer {
-    /// The plan of the segment to begin next: after a rotation, or to take the log over.
+    /// The plan of the segment to begin next: after a rotation, or to take the log over. A writer that may continue in
+    /// the segment that it found plans that first, and another plan follows where it comes to nothing.
     ///
     /// `nonce` is random where there is a source, else 0. Drive a [`Begin`](crate::Begin) of it, then say how it went:
     /// [`begun`](Self::begun) or [`failed`](Self::failed).
@@ -50,7 +51,13 @@ impl Writer {
             Some(_) => self.floor,
             None => self.replay_floor(),
         };
-        let plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor, copy: self.copy.clone() })?;
+        let copy = self.copy.clone();
+        let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor, copy })?;
+        plan.continuing = self.continuing(&plan.header);
+        if plan.continuing.is_some() {
+            self.free_at = None;
+            self.state = State::Continuing;
+        }
         self.next_after = None;
         Ok(plan)
     }
@@ -88,11 +95,40 @@ impl Writer {
         Ok(plan)
     }
 
-    /// The segment was begun: writing goes on in it, and what was copied into it is durable.
+    /// How writing goes on in the segment that was found, in the epoch of the header that a new one would have.
+    fn continuing(&self, new: &SegmentHeader) -> Option<Continuing> {
+        let at =
+            self.free_at.filter(|_| !self.taken_over && !self.needs_segment() && self.low_water_wanted.is_none())?;
+        let len = align_up(Mark::Epoch(new.epoch).frame_len(), self.segment.granule);
+        let fits = at.checked_add(len).is_some_and(|end| end <= self.segment.segment_size);
+        fits.then_some(Continuing { header: self.segment, at, len, last: self.live })
+    }
+
+    /// The segment was begun: writing goes on in it, and what was copied into it is durable. Or the one that was found
+    /// is continued: then its epoch mark is durable, and if it could not be read back another plan is needed.
     pub fn begun(&mut self, begun: &Begun) {
-        debug_assert_eq!(self.state, State::Beginning);
+        debug_assert!(matches!(self.state, State::Beginning | State::Continuing));
+        match begun.place {
+            Place::New(place) => self.begun_new(&place),
+            Place::Found { epoch, time, at } => {
+                self.unfinished_above = None;
+                self.time = self.time.max(time);
+                match at {
+                    Some(at) => {
+                        (self.at, self.epoch, self.taken_over) = (at, epoch, true);
+                        self.marked = Some(self.durable);
+                        self.state = State::Ready;
+                    }
+                    None => self.state = State::NeedsSegment,
+                }
+            }
+        }
+    }
+
+    fn begun_new(&mut self, begun: &NewPlace) {
         let old = self.segment.id;
         self.copy = None;
+        self.free_at = None;
         self.must_begin = false;
         self.dead = Dead(begun.evidence.into_iter().collect());
         if self.oldest == SegmentId::NONE || self.oldest == old && begun.header.predecessor.id != old {
@@ -128,7 +164,7 @@ impl Writer {
 
     fn plan_of(&mut self, now: u64, nonce: u64, beginning: Beginning) -> Result<Plan, StageError> {
         let Beginning { epoch, first, predecessor, floor, copy } = beginning;
-        if matches!(self.state, State::Poisoned | State::Beginning) || self.flight.is_some() {
+        if matches!(self.state, State::Poisoned | State::Beginning | State::Continuing) || self.flight.is_some() {
             self.state = State::Poisoned;
             return Err(StageError::Poisoned);
         }
@@ -178,6 +214,7 @@ impl Writer {
             erase_above: self.unfinished_above,
             dead,
             copy,
+            continuing: None,
             slot: self.slot.clone(),
         })
     }

@@ -194,7 +194,7 @@ impl Writer {
     ) -> Result<(), StageError> {
         match self.state {
             State::Ready => {}
-            State::NeedsSegment | State::Beginning => return Err(StageError::NeedsSegment),
+            State::NeedsSegment | State::Beginning | State::Continuing => return Err(StageError::NeedsSegment),
             State::Poisoned => return Err(StageError::Poisoned),
         }
         let granule = self.options.geometry.granule;

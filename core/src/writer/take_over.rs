@@ -1,7 +1,7 @@
 //! Taking a log over for writing, from what recovery found.
 
 use super::{InvalidOptions, Writer, WriterOptions};
-use crate::{begin::Copying, decision::Policy, recovery::Recovered};
+use crate::{begin::Copying, decision::Policy, device::OldWriter, recovery::Recovered};
 
 /// Why a log cannot be taken over for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,9 +26,10 @@ pub enum Consent {
 impl Writer {
     /// The writer that takes over a log from its recovery.
     ///
-    /// Where [`needs_segment`](Self::needs_segment) is true at once, entries were found that only a cache may hold:
-    /// begin a segment ([`plan`](Self::plan)) before anything that was recovered is called durable. Else the
-    /// take-over waits for the first write.
+    /// Before anything that was recovered is called durable: where [`needs_sync`](Self::needs_sync) is true at once,
+    /// [`take`](Self::take) a group that syncs, and commit it; where [`needs_segment`](Self::needs_segment) is, entries
+    /// were found that only a cache may hold: begin a segment ([`plan`](Self::plan)). Else the take-over waits for the
+    /// first write.
     ///
     /// # Errors
     /// [`TakeOverError`]: the options, or the policy's refusal.
@@ -51,8 +52,10 @@ impl Writer {
         writer.slot = tail.slot.clone();
         writer.low_water = tail.low_water;
         writer.low_water_covered = tail.low_water_covered;
+        // A crash may have kept one copy alone of a header that nothing proves: then that segment is passed over.
+        let settled = options.geometry.settled && (recovered.whole_header || tail.marked.is_some());
         // What a mark says that may exist only in a cache is said again, by the header of a new segment.
-        writer.must_begin = consent == Consent::AcceptLoss || tail.unproven_marks.is_some();
+        writer.must_begin = consent == Consent::AcceptLoss || tail.unproven_marks.is_some() && !settled;
         writer.accepted_loss = match consent {
             Consent::None => tail.header.accepted_loss,
             Consent::AcceptLoss => tail.header.accepted_loss.max(lost),
@@ -65,8 +68,14 @@ impl Writer {
         writer.leftovers |= consent == Consent::AcceptLoss;
         writer.floor = tail.proven.floor;
         // Where a witness from elsewhere proves more than is there, it proves all that is there.
-        if tail.marked < Some(tail.last) && lost == tail.last {
+        let unproven = tail.marked < Some(tail.last) && lost == tail.last;
+        if unproven {
             writer.durable = tail.marked.unwrap_or(tail.header.first.previous());
+        }
+        if settled && (unproven || tail.unproven_marks.is_some()) {
+            // A sync makes it durable where it is.
+            writer.unsynced = tail.end.saturating_sub(tail.proven.next).max(1);
+        } else if unproven {
             writer.copy = Some(Copying {
                 from: tail.header,
                 start: tail.proven,
@@ -75,6 +84,22 @@ impl Writer {
                 passes_over: tail.marked.is_none(),
             });
         }
+        // A header of which one copy is lost is not trusted with more.
+        if settled && lost == tail.last && recovered.whole_header && writer.may_continue() {
+            writer.free_at = tail.free_at;
+        }
         Ok(writer)
+    }
+
+    /// Whether the newest segment is one that this writer would have begun in the same way, and nobody else writes to.
+    fn may_continue(&self) -> bool {
+        let Self { options, segment, .. } = self;
+        options.old_writer == OldWriter::Gone
+            && !segment.recycled
+            && segment.granule == options.geometry.granule
+            && segment.blank == options.geometry.blank
+            && segment.write_limit == options.write_limit
+            && segment.max_transactions == options.max_transactions
+            && segment.immediate == options.immediate
     }
 }
