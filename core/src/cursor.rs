@@ -237,9 +237,11 @@ impl Search {
 
     /// Goes `len` bytes on; `bytes` of them are in the buffer.
     fn pass(&mut self, buf: &[u8], bytes: Range<usize>, len: usize) {
-        if let Some(last) = buf[bytes].iter().rposition(|&byte| byte != self.cursor.blank) {
+        let within = bytes.len().min(self.until.saturating_sub(self.cursor.at) as usize);
+        let bytes = &buf[bytes.start..bytes.start + within];
+        if let Some(last) = bytes.iter().rposition(|&byte| byte != self.cursor.blank) {
             let behind = u32::try_from(last + 1).unwrap_or(u32::MAX);
-            self.debris_end = self.debris_end.max(self.cursor.at.saturating_add(behind).min(self.until));
+            self.debris_end = self.debris_end.max(self.cursor.at.saturating_add(behind));
         }
         self.cursor.at = self.cursor.at.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
     }

@@ -242,7 +242,9 @@ class Log:
         self.read_newest()
         self.meta = self.read_meta()
         if self.meta and self.meta["epoch"] > self.epoch:
-            raise Unreadable(f"segment {self.meta['newest_segment']} is missing, wal.meta proves it")
+            if (self.meta["newest_segment"], self.meta["nonce"]) != (self.newest.id, self.newest.nonce):
+                raise Unreadable(f"segment {self.meta['newest_segment']} is missing, wal.meta proves it")
+            self.epoch = self.meta["epoch"]
         if self.meta and self.meta["epoch"] >= self.newest.epoch:
             self.low_water = max(self.low_water, min(self.meta["low_water"], self.last + 1))
         self.read_chain()
