@@ -74,7 +74,6 @@ impl Image {
     }
 
     /// The same bytes in a room of another size.
-    #[cfg(feature = "faulty")]
     pub(crate) fn sized(mut self, room: u64) -> Self {
         self.trim(room);
         Self { room, ..self }
@@ -157,6 +156,8 @@ struct Shared {
     geometry: Geometry,
     limit: Option<u64>,
     objects: BTreeMap<Object, Image>,
+    /// Segments that were removed and whose room is handed out again, where that is wanted.
+    spare: Option<Vec<Image>>,
     has_writer: bool,
 }
 
@@ -201,7 +202,7 @@ impl MemoryDevice {
     /// Empty memory of this geometry, and the handle that writes to it.
     #[must_use]
     pub fn new(geometry: Geometry) -> Self {
-        let shared = Shared { geometry, limit: None, objects: BTreeMap::new(), has_writer: true };
+        let shared = Shared { geometry, limit: None, objects: BTreeMap::new(), spare: None, has_writer: true };
         Self { shared: Arc::new(Mutex::new(shared)), writes: true }
     }
 
@@ -209,6 +210,14 @@ impl MemoryDevice {
     #[must_use]
     pub fn with_capacity_limit(self, bytes: u64) -> Self {
         self.shared().limit = Some(bytes);
+        self
+    }
+
+    /// The same memory, in which a new segment gets the room of a removed one, as it was left. That takes no time to
+    /// clear, and shows in a test how a log gets on with it.
+    #[must_use]
+    pub fn with_recycled_segments(self) -> Self {
+        self.shared().spare = Some(Vec::new());
         self
     }
 
@@ -298,8 +307,10 @@ impl Device for MemoryDevice {
         if replaced.is_none() && shared.objects.len() >= slots {
             return Err(MemoryError::NoSpace { needed: size, free: 0 });
         }
-        shared.objects.insert(object, Image::new(object, size));
-        Ok(Room::Blank)
+        let spare = matches!(object, Object::Segment(_)).then(|| shared.spare.as_mut()?.pop()).flatten();
+        let room = if spare.is_some() { Room::Recycled } else { Room::Blank };
+        shared.objects.insert(object, spare.map_or_else(|| Image::new(object, size), |image| image.sized(size)));
+        Ok(room)
     }
 
     fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, MemoryError> {
@@ -323,7 +334,11 @@ impl Device for MemoryDevice {
     }
 
     fn remove(&mut self, object: Object) -> Result<(), MemoryError> {
-        self.for_writing()?.objects.remove(&object);
+        let mut shared = self.for_writing()?;
+        let removed = shared.objects.remove(&object).filter(|_| matches!(object, Object::Segment(_)));
+        if let Some(spare) = &mut shared.spare {
+            spare.extend(removed);
+        }
         Ok(())
     }
 

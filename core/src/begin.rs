@@ -126,20 +126,32 @@ pub struct Begin {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Erase { asked: bool },
+    Erase {
+        asked: bool,
+    },
     EraseSync,
     Mark,
     MarkSync,
     MarkRead,
     Create,
     Created,
+    /// Recycled room, where no nonce tells old bytes from new ones, is written blank from here on.
+    Blank {
+        at: u32,
+    },
+    BlankSync,
     Copy,
     Slot,
+    Stop,
     CopySync,
     Header,
     Second,
     HeaderSync,
-    Remove { cut: usize, before: SegmentId, asked: bool },
+    Remove {
+        cut: usize,
+        before: SegmentId,
+        asked: bool,
+    },
 }
 
 /// The copying: frames are read into the upper part of the buffer and framed anew in the lower.
@@ -159,8 +171,8 @@ struct Copy {
 
 impl Copy {
     /// Makes the lower part large enough for a frame of `size` bytes, and the upper part for reading it.
-    fn make_room(&mut self, len: usize, size: u32, granule: u32) -> Result<(), Stop> {
-        let middle = align_up(size, granule) as usize;
+    fn make_room(&mut self, len: usize, size: u32, header: &SegmentHeader) -> Result<(), Stop> {
+        let middle = (align_up(size, header.granule) + header.stop_at(0)) as usize;
         let needed = middle + size as usize;
         if len < needed {
             if self.grown {
@@ -255,13 +267,35 @@ impl Begin {
                     return Err(Step::Create { object: self.object(), size }.into());
                 }
                 State::Created => {
-                    self.plan.header.recycled = matches!(answer.take(), Answer::Created(Room::Recycled));
-                    self.state = if self.copy.is_some() { State::Copy } else { self.after_copies() };
+                    let recycled = matches!(answer.take(), Answer::Created(Room::Recycled));
+                    if recycled && self.plan.header.nonce == 0 {
+                        self.state = State::Blank { at: 0 };
+                    } else {
+                        self.plan.header.recycled = recycled;
+                        self.state = self.before_copies();
+                    }
+                }
+                State::Blank { at } => match self.plan.header.segment_size - at {
+                    0 => self.state = State::BlankSync,
+                    left => {
+                        let len = self.blank(buf, left)?;
+                        self.state = State::Blank { at: at + len };
+                        return Err(Step::Write { object: self.object(), at: at.into(), from: 0..len as usize }.into());
+                    }
+                },
+                State::BlankSync => {
+                    self.state = self.before_copies();
+                    return Err(Step::Sync.into());
                 }
                 State::Copy => self.copy(buf, answer)?,
                 State::Slot => {
                     self.state = State::CopySync;
                     return Err(self.write_slot(buf)?.into());
+                }
+                State::Stop => {
+                    self.state = State::CopySync;
+                    let len = self.blank(buf, self.plan.header.stop_at(self.at))?;
+                    return Err(Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize }.into());
                 }
                 State::CopySync => {
                     self.state = State::Header;
@@ -342,26 +376,45 @@ impl Begin {
         }
     }
 
+    fn before_copies(&self) -> State {
+        if self.copy.is_some() { State::Copy } else { self.after_copies() }
+    }
+
     fn after_copies(&self) -> State {
         match (self.plan.slot.is_empty(), self.copied) {
             (false, _) => State::Slot,
+            // What ends a write has to stand there before the header makes it count.
+            (true, 0) if self.plan.header.recycled => State::Stop,
             (true, 0) => State::Header,
             (true, _) => State::CopySync,
         }
+    }
+
+    /// Makes the buffer blank, for `len` bytes or what fits of them in whole granules, and returns how many.
+    fn blank(&self, buf: &mut [u8], len: u32) -> Result<u32, Fault> {
+        let SegmentHeader { granule, blank, .. } = self.plan.header;
+        let room = u32::try_from(buf.len()).unwrap_or(u32::MAX) & !(granule - 1);
+        let len = len.min(room);
+        if len == 0 {
+            return Err(Fault::BufferTooSmall { needed: granule as usize });
+        }
+        buf[..len as usize].fill(blank);
+        Ok(len)
     }
 
     /// The slot's mark goes behind what was copied. It claims nothing: no mark proves the segment that it stands in.
     fn write_slot(&mut self, buf: &mut [u8]) -> Result<Step, Fault> {
         let header = &self.plan.header;
         let mark = Mark::Slot(&self.plan.slot);
-        let len = align_up(mark.frame_len(), header.granule);
+        let granules = align_up(mark.frame_len(), header.granule);
+        let len = granules + header.stop_at(self.at + granules);
         let bytes = buf.get_mut(..len as usize).ok_or(Fault::BufferTooSmall { needed: len as usize })?;
         bytes.fill(header.blank);
         let frame = &mut bytes[..mark.frame_len() as usize];
         let last = Lsn::new(header.first.previous().value().saturating_add(self.copied));
         frame_mark(&self.salts, frame, self.at, last, header.created, Lsn::ZERO, mark);
         let write = Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize };
-        self.at += len;
+        self.at += granules;
         Ok(write)
     }
 
@@ -377,6 +430,8 @@ impl Begin {
     /// Copies entries until all are copied: then the state has moved on.
     fn copy(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<(), Stop> {
         let granule = self.plan.header.granule;
+        // What ends a write is put behind it, in the lower part too.
+        let stop = self.plan.header.stop_at(0) as usize;
         loop {
             let Some(copy) = &mut self.copy else { unreachable!("there is something to copy") };
             if copy.middle == 0 {
@@ -405,12 +460,12 @@ impl Begin {
                 continue;
             }
             let new = copy.staged..copy.staged + size as usize;
-            if new.end > copy.middle {
+            if new.end + stop > copy.middle {
                 copy.cursor.go(frame.at);
                 if copy.staged > 0 {
                     return Err(self.flush(buf));
                 }
-                copy.make_room(buf.len(), size, granule)?;
+                copy.make_room(buf.len(), size, &self.plan.header)?;
                 continue;
             }
             let (lower, upper) = buf.split_at_mut(copy.middle);
@@ -428,7 +483,8 @@ impl Begin {
         let object = self.object();
         let header = &self.plan.header;
         let Some(copy) = &mut self.copy else { unreachable!("there is something to copy") };
-        let len = align_up(staged(copy.staged), header.granule);
+        let frames = align_up(staged(copy.staged), header.granule);
+        let len = frames + header.stop_at(self.at + frames);
         if self.unsynced > 0 && self.unsynced + len > header.write_limit {
             self.unsynced = 0;
             return Step::Sync.into();
@@ -436,7 +492,7 @@ impl Begin {
         buf[copy.staged..len as usize].fill(header.blank);
         let write = Step::Write { object, at: self.at.into(), from: 0..len as usize };
         copy.staged = 0;
-        self.at += len;
+        self.at += frames;
         self.unsynced += len;
         write.into()
     }

@@ -77,7 +77,8 @@ pub trait DeviceError: fmt::Debug + fmt::Display {
 pub enum Room {
     /// It reads as the blank byte throughout, also after a crash.
     Blank,
-    /// It may hold bytes of an earlier life.
+    /// It may hold bytes of an earlier life of this log: of a segment whose removal is durable. A log's first segment is
+    /// never given such room.
     Recycled,
 }
 
@@ -140,7 +141,8 @@ pub trait Device {
     /// Any part of the bytes may have been written.
     fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Gives back the room from `at` on, which is blank, and reads as blank if it is there again after a power cut.
+    /// Gives back the room from `at` on, where nothing stands that counts. If it is there again after a power cut, it
+    /// reads as before.
     ///
     /// # Errors
     /// The room was not given back, which harms nothing.

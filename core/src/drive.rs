@@ -54,7 +54,7 @@ pub enum Step {
         /// Where from in the buffer.
         from: Range<usize>,
     },
-    /// Give back blank room.
+    /// Give back room in which nothing stands that counts.
     Trim {
         /// The object.
         object: Object,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     Lsn,
     checksum::{Crc, Update},
-    frame::{FRAME_OVERHEAD, Mark, u32_at, u64_at},
+    frame::{FRAME_HEADER_LEN, FRAME_OVERHEAD, Mark, u32_at, u64_at},
 };
 
 /// The first bytes of every segment.
@@ -90,12 +90,33 @@ impl Geometry {
         self.frames_at() + align_up(LONGEST_MARK, self.granule) + self.reserve()
     }
 
+    /// Bytes of the blank frame header that ends each write in recycled room.
+    #[must_use]
+    pub const fn stop_len(&self) -> u32 {
+        align_up(STOP_LEN, self.granule)
+    }
+
+    /// The least write limit that is of use here: a small batch with the mark before it, and what ends a write.
+    #[must_use]
+    pub const fn write_limit_min(&self) -> u32 {
+        let least = align_up(LONGEST_LEAD + FRAME_OVERHEAD + 64, self.granule) + self.stop_len();
+        if least < WRITE_LIMIT_MIN { WRITE_LIMIT_MIN } else { least }
+    }
+
     /// The largest write limit that this geometry allows: what a crash leaves unproven must fit into one new segment.
     #[must_use]
     pub const fn write_limit_max(&self) -> u32 {
         self.segment_size.saturating_sub(self.overhead()) & !(self.granule - 1)
     }
 }
+
+/// Bytes of a frame's header, which end a write in recycled room if they are blank.
+pub(crate) const STOP_LEN: u32 = 29;
+
+const _: () = assert!(STOP_LEN as usize == FRAME_HEADER_LEN);
+
+/// Bytes of the longest mark that leads a write, that of an epoch.
+pub(crate) const LONGEST_LEAD: u32 = FRAME_OVERHEAD + 16;
 
 /// Bytes of the longest mark's frame.
 const LONGEST_MARK: u32 = FRAME_OVERHEAD + 8 + 64;
@@ -181,7 +202,8 @@ pub struct SegmentHeader {
     pub max_transactions: u8,
     /// Whether each append is acknowledged as durable.
     pub immediate: bool,
-    /// Whether room behind the frames may hold bytes of an earlier life.
+    /// Whether room behind the frames may hold bytes of an earlier life. Then each write ends with a blank frame header,
+    /// as far as the segment goes, over which the next one is written.
     pub recycled: bool,
     /// Whether entries that look live may stand behind the cut of some segment before this one: the log was cut at its
     /// end, gave damage up, or was refused room for a write.
@@ -231,6 +253,15 @@ impl SegmentHeader {
     #[must_use]
     pub const fn frames_at(&self) -> u32 {
         align_up(self.copy_offset + 128, self.granule)
+    }
+
+    /// Bytes of the blank frame header behind a write that ends at `end`: none where the room is blank.
+    pub(crate) const fn stop_at(&self, end: u32) -> u32 {
+        if !self.recycled {
+            return 0;
+        }
+        let (stop, left) = (align_up(STOP_LEN, self.granule), self.segment_size.saturating_sub(end));
+        if stop < left { stop } else { left }
     }
 
     /// The bytes of one copy.
@@ -342,6 +373,7 @@ impl SegmentHeader {
             && self.id > self.predecessor.id
             && self.epoch > 0
             && self.first > Lsn::ZERO
+            && (self.nonce != 0 || !self.recycled)
             && self.predecessor.is_possible(self.first)
     }
 

@@ -278,8 +278,13 @@ impl TailScan {
         let held = halt.next.is_some_and(|next| next.expected > expected && next.expected <= self.covered_below);
         let covered = held || expected <= self.tail.header.accepted_loss;
         let situation = Situation {
-            // What is not blank further on was written: the place is a bad frame, not the end.
-            seen: if halt.seen == Seen::End && debris && halt.frames == 0 { Seen::BadHeader } else { halt.seen },
+            // What is not blank further on was written: the place is a bad frame, not the end. In recycled room it was
+            // written in an earlier life.
+            seen: if halt.seen == Seen::End && debris && halt.frames == 0 && !self.tail.header.recycled {
+                Seen::BadHeader
+            } else {
+                halt.seen
+            },
             later: halt.frames > 0,
             witness: claim.is_some(),
             covered,

@@ -23,7 +23,7 @@ pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use golden::{Golden, file_name, golden};
 pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
 pub use run::{Moment, ObjectBytes, Run, Stopped};
-pub use workload::{Left, Op, Setup};
+pub use workload::{Left, Nonces, Op, SegmentRoom, Setup};
 
 /// The example of the root README, compiled and run.
 #[cfg(doctest)]

@@ -12,7 +12,7 @@ use duralog::{
 use crate::{
     environment::Counter,
     oracle::{Found, Giving, Held, Oracle, Violation, violation},
-    workload::{Left, Op, Setup},
+    workload::{Left, Op, SegmentRoom, Setup},
 };
 
 /// Entries that a [`Op::Fill`] appends at most: more than any segment holds.
@@ -59,6 +59,9 @@ impl Moment {
     #[must_use]
     pub fn new(setup: Setup) -> Self {
         let medium = Medium::new(setup.geometry);
+        if setup.room == SegmentRoom::Recycled {
+            medium.recycle();
+        }
         Self { setup, medium, oracle: Oracle::default(), environment: Counter::new() }
     }
 

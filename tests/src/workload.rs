@@ -61,13 +61,60 @@ pub struct Setup {
     pub write_limit: u32,
     /// When appends are durable.
     pub sync_mode: SyncMode,
+    /// Whether the room of removed segments is handed out again, full of what stood there.
+    pub room: SegmentRoom,
+    /// Where the nonces of segments come from.
+    pub nonces: Nonces,
+}
+
+/// What room for new segments is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentRoom {
+    /// Blank.
+    Blank,
+    /// That of a removed segment, as it was left, where there is one.
+    Recycled,
+}
+
+/// The nonces of segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nonces {
+    /// Each is new.
+    Random,
+    /// There is no source of random numbers: they are 0.
+    Zero,
+    /// All are the same, which no writer may do.
+    Repeated,
+}
+
+/// An environment whose random numbers make such nonces.
+#[derive(Debug)]
+struct WithNonces {
+    environment: Arc<dyn Environment>,
+    nonces: Nonces,
+}
+
+impl Environment for WithNonces {
+    fn now_us(&self) -> u64 {
+        self.environment.now_us()
+    }
+
+    fn random(&self) -> u128 {
+        // A nonce is one half of the number on the other.
+        match self.nonces {
+            Nonces::Random => self.environment.random(),
+            Nonces::Zero => (self.environment.random() & u128::from(u64::MAX)) * ((1 << 64) + 1),
+            Nonces::Repeated => 0xD0_7A10_6000 << 64 | 7,
+        }
+    }
 }
 
 impl Setup {
     const fn new(name: &'static str, segment_size: u32, granule: u32, copy_offset: u32, blank: u8) -> Self {
         let geometry = Geometry { segment_size, granule, copy_offset, blank, settled: false, slots: None };
-        let write_limit = if granule == 512 { 1024 } else { 512 };
-        Self { name, geometry, write_limit, sync_mode: SyncMode::Immediate }
+        let write_limit = if granule == 512 { 1536 } else { 512 };
+        let (room, nonces) = (SegmentRoom::Blank, Nonces::Random);
+        Self { name, geometry, write_limit, sync_mode: SyncMode::Immediate, room, nonces }
     }
 
     /// As files are: writes of any length, blank is zero.
@@ -90,6 +137,12 @@ impl Setup {
         Self { sync_mode: SyncMode::Async, ..self }
     }
 
+    /// The same, in room that is handed out again.
+    #[must_use]
+    pub const fn recycled(self, nonces: Nonces) -> Self {
+        Self { room: SegmentRoom::Recycled, nonces, ..self }
+    }
+
     /// Bytes of an entry that fills half of a write: when the third is appended, the first two are written.
     #[must_use]
     pub const fn half(&self) -> usize {
@@ -99,14 +152,15 @@ impl Setup {
     /// Bytes of an entry, two of which are nearly the largest batch: when a second one is appended, the first is written.
     #[must_use]
     pub const fn half_batch(&self) -> usize {
-        let lead = 49usize.next_multiple_of(self.geometry.granule as usize);
-        (self.write_limit as usize - lead) / 2 - 37
+        let stop = 29usize.next_multiple_of(self.geometry.granule as usize);
+        (self.write_limit as usize - stop - 49) / 2 - 37
     }
 
     /// The configuration that a log is opened with; there is no background thread.
     #[must_use]
     pub fn config(&self, environment: Arc<dyn Environment>) -> Config {
         let config = Config { idle_mark: None, write_behind: None, ..Config::default() };
+        let environment = Arc::new(WithNonces { environment, nonces: self.nonces });
         config.with_write_limit(self.write_limit).with_sync_mode(self.sync_mode).with_environment(environment)
     }
 }

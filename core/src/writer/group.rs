@@ -118,7 +118,9 @@ impl Writer {
             self.state = State::Poisoned;
             return Err(StageError::Poisoned);
         }
-        let len = align_up(self.stage.len, self.options.geometry.granule);
+        let frames = align_up(self.stage.len, self.options.geometry.granule);
+        // In recycled room old bytes follow: what is blank there is the end. The next write goes over it.
+        let len = if frames == 0 { 0 } else { frames + self.segment.stop_at(self.at + frames) };
         let (segment, last, behind) = (self.segment.id, self.written, self.behind);
         let over = self.unsynced + len > self.options.write_limit;
         let group = if len == 0 || over {
@@ -139,7 +141,7 @@ impl Writer {
                 claim: Some(self.stage.claim.max(lead_claim)),
                 sync: sync == Durability::Durable,
             };
-            self.at += len;
+            self.at += frames;
             self.epoch_due &= !self.stage.epoch;
             self.stage = Stage::default();
             self.flying_marks = core::mem::take(&mut self.staged_marks);

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::{
     checksum::{Update, portable},
     device::OldWriter,
-    segment::{Geometry, SegmentHeader, TRANSACTIONS_MAX, WRITE_LIMIT_MIN},
+    segment::{Geometry, SegmentHeader, TRANSACTIONS_MAX},
 };
 
 /// What a writer is told about the log it writes.
@@ -33,7 +33,7 @@ impl WriterOptions {
         let quarter = (geometry.segment_size / 4) & !(geometry.granule - 1);
         Self {
             geometry,
-            write_limit: quarter.max(WRITE_LIMIT_MIN).min(geometry.write_limit_max()),
+            write_limit: quarter.max(geometry.write_limit_min()).min(geometry.write_limit_max()),
             max_transactions: 8,
             immediate: false,
             old_writer: OldWriter::MayWrite,
@@ -54,14 +54,15 @@ impl WriterOptions {
             return Err(InvalidOptions::CopyOffset);
         }
         if geometry.segment_size > SegmentHeader::SIZE_MAX
-            || geometry.write_limit_max() < WRITE_LIMIT_MIN
+            || geometry.write_limit_max() < geometry.write_limit_min()
             || !geometry.segment_size.is_multiple_of(geometry.granule)
         {
-            let least = geometry.overhead() + WRITE_LIMIT_MIN.max(geometry.granule);
+            let least = geometry.overhead() + geometry.write_limit_min();
             return Err(InvalidOptions::SegmentSize { least, most: SegmentHeader::SIZE_MAX });
         }
-        if !(WRITE_LIMIT_MIN..=geometry.write_limit_max()).contains(&self.write_limit) {
-            return Err(InvalidOptions::WriteLimit { least: WRITE_LIMIT_MIN, most: geometry.write_limit_max() });
+        let (least, most) = (geometry.write_limit_min(), geometry.write_limit_max());
+        if !(least..=most).contains(&self.write_limit) {
+            return Err(InvalidOptions::WriteLimit { least, most });
         }
         if !(1..=TRANSACTIONS_MAX).contains(&usize::from(self.max_transactions)) {
             return Err(InvalidOptions::MaxTransactions);

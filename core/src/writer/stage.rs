@@ -6,7 +6,7 @@ use crate::{
     drive::Scratch,
     frame::{FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, TRANSACTION_ID_LEN},
     operation::{Code, OperationRef},
-    segment::align_up,
+    segment::{LONGEST_LEAD, align_up},
 };
 
 /// Why nothing was staged. The writer is as it was before.
@@ -76,10 +76,12 @@ pub(super) enum Room {
 }
 
 impl Writer {
-    /// The most bytes that the frames of one entry or batch may take.
+    /// The most bytes that the frames of one entry or batch may take: what the write limit leaves to them behind the mark
+    /// that leads a write, and before the blank frame header that ends it in recycled room.
     #[must_use]
     pub fn batch_max(&self) -> u32 {
-        self.options.write_limit - align_up(longest_lead(), self.options.geometry.granule)
+        let geometry = &self.options.geometry;
+        (self.options.write_limit & !(geometry.granule - 1)) - geometry.stop_len() - LONGEST_LEAD
     }
 
     /// Stages entries: one, or a batch that a crash keeps whole or not at all. Each takes the next LSN.
@@ -205,14 +207,15 @@ impl Writer {
             stage.time = self.time.max(now);
         }
         let end = align_up(stage.len + len, granule);
-        if end > self.options.write_limit {
+        let behind_stop = end + self.segment.stop_at(self.at.saturating_add(end));
+        if behind_stop > self.options.write_limit {
             return Err(StageError::NeedsCommit);
         }
         let kept = if room == Room::Entries { self.options.geometry.reserve() } else { 0 };
         if self.at.saturating_add(end) > self.segment.segment_size.saturating_sub(kept) {
             return Err(StageError::NeedsSegment);
         }
-        let needed = end as usize;
+        let needed = behind_stop as usize;
         if buf.bytes().len() < needed {
             buf.grow(needed);
         }
@@ -236,9 +239,4 @@ impl Writer {
         stage.len = stage.lead;
         stage
     }
-}
-
-/// The most bytes of the mark that leads a write.
-const fn longest_lead() -> u32 {
-    FRAME_OVERHEAD + 16
 }
