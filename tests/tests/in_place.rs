@@ -149,7 +149,7 @@ fn behind_anything_that_is_not_blank_a_segment_is_begun() {
         }
         let (moment, _) = played(setup, &[Open, Append(24), Append(9)]);
         let end = end_of(&moment);
-        for (distance, expected) in [(40, 2), (2 * u64::from(setup.write_limit), 1)] {
+        for (distance, expected) in [(300, 2), (2 * u64::from(setup.write_limit), 1)] {
             let moment = moment.fork();
             moment.medium.make_unreadable(FIRST, end + distance..end + distance + 1);
             let mut run = moment.run(Plan::default());
