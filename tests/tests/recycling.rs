@@ -58,6 +58,25 @@ fn the_end_of_the_log_is_clean_after_each_write_and_at_each_opening() {
 }
 
 #[test]
+fn where_a_cut_loses_all_that_was_not_synced_the_log_ends_cleanly() {
+    for setup in setups() {
+        let start = after(setup, &[Open, Fill(150), Fill(150), Discard(1)]).after_kill();
+        let ops = [Open, Fill(150), Append(24), Discard(1), Fill(150)];
+        let calls = {
+            let mut run = start.fork().run(Plan::default());
+            run.play(&ops).unwrap();
+            run.calls()
+        };
+        for call in 0..calls {
+            let mut run = start.fork().run(Plan { cut_at_call: Some(call), ..Plan::default() });
+            run.play(&ops).unwrap_err();
+            let read = run.end().after_cut(&[]).read(Policy::Strict);
+            read.unwrap_or_else(|error| panic!("{}, cut at call {call}: {error}", setup.name));
+        }
+    }
+}
+
+#[test]
 fn a_crash_at_every_call_brings_no_old_frame_back() {
     let mut explorer = Explorer::new();
     let before = [RECYCLED, &[Discard(1)]].concat();
