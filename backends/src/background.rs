@@ -43,7 +43,9 @@ fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
         guard = shared.woken.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     let quiet = guard.activity == before;
-    let outstanding = regular.map(|(_, durability)| durability).filter(|durability| !guard.has_reached(*durability));
+    let outstanding = regular
+        .map(|(_, durability)| durability)
+        .filter(|durability| !guard.has_reached(guard.writer.next_lsn().previous(), *durability, shared.proof));
     let mark_due = shared.idle_mark.is_some() && guard.writer.mark_due();
     guard.resting = quiet && outstanding.is_none() && !mark_due || guard.cause.is_some();
     drop(guard);

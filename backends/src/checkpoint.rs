@@ -7,8 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use duralog_core::{
-    CheckpointId, Device, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy, PutCheckpoint,
-    ReadCheckpoint, Reading, Replay, Retention, Retire, Room, View,
+    CheckpointId, Device, Durability, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy,
+    PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire, Room, View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
@@ -111,7 +111,7 @@ impl<D: SharedDevice> Log<D> {
         appended: impl FnOnce(Lsn),
     ) -> Result<CheckpointId> {
         let shared = &*self.shared;
-        shared.wait(shared.lock(), at.lsn, duralog_core::Durability::Durable)?;
+        shared.wait(shared.lock(), at.lsn, Durability::Durable)?;
         let mut guard = shared.lock();
         let id = guard.highest_checkpoint.value().checked_add(1).ok_or(Error::Exhausted)?;
         let id = CheckpointId::new(id);
@@ -133,7 +133,7 @@ impl<D: SharedDevice> Log<D> {
         self.put(header, source)?;
         let (guard, lsn) =
             shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id))?;
-        shared.wait(guard, lsn, duralog_core::Durability::Durable)?;
+        shared.wait(guard, lsn, Durability::Durable)?;
         appended(lsn);
         tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
         let mut guard = shared.lock();
@@ -400,6 +400,10 @@ impl<D: Device> Device for Turns<'_, D> {
 
     fn old_writer(&self) -> OldWriter {
         self.with(|device| device.old_writer())
+    }
+
+    fn reaches(&self, asked: Durability) -> Durability {
+        self.with(|device| device.reaches(asked))
     }
 
     fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, D::Error> {

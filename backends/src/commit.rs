@@ -12,13 +12,13 @@ use core::{fmt, time::Duration};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use duralog_core::{
-    Begin, CheckpointId, Commit, Consequence, Durability, Error as DriveError, Fault, Lsn, Machine, Object, Payload,
-    Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions, checkpoint::CheckpointHeader, drive,
+    Begin, CheckpointId, Commit, Consequence, Device, Durability, Error as DriveError, Fault, Lsn, Machine, Object,
+    Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions, checkpoint::CheckpointHeader, drive,
     meta::PutMeta,
 };
 
 use crate::{
-    config::SyncMode,
+    config::{Proof, SyncMode},
     device::SharedDevice,
     environment::Environment,
     error::{Error, Result},
@@ -36,10 +36,35 @@ pub(crate) struct Shared<D> {
     pub(crate) device: Mutex<D>,
     pub(crate) options: WriterOptions,
     pub(crate) environment: Arc<dyn Environment>,
+    /// What bytes have reached on this medium that were written, and that were synced.
+    pub(crate) reached: Reached,
     pub(crate) sync_mode: SyncMode,
+    pub(crate) proof: Proof,
     pub(crate) idle_mark: Option<Duration>,
     pub(crate) write_behind: Option<Duration>,
     pub(crate) checkpoint_retention: usize,
+}
+
+/// What a medium makes of a write and of a sync.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    pub(crate) by_write: Durability,
+    pub(crate) by_sync: Durability,
+}
+
+impl Reached {
+    pub(crate) fn of(device: &impl Device) -> Self {
+        Self { by_write: device.reaches(Durability::Os), by_sync: device.reaches(Durability::Durable) }
+    }
+
+    /// What a log says that has reached this by its writer's word.
+    pub(crate) fn told(self, durability: Durability) -> Durability {
+        match durability {
+            Durability::Buffered => durability,
+            Durability::Os => durability.min(self.by_write),
+            Durability::Durable => durability.min(self.by_sync),
+        }
+    }
 }
 
 impl<D> fmt::Debug for Shared<D> {
@@ -116,13 +141,20 @@ impl State {
         if self.closed { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Whether everything appended is as durable as that.
-    pub(crate) fn has_reached(&self, durability: Durability) -> bool {
-        let last = self.writer.next_lsn().previous();
+    /// Whether the entry at `lsn` and all before it are as durable as that.
+    pub(crate) fn has_reached(&self, lsn: Lsn, durability: Durability, proof: Proof) -> bool {
         match durability {
             Durability::Buffered => true,
-            Durability::Os => self.writer.written() >= last,
-            Durability::Durable => self.writer.durable() >= last,
+            Durability::Os => self.writer.written() >= lsn,
+            Durability::Durable => self.acknowledged(proof) >= lsn,
+        }
+    }
+
+    /// The last LSN that may be called durable.
+    pub(crate) fn acknowledged(&self, proof: Proof) -> Lsn {
+        match proof {
+            Proof::WithNextWrite => self.writer.durable(),
+            Proof::BeforeAcknowledging => self.writer.proven(),
         }
     }
 
@@ -228,7 +260,7 @@ impl<D: SharedDevice> Shared<D> {
         }
         let durable = self.wait(guard, last, durability)?;
         let durability = if durable >= last { Durability::Durable } else { durability };
-        Ok(Receipt { first, last, durability })
+        Ok(Receipt { first, last, durability: self.reached.told(durability) })
     }
 
     pub(crate) fn has_background(&self) -> bool {
@@ -254,20 +286,35 @@ impl<D: SharedDevice> Shared<D> {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
         loop {
-            let reached = match durability {
-                Durability::Buffered => true,
-                Durability::Os => guard.writer.written() >= lsn,
-                Durability::Durable => guard.writer.durable() >= lsn,
-            };
+            let reached = guard.has_reached(lsn, durability, self.proof);
             // What was written before a refusal stays; what was not was dropped, and its LSN given out again.
             if let Some(error) = guard.refusal(before, lsn) {
                 return Err(error);
             }
             if reached {
-                return Ok(guard.writer.durable());
+                return Ok(guard.acknowledged(self.proof));
             }
             guard.check()?;
-            guard = if guard.leading { self.wait_for_leader(guard) } else { self.lead(guard, durability) };
+            // What is durable and not proved yet is not acknowledged; a write that comes anyway carries the proof.
+            let idle = guard.writer.staged() == 0 && !guard.writer.needs_sync();
+            guard = if guard.leading {
+                self.wait_for_leader(guard)
+            } else if durability == Durability::Durable && idle {
+                self.prove(guard)?
+            } else {
+                self.lead(guard, durability)
+            };
+        }
+    }
+
+    /// Makes durable, by itself, the proof of what is durable: a mark, or the header of a segment.
+    fn prove<'a>(&'a self, mut guard: Guard<'a>) -> Result<Guard<'a>> {
+        let now = self.environment.now_us();
+        let state = &mut *guard;
+        match state.writer.stage_durable_mark(&mut state.buf, now) {
+            Ok(()) => Ok(self.lead(guard, Durability::Durable)),
+            Err(StageError::NeedsSegment) => self.begin_segment(guard),
+            Err(error) => Err(stage_error(error)),
         }
     }
 

@@ -31,7 +31,7 @@ mod verify;
 mod wal;
 
 pub use checkpoint::{CheckpointAt, Rebuilt};
-pub use config::{Config, SyncMode};
+pub use config::{Config, Proof, SyncMode};
 pub use device::{DeviceFailure, SharedDevice};
 pub use duralog_core::{
     self as core, CheckpointId, Durability, Finding, Geometry, Lsn, Object, Payload, Policy, Seen, SegmentId, TornTail,

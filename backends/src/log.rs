@@ -15,8 +15,8 @@ use uuid::Uuid;
 use crate::{
     background::background,
     checksum,
-    commit::{Counts, Kept, Shared, State, nonce, stage_error},
-    config::{Config, SyncMode},
+    commit::{Counts, Kept, Reached, Shared, State, nonce, stage_error},
+    config::{Config, Proof, SyncMode},
     device::SharedDevice,
     environment::Environment,
     error::{Error, Result},
@@ -33,7 +33,8 @@ pub struct Receipt {
     pub first: Lsn,
     /// The LSN of the last entry; of one entry, the same.
     pub last: Lsn,
-    /// What they had reached when the append returned.
+    /// What they had reached when the append returned: never more than the medium keeps. In memory nothing is ever more
+    /// than buffered.
     pub durability: Durability,
 }
 
@@ -109,7 +110,7 @@ impl<D: SharedDevice> Log<D> {
             options.write_limit = write_limit;
         }
         options.max_transactions = config.max_transactions;
-        options.immediate = config.sync_mode == SyncMode::Immediate;
+        options.immediate = config.sync_mode == SyncMode::Immediate && config.proof == Proof::WithNextWrite;
         options.old_writer = device.old_writer();
         options.checksum = checksum::update;
         options.validate()?;
@@ -151,6 +152,9 @@ impl<D: SharedDevice> Log<D> {
         } else if recovered.is_none() || writer.needs_segment() {
             report.repersisted = begin(&mut writer, &mut device, &mut buf, environment, Writer::plan)?.copied();
         }
+        if config.proof == Proof::BeforeAcknowledging {
+            prove(&mut writer, &mut device, &mut buf, environment)?;
+        }
         report.duration_us = config.environment.now_us().saturating_sub(started);
         tracing::info!(last = report.last_valid_lsn.value(), clean = report.clean, "recovered");
         let checkpoints = recovered.iter().flat_map(|found| &found.checkpoints);
@@ -177,10 +181,12 @@ impl<D: SharedDevice> Log<D> {
             }),
             changed: Condvar::new(),
             woken: Condvar::new(),
+            reached: Reached::of(&device),
             device: Mutex::new(device),
             options,
             environment: config.environment,
             sync_mode: config.sync_mode,
+            proof: config.proof,
             idle_mark: config.idle_mark,
             write_behind: config.write_behind,
             checkpoint_retention: config.checkpoint_retention,
@@ -207,10 +213,18 @@ impl<D: SharedDevice> Log<D> {
         self.shared.lock().writer.next_lsn()
     }
 
-    /// The last LSN on stable storage: the entry at it and all before it survive any crash.
+    /// The last LSN that a sync has covered: the entry at it and all before it are on stable storage and survive any
+    /// crash, where the medium has such a thing; [`sync_reaches`](Self::sync_reaches) tells.
     #[must_use]
     pub fn synced_lsn(&self) -> Lsn {
-        self.shared.lock().writer.durable()
+        self.shared.lock().acknowledged(self.shared.proof)
+    }
+
+    /// What a sync makes of entries on this log's medium: durable on files; in memory no more than buffered, for they go
+    /// with the process. A receipt never says more.
+    #[must_use]
+    pub fn sync_reaches(&self) -> Durability {
+        self.shared.reached.told(Durability::Durable)
     }
 
     /// Appends one entry: an operation, or opaque bytes. In the mode [`SyncMode::Immediate`] it is durable when this
@@ -252,7 +266,8 @@ impl<D: SharedDevice> Log<D> {
         self.shared.append(payloads, None, durability).map(Some)
     }
 
-    /// Makes everything that was appended durable, and returns the durable LSN. Nothing is done if it is already.
+    /// Makes everything that was appended durable, as far as the medium can ([`sync_reaches`](Self::sync_reaches)), and
+    /// returns the durable LSN. Nothing is done if it is already.
     ///
     /// # Errors
     /// As [`append`](Self::append); what was not durable before may or may not be.
@@ -322,7 +337,7 @@ impl<D: SharedDevice> Log<D> {
         let state = self.shared.lock();
         Ok(Stats {
             current_lsn: state.writer.next_lsn(),
-            synced_lsn: state.writer.durable(),
+            synced_lsn: state.acknowledged(self.shared.proof),
             last_checkpoint_lsn: state.checkpoints.first().map(|kept| kept.head.lsn),
             total_segments,
             total_size_bytes,
@@ -398,6 +413,23 @@ fn sync<D: SharedDevice>(writer: &mut Writer, device: &mut D, buf: &mut Vec<u8>)
     if let Some(group) = writer.take(buf, Durability::Durable).map_err(stage_error)? {
         drive(Commit::new(group), device, buf, &mut ())?;
         writer.landed(group);
+    }
+    Ok(())
+}
+
+/// Makes durable the proof of what recovery found and is durable: where there is none, a crash could have left it.
+fn prove<D: SharedDevice>(
+    writer: &mut Writer,
+    device: &mut D,
+    buf: &mut Vec<u8>,
+    environment: &dyn Environment,
+) -> Result<()> {
+    while writer.proven() < writer.durable() {
+        match writer.stage_durable_mark(buf, environment.now_us()) {
+            Ok(()) => sync(writer, device, buf)?,
+            Err(StageError::NeedsSegment) => drop(begin(writer, device, buf, environment, Writer::plan)?),
+            Err(error) => return Err(stage_error(error)),
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, OldWriter, Room};
+use duralog_core::{Device, DeviceError, Durability, ErrorKind, Geometry, Object, OldWriter, Room};
 
 /// The bytes of an object, as far as they were written; the rest of its room is blank and takes no memory.
 ///
@@ -176,8 +176,8 @@ impl Shared {
 
 /// A handle on a log in memory: one of them writes, any number read.
 ///
-/// Nothing of it is ever on stable storage: [`sync`](Device::sync) does nothing and succeeds. The bytes live as long as
-/// any handle does.
+/// Nothing of it is ever on stable storage: [`sync`](Device::sync) does nothing and succeeds, and receipts of appends say
+/// [`Durability::Buffered`]. The bytes live as long as any handle does.
 #[derive(Debug)]
 pub struct MemoryDevice {
     shared: Arc<Mutex<Shared>>,
@@ -284,6 +284,10 @@ impl Device for MemoryDevice {
 
     fn old_writer(&self) -> OldWriter {
         if self.writes { OldWriter::Gone } else { OldWriter::MayWrite }
+    }
+
+    fn reaches(&self, _: Durability) -> Durability {
+        Durability::Buffered
     }
 
     fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, MemoryError> {

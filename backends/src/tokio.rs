@@ -346,6 +346,7 @@ fn stage<D: SharedDevice>(
     match log.shared.stage_entries(payloads, None) {
         Ok((guard, first, last)) => {
             let before = guard.refusals_so_far();
+            let durability = log.shared.reached.told(durability);
             staged.push(Staged { receipt: Receipt { first, last, durability }, before, answer });
         }
         Err(error) => drop(answer.send(Err(error))),

@@ -5,6 +5,7 @@ use core::fmt;
 use crate::{
     CheckpointId,
     segment::{Geometry, SegmentId},
+    writer::Durability,
 };
 
 /// What a device keeps. A file, a range of keys in `IndexedDB`, one or more labelled slots of flash.
@@ -110,6 +111,12 @@ pub trait Device {
         OldWriter::MayWrite
     }
 
+    /// How durable bytes are on this medium that were written ([`Durability::Os`]) or synced ([`Durability::Durable`]):
+    /// no more than `asked`, and less where the medium does not keep what that word promises. Receipts say it.
+    fn reaches(&self, asked: Durability) -> Durability {
+        asked
+    }
+
     /// The first object behind `after` in the order of [`Object`], or the very first.
     ///
     /// # Errors
@@ -174,6 +181,10 @@ pub trait AsyncDevice {
     /// See [`Device::old_writer`].
     fn old_writer(&self) -> OldWriter {
         OldWriter::MayWrite
+    }
+    /// See [`Device::reaches`].
+    fn reaches(&self, asked: Durability) -> Durability {
+        asked
     }
     /// See [`Device::next`].
     async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, Self::Error>;

@@ -200,7 +200,7 @@ pub struct SegmentHeader {
     pub transaction_floor: Lsn,
     /// The most transactions that may be open at once.
     pub max_transactions: u8,
-    /// Whether each append is acknowledged as durable.
+    /// Whether each append is acknowledged as durable before a mark proves it.
     pub immediate: bool,
     /// Whether room behind the frames may hold bytes of an earlier life. Then each write ends with a blank frame header,
     /// as far as the segment goes, over which the next one is written.

@@ -59,6 +59,9 @@ pub struct Writer {
     durable: Lsn,
     /// The last entry that was written, synced or not.
     written: Lsn,
+    /// The highest durable LSN that a mark of this writer carries, and that of those that are durable themselves.
+    claimed: Lsn,
+    proven: Lsn,
     /// The durable LSN of the newest mark in the active segment.
     marked: Option<Lsn>,
     /// Bytes written beyond the last sync.
@@ -148,6 +151,8 @@ impl Writer {
             time: segment.created,
             durable: last,
             written: last,
+            claimed: Lsn::ZERO,
+            proven: last,
             marked: None,
             unsynced: 0,
             stage: Stage::default(),
@@ -201,6 +206,13 @@ impl Writer {
     #[must_use]
     pub fn durable(&self) -> Lsn {
         self.durable
+    }
+
+    /// The last LSN that something durable on the medium proves to have been durable: should that entry be damaged one
+    /// day, recovery can tell it from a torn tail. At most [`durable`](Self::durable).
+    #[must_use]
+    pub fn proven(&self) -> Lsn {
+        self.proven
     }
 
     /// The first LSN that truncation keeps.

@@ -87,7 +87,9 @@ def read_header(data, at, name):
     head.between, head.granule = head.granule >> 4, head.granule & 15
     if head.granule > 12 or not 1 <= head.max_txns <= 16 or copy < 1 << head.granule or head.size > 1 << 31:
         return None
-    if head.id <= head.pred or head.flags & 2 and not head.nonce or not head.epoch or head.first <= head.floor or head.pred_last >= head.first:
+    if head.id <= head.pred or not head.epoch or head.first <= head.floor or head.pred_last >= head.first:
+        return None
+    if head.flags & 2 and not head.nonce:
         return None
     if not head.pred and (head.between or head.span or head.pred_nonce or head.pred_last or head.pred_size):
         return None

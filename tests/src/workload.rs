@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use duralog::{Config, Environment, Geometry, SyncMode};
+use duralog::{Config, Environment, Geometry, Proof, SyncMode};
 
 /// One thing that a program does to its log, or that happens to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct Setup {
     pub write_limit: u32,
     /// When appends are durable.
     pub sync_mode: SyncMode,
+    /// When they are proved to be.
+    pub proof: Proof,
     /// Whether the room of removed segments is handed out again, full of what stood there.
     pub room: SegmentRoom,
     /// Where the nonces of segments come from.
@@ -114,7 +116,7 @@ impl Setup {
         let geometry = Geometry { segment_size, granule, copy_offset, blank, settled: false, slots: None };
         let write_limit = if granule == 512 { 1536 } else { 512 };
         let (room, nonces) = (SegmentRoom::Blank, Nonces::Random);
-        Self { name, geometry, write_limit, sync_mode: SyncMode::Immediate, room, nonces }
+        Self { name, geometry, write_limit, sync_mode: SyncMode::Immediate, proof: Proof::WithNextWrite, room, nonces }
     }
 
     /// As files are: writes of any length, blank is zero.
@@ -135,6 +137,12 @@ impl Setup {
     #[must_use]
     pub const fn buffered(self) -> Self {
         Self { sync_mode: SyncMode::Async, ..self }
+    }
+
+    /// The same, acknowledging what is proved to be durable.
+    #[must_use]
+    pub const fn proved(self) -> Self {
+        Self { proof: Proof::BeforeAcknowledging, ..self }
     }
 
     /// The same, in room that is handed out again.
@@ -159,7 +167,7 @@ impl Setup {
     /// The configuration that a log is opened with; there is no background thread.
     #[must_use]
     pub fn config(&self, environment: Arc<dyn Environment>) -> Config {
-        let config = Config { idle_mark: None, write_behind: None, ..Config::default() };
+        let config = Config { idle_mark: None, write_behind: None, proof: self.proof, ..Config::default() };
         let environment = Arc::new(WithNonces { environment, nonces: self.nonces });
         config.with_write_limit(self.write_limit).with_sync_mode(self.sync_mode).with_environment(environment)
     }

@@ -1,10 +1,8 @@
 //! A log on a medium that settles goes on in the segment that it finds, and nothing that was acknowledged is lost by it.
 #![allow(missing_docs)]
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 
 use Op::{Append, Batch, Close, Discard, Kill, Leave, Open, PowerCut, Sync};
 use duralog::{

@@ -173,6 +173,7 @@ impl Writer {
         self.unsynced += group.len;
         if let Some(claim) = group.claim {
             self.marked = self.marked.max(Some(claim));
+            self.claimed = self.claimed.max(claim);
         }
         let written = self.written;
         self.transactions.retain(|transaction| transaction.end.is_none_or(|end| end > written));
@@ -180,6 +181,7 @@ impl Writer {
         self.written_marks.add(flying);
         if group.sync {
             self.durable = self.written;
+            self.proven = self.proven.max(self.claimed);
             self.unsynced = 0;
             let said = core::mem::take(&mut self.written_marks);
             if let Some((lsn, covered)) = said.low_water {

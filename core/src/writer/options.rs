@@ -18,7 +18,8 @@ pub struct WriterOptions {
     pub write_limit: u32,
     /// The most transactions open at once, 1 to 16.
     pub max_transactions: u8,
-    /// Whether each append is acknowledged as durable: recovery calls a torn tail of such a log unproven.
+    /// Whether each append is acknowledged as durable before a mark proves it: recovery calls a torn tail of such a log
+    /// unproven.
     pub immediate: bool,
     /// Whether whoever wrote to the medium before may still do so: what the device says.
     pub old_writer: OldWriter,

@@ -117,6 +117,7 @@ impl Writer {
                     Some(at) => {
                         (self.at, self.epoch, self.taken_over) = (at, epoch, true);
                         self.marked = Some(self.durable);
+                        self.proven = self.durable;
                         self.state = State::Ready;
                     }
                     None => self.state = State::NeedsSegment,
@@ -159,6 +160,9 @@ impl Writer {
         self.durable = self.live;
         self.written = self.durable;
         self.marked = None;
+        // The header proves what is before the segment.
+        self.proven = begun.header.first.previous();
+        self.claimed = self.proven;
         self.state = State::Ready;
     }
 

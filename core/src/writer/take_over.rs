@@ -84,6 +84,7 @@ impl Writer {
                 passes_over: tail.marked.is_none(),
             });
         }
+        writer.proven = writer.durable;
         // A header of which one copy is lost is not trusted with more.
         if settled && lost == tail.last && recovered.whole_header && writer.may_continue() {
             writer.free_at = tail.free_at;
