@@ -8,6 +8,8 @@
 //! Both checksums are salted with the segment and the frame's place in it, so that a frame verifies at one place of
 //! one log only.
 
+use core::fmt;
+
 use uuid::Uuid;
 
 use crate::{
@@ -119,6 +121,18 @@ pub enum NotAFrame {
     /// The checksum fits and the size cannot be: no writer of version 1 does this.
     Size,
 }
+
+impl fmt::Display for NotAFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Magic => "no frame begins here",
+            Self::HeaderChecksum => "the frame's header is damaged, or belongs to another place, segment or log",
+            Self::Size => "the frame's size cannot be: no writer of version 1 made it",
+        })
+    }
+}
+
+impl core::error::Error for NotAFrame {}
 
 /// The salts of one segment: its frames' checksums begin here.
 #[derive(Clone, Copy, Debug)]
@@ -308,6 +322,19 @@ pub enum NotAMark {
     /// A mark that a reader may pass over.
     Skippable,
 }
+
+impl fmt::Display for NotAMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unsupported => {
+                "a mark that a reader must know is of a kind that this program does not: use a newer one"
+            }
+            Self::Skippable => "a mark of a kind that this program does not know, and may pass over",
+        })
+    }
+}
+
+impl core::error::Error for NotAMark {}
 
 impl<'a> Mark<'a> {
     /// The longest payload of a mark.

@@ -236,6 +236,21 @@ pub enum NotAHeader {
     },
 }
 
+impl fmt::Display for NotAHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid => f.write_str("the bytes are no segment header, or a damaged one: try its other copy"),
+            Self::Unsupported { version, flags } => write!(
+                f,
+                "the segment header is of version {version} with flags {flags:#04x}, and this program knows version \
+                 {FORMAT_VERSION} with flags {FLAGS_KNOWN:#04x}: use a newer one"
+            ),
+        }
+    }
+}
+
+impl core::error::Error for NotAHeader {}
+
 const FLAG_BLANK_FF: u8 = 1;
 const FLAG_RECYCLED: u8 = 1 << 1;
 const COPY_SHIFT: u8 = 2;

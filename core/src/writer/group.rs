@@ -1,5 +1,7 @@
 //! Groups: what is staged is taken as one write, with a sync or without, and is told to have landed or failed.
 
+use core::fmt;
+
 use super::{StageError, State, Writer, marks::Said, stage::Stage};
 use crate::{
     Lsn,
@@ -8,6 +10,16 @@ use crate::{
     frame::{Mark, frame_mark},
     segment::{SegmentId, align_up},
 };
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Buffered => "buffered",
+            Self::Os => "os",
+            Self::Durable => "durable",
+        })
+    }
+}
 
 /// A group of frames on its way to the medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Staging: entries are framed into a buffer, in memory, and take their LSNs there.
 
+use core::fmt;
+
 use super::{Payload, State, Writer};
 use crate::{
     CheckpointId, Lsn,
@@ -46,6 +48,35 @@ pub enum StageError {
     /// No LSN is left.
     Exhausted,
 }
+
+impl fmt::Display for StageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { len, max } => {
+                write!(
+                    f,
+                    "{len} bytes of frames are more than the {max} that one entry or batch may take: split it, or raise the write limit"
+                )
+            }
+            Self::NeedsSegment => f.write_str(
+                "a segment has to be begun first: commit what is staged with a sync, plan and begin one, stage again",
+            ),
+            Self::NeedsCommit => f.write_str("what is staged or not synced has to be committed first"),
+            Self::BufferTooSmall { needed } => write!(f, "the buffer is too small: {needed} bytes are needed"),
+            Self::Reserved { code } => {
+                write!(f, "entries of type {code} are the log's own, or none: use a type that is free to append")
+            }
+            Self::NoTransaction => f.write_str("the transaction is not open: it was ended, or begun by another writer"),
+            Self::TooManyTransactions { max } => {
+                write!(f, "{max} transactions are open already: end one, or raise their number for new segments")
+            }
+            Self::Poisoned => f.write_str("an earlier write or sync failed or was abandoned: reopen the log"),
+            Self::Exhausted => f.write_str("no LSN, epoch or segment id is left: begin a new log"),
+        }
+    }
+}
+
+impl core::error::Error for StageError {}
 
 /// Frames staged and not yet taken.
 #[derive(Clone, Copy, Debug, Default)]
@@ -238,5 +269,32 @@ impl Writer {
         }
         stage.len = stage.lead;
         stage
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn each_refusal_says_what_and_how_to_go_on() {
+        for (error, words) in [
+            (StageError::TooLarge { len: 900, max: 700 }, &["900", "700", "split"][..]),
+            (StageError::NeedsSegment, &["begin"]),
+            (StageError::NeedsCommit, &["committed first"]),
+            (StageError::BufferTooSmall { needed: 512 }, &["512"]),
+            (StageError::Reserved { code: 7 }, &["7", "type"]),
+            (StageError::NoTransaction, &["not open"]),
+            (StageError::TooManyTransactions { max: 3 }, &["3", "end one"]),
+            (StageError::Poisoned, &["reopen"]),
+            (StageError::Exhausted, &["new log"]),
+        ] {
+            let text = error.to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            assert!(text.starts_with(|first: char| !first.is_uppercase()) && !text.ends_with('.'), "{text}");
+        }
     }
 }

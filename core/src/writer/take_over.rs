@@ -1,5 +1,7 @@
 //! Taking a log over for writing, from what recovery found.
 
+use core::fmt;
+
 use super::{InvalidOptions, Writer, WriterOptions};
 use crate::{begin::Copying, decision::Policy, device::OldWriter, recovery::Recovered};
 
@@ -11,6 +13,27 @@ pub enum TakeOverError {
     Options(InvalidOptions),
     /// The policy refuses to write after what recovery found: its report says why.
     Refused,
+}
+
+impl fmt::Display for TakeOverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(invalid) => invalid.fmt(f),
+            Self::Refused => f.write_str(
+                "the policy does not allow to write after what recovery found: read its report, and consent to the loss \
+                 under another policy, or restore the log",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for TakeOverError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Options(invalid) => Some(invalid),
+            Self::Refused => None,
+        }
+    }
 }
 
 /// Whether what recovery found missing is given up for good.
