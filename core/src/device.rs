@@ -67,6 +67,32 @@ pub enum ErrorKind {
     Other,
 }
 
+impl From<embedded_io::ErrorKind> for ErrorKind {
+    /// What an error of an `embedded-io` medium means to a log. A medium of fixed size that takes no more bytes
+    /// (`WriteZero`) is full.
+    fn from(kind: embedded_io::ErrorKind) -> Self {
+        match kind {
+            embedded_io::ErrorKind::WriteZero | embedded_io::ErrorKind::OutOfMemory => Self::NoSpace,
+            embedded_io::ErrorKind::AlreadyExists => Self::Fenced,
+            embedded_io::ErrorKind::NotFound | embedded_io::ErrorKind::NotConnected => Self::Gone,
+            embedded_io::ErrorKind::PermissionDenied => Self::ReadOnly,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl From<ErrorKind> for embedded_io::ErrorKind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::NoSpace => Self::WriteZero,
+            ErrorKind::Fenced => Self::AlreadyExists,
+            ErrorKind::Gone => Self::NotFound,
+            ErrorKind::ReadOnly => Self::PermissionDenied,
+            ErrorKind::Other => Self::Other,
+        }
+    }
+}
+
 /// An error of a device.
 pub trait DeviceError: fmt::Debug + fmt::Display {
     /// What kind it is.
@@ -210,6 +236,15 @@ mod tests {
     use std::string::ToString;
 
     use super::*;
+
+    #[test]
+    fn a_kind_of_error_is_the_same_behind_embedded_io() {
+        let kinds = [ErrorKind::NoSpace, ErrorKind::Fenced, ErrorKind::Gone, ErrorKind::ReadOnly, ErrorKind::Other];
+        for kind in kinds {
+            assert_eq!(ErrorKind::from(embedded_io::ErrorKind::from(kind)), kind);
+        }
+        assert_eq!(ErrorKind::from(embedded_io::ErrorKind::TimedOut), ErrorKind::Other);
+    }
 
     #[test]
     fn an_object_is_found_again_by_its_name_and_by_no_other() {

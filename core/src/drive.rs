@@ -119,7 +119,7 @@ pub enum Answer {
     Object(Option<Object>),
     /// What the new object's room is like.
     Created(Room),
-    /// A read that failed for good: nothing is known about the bytes.
+    /// A read that failed for good, or a snapshot that broke off: nothing is known about the bytes.
     Unreadable,
 }
 
@@ -250,6 +250,12 @@ pub trait Host {
     fn fill(&mut self, buf: &mut [u8]) -> usize {
         let _ = buf;
         0
+    }
+
+    /// Whether the snapshot ended where it did because it could not be read on: then no checkpoint is made of it. Asked
+    /// when [`fill`](Self::fill) gave nothing.
+    fn broke_off(&self) -> bool {
+        false
     }
 }
 
@@ -461,7 +467,7 @@ pub fn drive_until_pause<M: Machine + ?Sized, D: Device>(
                 host.piece(section, &buf.bytes()[bytes]);
                 Answer::Nothing
             }
-            Step::Fill { into } => Answer::Moved(host.fill(&mut buf.bytes()[into])),
+            Step::Fill { into } => filled(host, &mut buf.bytes()[into]),
             Step::Grow { needed } => {
                 buf.grow(needed);
                 Answer::Nothing
@@ -554,12 +560,20 @@ pub async fn drive_async_until_pause<M: Machine + ?Sized, D: AsyncDevice>(
                 host.piece(section, &buf.bytes()[bytes]);
                 Answer::Nothing
             }
-            Step::Fill { into } => Answer::Moved(host.fill(&mut buf.bytes()[into])),
+            Step::Fill { into } => filled(host, &mut buf.bytes()[into]),
             Step::Grow { needed } => {
                 buf.grow(needed);
                 Answer::Nothing
             }
         };
+    }
+}
+
+/// The next bytes of the host's snapshot, or that it broke off.
+fn filled(host: &mut impl Host, buf: &mut [u8]) -> Answer {
+    match host.fill(buf) {
+        0 if host.broke_off() => Answer::Unreadable,
+        moved => Answer::Moved(moved),
     }
 }
 

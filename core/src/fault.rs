@@ -63,6 +63,8 @@ pub enum Fault {
         /// Bytes that are missing.
         missing: u64,
     },
+    /// The host broke a snapshot off: what was written of the checkpoint is none.
+    SnapshotBrokenOff,
     /// What is asked for lies below the low-water mark: truncation gave it up.
     Truncated {
         /// The first LSN that is kept.
@@ -94,6 +96,7 @@ impl fmt::Display for Fault {
             Self::TooManyDead => f.write_str("more segments lie beside the log than a writer ever leaves"),
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
             Self::SnapshotTooShort { missing } => write!(f, "the snapshot ends {missing} bytes before it should"),
+            Self::SnapshotBrokenOff => f.write_str("the snapshot broke off before its end: its source says why"),
             Self::Truncated { low_water } => write!(f, "the log was truncated: it begins at {low_water}"),
         }
     }

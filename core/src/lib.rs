@@ -27,6 +27,7 @@ mod retention;
 mod reverse;
 pub mod segment;
 mod snapshot;
+mod stream;
 mod tail;
 mod walk;
 mod window;
@@ -51,6 +52,7 @@ pub use retention::{Retention, Retire};
 pub use reverse::ReverseReader;
 pub use segment::{Geometry, SegmentId};
 pub use snapshot::{PutCheckpoint, ReadCheckpoint, Reading};
+pub use stream::{SnapshotSink, SnapshotSource};
 pub use writer::{
     Commit, Consent, Consequence, CutAt, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError,
     TransactionEnd, Writer, WriterOptions,

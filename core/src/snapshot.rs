@@ -110,7 +110,7 @@ impl PutCheckpoint {
                     return Err(Step::Fill { into: self.pending..end }.into());
                 }
                 Put::Fixed { asked: true } => {
-                    let moved = moved(answer);
+                    let moved = moved(answer)?;
                     if moved == 0 {
                         return Err(Fault::SnapshotTooShort { missing: self.fixed }.into());
                     }
@@ -125,7 +125,7 @@ impl PutCheckpoint {
                     return Err(Step::Fill { into: self.pending + BLOCK_LEN..buf.len() }.into());
                 }
                 Put::Block { asked: true } => {
-                    let moved = moved(answer);
+                    let moved = moved(answer)?;
                     self.state = if moved == 0 { Put::End } else { Put::Block { asked: false } };
                     if moved > 0 {
                         let len = u32::try_from(moved).map_err(|_| Fault::BufferTooSmall { needed: moved })?;
@@ -169,9 +169,10 @@ impl Machine for PutCheckpoint {
     }
 }
 
-fn moved(answer: &mut Answer) -> usize {
+fn moved(answer: &mut Answer) -> Result<usize, Fault> {
     match answer.take() {
-        Answer::Moved(moved) => moved,
+        Answer::Moved(moved) => Ok(moved),
+        Answer::Unreadable => Err(Fault::SnapshotBrokenOff),
         other => unreachable!("the driver answered {other:?} to a fill"),
     }
 }
