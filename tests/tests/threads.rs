@@ -110,7 +110,13 @@ fn whoever_looks_at_the_log_while_segments_are_begun_neither_waits_for_ever_nor_
                     // What is truncated meanwhile cannot be read to its end; what is read has no gap.
                     let mut before = None;
                     for entry in log.read_from(Lsn::ZERO).unwrap() {
-                        let Ok(entry) = entry else { break };
+                        let entry = match entry {
+                            Err(error) => {
+                                assert!(matches!(error, Error::Truncated { .. }), "{error:?}");
+                                break;
+                            }
+                            Ok(entry) => entry,
+                        };
                         assert!(before.is_none_or(|before: Lsn| before.next() == Ok(entry.lsn)));
                         before = Some(entry.lsn);
                     }
