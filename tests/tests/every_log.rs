@@ -13,7 +13,7 @@ use std::{
 use duralog::{
     Config, Durability, Environment, Error, Geometry, Log, Lsn, MemoryDevice, Object, Operation, SharedDevice,
     Snapshot, SyncMode, WriteAheadLog,
-    faulty::{Change, Failure, Medium, Plan, UnsyncedOp},
+    faulty::{Change, Failure, Keep, Medium, Plan, UnsyncedOp},
 };
 use duralog_tests::{Counter, Watched};
 use uuid::Uuid;
@@ -310,6 +310,19 @@ fn nothing_is_written_after_a_close_or_a_drop() {
         assert_eq!((log.recovery().last_valid_lsn, log.recovery().closed), (Lsn::new(50), closes));
         assert_eq!(*counts.lock().unwrap(), after);
     }
+}
+
+#[test]
+fn what_was_only_in_memory_is_durable_once_the_handle_was_dropped() {
+    let medium = Medium::new(GEOMETRY);
+    let log = Log::open_device(medium.device(), config().with_sync_mode(SyncMode::Async)).unwrap();
+    for n in 1..=5 {
+        assert_eq!(log.append(insert(n)).unwrap().durability, Durability::Buffered);
+    }
+    drop(log);
+    medium.power_cut(|_| Keep::None);
+    let log = Log::open_device(medium.device(), config()).unwrap();
+    assert_eq!(log.recovery().last_valid_lsn, Lsn::new(5));
 }
 
 #[test]

@@ -103,6 +103,36 @@ fn damage_below_a_checkpoint_is_told_and_loses_nothing() {
 }
 
 #[test]
+fn damage_that_a_reader_meets_stops_writing() {
+    // In a sealed segment, where opening does not look.
+    let medium = damaged(&log(100, None), &[5]);
+    let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+    log.append(&b"goes on"[..]).unwrap();
+    let read: Vec<_> = log.read_from(Lsn::ZERO).unwrap().collect();
+    assert_eq!(read.iter().filter(|entry| entry.is_ok()).count(), 4, "what stands before it is read");
+    assert_eq!(read.last().unwrap().as_ref().unwrap_err().lsn(), Some(Lsn::new(5)));
+    assert!(matches!(log.append(&b"never"[..]), Err(Error::Poisoned { .. })));
+}
+
+#[test]
+fn what_truncation_takes_from_under_a_reader_is_no_damage() {
+    let medium = log(100, None);
+    let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+    log.append(&b"goes on"[..]).unwrap();
+    let mut forwards = log.read_from(Lsn::ZERO).unwrap();
+    let mut backwards = log.read_back_to(Lsn::ZERO).unwrap();
+    assert_eq!(forwards.next().unwrap().unwrap().lsn, Lsn::FIRST);
+    assert_eq!(backwards.next().unwrap().unwrap().lsn, Lsn::new(101));
+    let kept = log.discard_before(Lsn::new(90)).unwrap();
+    for reader in [forwards, backwards] {
+        let end = reader.last().unwrap();
+        assert!(matches!(&end, Err(Error::Truncated { low_water }) if *low_water == kept), "{end:?}");
+    }
+    let written = log.append(&b"still"[..]);
+    assert!(written.is_ok(), "{written:?}");
+}
+
+#[test]
 fn how_the_log_was_left_is_told() {
     let append = |medium: &Medium| {
         let log = Log::open_device(medium.device(), config()).unwrap();
