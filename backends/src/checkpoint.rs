@@ -177,6 +177,7 @@ impl<D: SharedDevice> Log<D> {
     /// Removes what lies below the low-water mark, and what `retention` says.
     pub(crate) fn retire(&self, retention: Retention) -> Result<()> {
         let shared = &*self.shared;
+        let _removing = shared.removing.lock().unwrap_or_else(PoisonError::into_inner);
         let view = shared.lock().writer.view();
         let mut buf = vec![0; SCRATCH];
         let oldest = drive(Retire::new(view, retention), &mut Turns(&shared.device), &mut buf, &mut ())?;
@@ -198,13 +199,7 @@ impl<D: SharedDevice> Log<D> {
         let heads: Vec<_> = self.shared.lock().checkpoints.iter().map(|kept| kept.head).collect();
         let mut device = self.shared.reader()?;
         let rebuilt = rebuild(&mut device, &view, &heads, self.report.policy, state);
-        if let Err(error) = &rebuilt
-            && error.finding().is_some()
-        {
-            self.shared.lock().poison(error.clone());
-            self.shared.changed.notify_all();
-        }
-        rebuilt
+        rebuilt.map_err(|error| self.shared.met(error))
     }
 }
 
@@ -458,12 +453,28 @@ impl<D: SharedDevice> Shared<D> {
     /// Stops writing when a reader meets damage.
     pub(crate) fn damage_hook(self: &Arc<Self>) -> DamageHook {
         let shared = Arc::downgrade(self);
-        Box::new(move |error| {
-            if let Some(shared) = shared.upgrade() {
-                shared.lock().poison(error.clone());
-                shared.changed.notify_all();
-            }
+        Box::new(move |error| match shared.upgrade() {
+            Some(shared) => shared.met(error),
+            None => error,
         })
+    }
+
+    /// What a reader's error comes to. Damage stops writing; a segment that truncation has given up since the reader
+    /// began is none.
+    fn met(&self, error: Error) -> Error {
+        let Some((object, _)) = error.place() else { return error };
+        let removed = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = self.lock();
+        let view = guard.writer.view();
+        if matches!(object, Object::Segment(id) if !view.counts(id)) {
+            return Error::Truncated { low_water: view.low_water() };
+        }
+        drop(removed);
+        if error.finding().is_some() {
+            guard.poison(error.clone());
+            self.changed.notify_all();
+        }
+        error
     }
 
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was opened

@@ -43,6 +43,8 @@ pub(crate) struct Shared<D> {
     pub(crate) idle_mark: Option<Duration>,
     pub(crate) write_behind: Option<Duration>,
     pub(crate) checkpoint_retention: usize,
+    /// Held while segments are removed: whoever misses one waits for that to end, to see whether it was given up.
+    pub(crate) removing: Mutex<()>,
 }
 
 /// What a medium makes of a write and of a sync.

@@ -190,6 +190,7 @@ impl<D: SharedDevice> Log<D> {
             idle_mark: config.idle_mark,
             write_behind: config.write_behind,
             checkpoint_retention: config.checkpoint_retention,
+            removing: Mutex::new(()),
         });
         let background = background(&shared)?;
         Ok(Self { shared, background: Mutex::new(background), report })

@@ -73,8 +73,8 @@ impl Entry {
     }
 }
 
-/// What is called with the first error that tells of damage.
-pub(crate) type DamageHook = Box<dyn FnMut(&Error) + Send>;
+/// What is asked about an error; gives the error that it is.
+pub(crate) type DamageHook = Box<dyn FnMut(Error) -> Error + Send>;
 
 /// The entries of a log, in the order of their LSNs, as it stood when reading began.
 ///
@@ -148,10 +148,10 @@ impl<D: SharedDevice> Iterator for Entries<D> {
             Err(error) => {
                 self.reader = None;
                 let error = Error::from(error);
-                if let (Some(hook), Some(_)) = (&mut self.hook, error.finding()) {
-                    hook(&error);
-                }
-                Some(Err(error))
+                Some(Err(match &mut self.hook {
+                    Some(hook) => hook(error),
+                    None => error,
+                }))
             }
         }
     }

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use duralog::{CheckpointId, Config, Documents, LoadError, Log, Lsn, Operation, Snapshot, StateMachine};
+use duralog::{CheckpointId, Documents, LoadError, Log, Lsn, Operation, Snapshot, StateMachine};
 use serde_json::json;
 
 use crate::{
     exit::Failure,
     outcome::{Outcome, count, object},
+    progress::Spinner,
+    segments,
 };
 
 /// Writes a checkpoint of the documents that the log comes to
@@ -66,7 +68,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
                 "documents": documents,
                 "chunks": chunks,
             }));
-            Outcome { object, text: Some(text), failure: None }
+            Outcome { object, text: Some(text), ..Outcome::default() }
         }
         Err(failure) => failure.into(),
     }
@@ -74,7 +76,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 fn write(args: &Args) -> Result<(CheckpointId, Lsn, Snapshot), Failure> {
     let failed = Failure::log(&args.dir);
-    let log = Log::open(Config::new(&args.dir).existing().with_full_check()).map_err(&failed)?;
+    let _spinner = Spinner::new("building the documents up");
+    let log = Log::open(segments::config(&args.dir).existing().with_full_check()).map_err(&failed)?;
     let mut state = Watched::default();
     let rebuilt = log.rebuild(&mut state).map_err(&failed)?;
     let refused = |message: String| Failure::Refused { dir: args.dir.clone(), message };

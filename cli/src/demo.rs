@@ -239,7 +239,7 @@ impl Shown {
         }));
         let failure = self.failure(dir);
         let text = self.text(kept.then_some(dir), failure.is_none());
-        Outcome { object, text: Some(text), failure }
+        Outcome { object, text: Some(text), failure, ..Outcome::default() }
     }
 
     fn text(&self, kept: Option<&Path>, good: bool) -> String {

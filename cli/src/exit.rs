@@ -48,8 +48,10 @@ impl From<Status> for ExitCode {
 pub(crate) enum Failure {
     /// The log at `dir`.
     Log { dir: PathBuf, error: Error },
+    /// The log at `dir` found no room for a segment of the usual size.
+    NoRoom { dir: PathBuf, error: Error },
     /// A line of the input.
-    Line { input: String, line: u64, column: Option<usize>, message: String },
+    Line { input: String, line: u64, column: usize, message: String },
     /// The input cannot be read.
     Input { input: String, error: io::Error },
     /// What was asked for cannot be.
@@ -79,7 +81,7 @@ impl Failure {
 
     pub(crate) fn status(&self) -> Status {
         match self {
-            Self::Log { error, .. } => status(error),
+            Self::Log { error, .. } | Self::NoRoom { error, .. } => status(error),
             Self::Line { .. } | Self::Input { .. } | Self::Usage { .. } => Status::Usage,
             Self::Damage { .. } | Self::Refused { .. } => Status::Damage,
             Self::System { .. } | Self::Output(_) => Status::Device,
@@ -90,7 +92,7 @@ impl Failure {
     fn kind(&self) -> &'static str {
         match self {
             Self::Log { error, .. } if is_not_a_folder(error) => "not_a_folder",
-            Self::Log { error, .. } => error.kind(),
+            Self::Log { error, .. } | Self::NoRoom { error, .. } => error.kind(),
             Self::Line { .. } => "bad_line",
             Self::Input { .. } => "input",
             Self::Usage { .. } => "usage",
@@ -106,7 +108,7 @@ impl Failure {
     pub(crate) fn json(&self) -> Value {
         let (mut path, mut offset, mut lsn, mut line, mut column) = (None, None, None, None, None);
         match self {
-            Self::Log { dir, error } => {
+            Self::Log { dir, error } | Self::NoRoom { dir, error } => {
                 let place = error.place();
                 path = Some(match place {
                     Some((object, _)) => dir.join(object.to_string()).display().to_string(),
@@ -118,7 +120,7 @@ impl Failure {
             Self::Line { input, line: number, column: at, .. } => {
                 path = Some(input.clone());
                 line = Some(*number);
-                column = *at;
+                column = Some(*at);
             }
             Self::Input { input, .. } => path = Some(input.clone()),
             Self::Usage { path: at, .. } => path = at.as_ref().map(|path| path.display().to_string()),
@@ -150,10 +152,10 @@ impl fmt::Display for Failure {
             }
             Self::Log { dir, error } if error.place().is_some() => write!(f, "{}: {error}", dir.display()),
             Self::Log { error, .. } => error.fmt(f),
-            Self::Line { input, line, column: Some(column), message } => {
+            Self::NoRoom { error, .. } => write!(f, "{error}, or choose a smaller --segment-size"),
+            Self::Line { input, line, column, message } => {
                 write!(f, "{input}, line {line}, column {column}: {message}")
             }
-            Self::Line { input, line, column: None, message } => write!(f, "{input}, line {line}: {message}"),
             Self::Input { input, error } => write!(f, "cannot read {input}: {error}"),
             Self::Usage { message, .. } | Self::Refused { message, .. } => f.write_str(message),
             Self::Damage { dir, finding, count: 1 } => write!(f, "{}: damage: {finding}", dir.display()),

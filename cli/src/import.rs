@@ -11,25 +11,27 @@
 use core::time::Duration;
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
+    io::{self, BufRead, BufReader, IsTerminal, Read},
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::Instant,
 };
 
-use duralog::{Config, Error, Log, Lsn, Operation, SyncMode};
+use duralog::{Error, Log, Lsn, Operation, SyncMode, core::frame::FRAME_OVERHEAD};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::{
+    acks::Acks,
     exit::{Failure, tell},
     line::{self, BadLine, Line},
     outcome::{Object, Outcome, count, object},
+    segments,
     signal::Signal,
 };
 
-/// Bytes of the longest line: an entry fits into 16 MiB, and no byte of it takes more than six in JSON.
+/// Bytes of the longest line: an entry of the usual segments has 16 MiB, and no byte of it takes more than six in JSON.
 const LINE_MAX: u64 = 128 << 20;
 /// Lines that were read and not yet looked at.
 const AHEAD: usize = 2;
@@ -56,6 +58,10 @@ pub(crate) struct Args {
     /// Print `durable LSN` whenever a sync has moved the durable LSN
     #[arg(long)]
     ack: bool,
+    /// Bytes of each new segment, as a number or as in `256K`, `4M` and `1G`: as many as the newest segment has, 64M in a
+    /// new log
+    #[arg(long, value_name = "SIZE", value_parser = segment_size)]
+    segment_size: Option<u32>,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -75,6 +81,25 @@ fn sync_mode(text: &str) -> Result<SyncMode, String> {
     }
 }
 
+/// The least and the most that a segment may have.
+const SEGMENT_SIZE: core::ops::RangeInclusive<u64> = 16 << 10..=2 << 30;
+
+fn segment_size(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.strip_suffix(['K', 'M', 'G']) {
+        Some(digits) => (digits, &text[digits.len()..]),
+        None => (text, ""),
+    };
+    let factor: u64 = match unit {
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        _ => 1,
+    };
+    let size = digits.parse().ok().and_then(|number: u64| number.checked_mul(factor));
+    let size = size.filter(|size| SEGMENT_SIZE.contains(size)).and_then(|size| u32::try_from(size).ok());
+    size.ok_or_else(|| "expected a size from 16K to 2G".to_owned())
+}
+
 /// What came of an import.
 #[derive(Debug, Default)]
 struct Done {
@@ -83,6 +108,8 @@ struct Done {
     first: Option<Lsn>,
     last: Option<Lsn>,
     durable: Option<Lsn>,
+    /// Whoever reads standard output takes nothing any more, and a signal has come: nothing else can be told there.
+    stuck: bool,
 }
 
 impl Done {
@@ -121,7 +148,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if result.is_ok() || done.entries > 0 {
         done.tell();
     }
-    Outcome { object: done.object(), text: None, failure: result.err() }
+    Outcome { object: done.object(), failure: result.err(), mute: done.stuck, ..Outcome::default() }
 }
 
 fn import(args: &Args, done: &mut Done) -> Result<(), Failure> {
@@ -131,10 +158,19 @@ fn import(args: &Args, done: &mut Done) -> Result<(), Failure> {
     let (send, events) = sync_channel(AHEAD);
     let wake = send.clone();
     let system = |error| Failure::System { action: "start a thread", error };
-    // Where the channel is full, the signal is seen before the next line.
-    let signal = Signal::watch(move || drop(wake.try_send(Event::Wake))).map_err(system)?;
-    let config = Config::new(&args.dir).with_sync_mode(args.sync).with_full_check();
-    let log = Log::open(config).map_err(Failure::log(&args.dir))?;
+    let (acks, waker) = Acks::start().map_err(system)?;
+    let woken = move || {
+        // Where the channel is full, the signal is seen before the next line.
+        let _ = wake.try_send(Event::Wake);
+        waker.wake();
+    };
+    let signal = Signal::watch(woken).map_err(system)?;
+    let mut config = segments::config(&args.dir).with_sync_mode(args.sync).with_full_check();
+    config.segment_size = args.segment_size.unwrap_or(config.segment_size);
+    let log = Log::open(config).map_err(|error| match error {
+        Error::NoSpace(_) if args.segment_size.is_none() => Failure::NoRoom { dir: args.dir.clone(), error },
+        error => Failure::log(&args.dir)(error),
+    })?;
     let bar = progress.clone();
     thread::Builder::new().name("input".into()).spawn(move || read_lines(input, &send, &bar)).map_err(system)?;
     let mut import = Import {
@@ -142,14 +178,17 @@ fn import(args: &Args, done: &mut Done) -> Result<(), Failure> {
         acked: log.synced_lsn(),
         log,
         args,
+        acks,
+        signal,
         input: name,
         pending: Vec::new(),
+        pending_lines: Vec::new(),
         pending_bytes: 0,
         lines: 0,
         waiting: Instant::now(),
         done,
     };
-    let result = import.run(&events, &signal);
+    let result = import.run(&events);
     let result = import.close(result);
     progress.finish_and_clear();
     result
@@ -212,10 +251,15 @@ fn read_lines(input: impl Read, events: &SyncSender<Event>, progress: &ProgressB
 struct Import<'a> {
     log: Log,
     args: &'a Args,
+    acks: Acks,
+    signal: Signal,
     input: String,
     failed: Box<dyn Fn(Error) -> Failure>,
     /// Lines of the batch that is being gathered.
     pending: Vec<Operation>,
+    /// Their numbers.
+    pending_lines: Vec<u64>,
+    /// Bytes of their frames.
     pending_bytes: u64,
     /// Lines read.
     lines: u64,
@@ -227,9 +271,9 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn run(&mut self, events: &Receiver<Event>, signal: &Signal) -> Result<(), Failure> {
+    fn run(&mut self, events: &Receiver<Event>) -> Result<(), Failure> {
         loop {
-            if let Some(signal) = signal.get() {
+            if let Some(signal) = self.signal.get() {
                 self.append()?;
                 return Err(Failure::Signal { signal });
             }
@@ -237,7 +281,9 @@ impl Import<'_> {
                 Some(Event::Line(line)) => self.line(&line)?,
                 Some(Event::TooLong) => {
                     self.lines += 1;
-                    return Err(self.bad_line(None, format!("longer than {LINE_MAX} bytes")));
+                    let column = usize::try_from(LINE_MAX).map_or(usize::MAX, |most| most + 1);
+                    let message = format!("longer than {LINE_MAX} bytes: divide what it holds among several lines");
+                    return Err(self.bad_line(self.lines, column, message));
                 }
                 Some(Event::Failed(error)) => return Err(Failure::Input { input: self.input.clone(), error }),
                 Some(Event::Wake) => {}
@@ -272,8 +318,9 @@ impl Import<'_> {
         self.lines += 1;
         match line::parse(line) {
             Ok(Line::Operation(operation)) => {
-                self.pending_bytes += operation.encoded_len() as u64;
+                self.pending_bytes += frame_len(&operation);
                 self.pending.push(operation);
+                self.pending_lines.push(self.lines);
                 let full = self.pending.len() >= self.args.batch as usize || self.pending_bytes > BATCH_MAX;
                 if full { self.append() } else { Ok(()) }
             }
@@ -281,32 +328,51 @@ impl Import<'_> {
                 self.done.checkpoints += 1;
                 Ok(())
             }
-            Err(BadLine { column, message }) => Err(self.bad_line(Some(column), message)),
+            Err(BadLine { column, message }) => Err(self.bad_line(self.lines, column, message)),
         }
     }
 
-    fn bad_line(&mut self, column: Option<usize>, message: String) -> Failure {
+    fn bad_line(&mut self, line: u64, column: usize, message: String) -> Failure {
         self.pending.clear();
-        Failure::Line { input: self.input.clone(), line: self.lines, column, message }
+        Failure::Line { input: self.input.clone(), line, column, message }
+    }
+
+    /// The line of a batch that does not fit: its own entry is too large, or the batch is with it.
+    fn too_large(&mut self, batch: &[Operation], lines: &[u64], max: u32) -> Failure {
+        let max = u64::from(max);
+        let numbered = || batch.iter().map(frame_len).zip(lines);
+        if let Some((len, line)) = numbered().find(|(len, _)| *len > max) {
+            let message = format!(
+                "an entry of {len} bytes, where at most {max} fit: divide it, or import into segments of more bytes \
+                 (--segment-size)"
+            );
+            return self.bad_line(*line, 1, message);
+        }
+        let mut len = 0;
+        let fits = numbered().take_while(|(more, _)| {
+            len += more;
+            len <= max
+        });
+        let fits = fits.count();
+        let line = lines.get(fits).copied().unwrap_or(self.lines);
+        let message = format!(
+            "with it the batch has more than the {max} bytes that are written at once, and nothing of it was: choose a \
+             smaller --batch, of {fits} for lines like these"
+        );
+        self.bad_line(line, 1, message)
     }
 
     /// Appends the batch that was gathered, and tells what is durable.
     fn append(&mut self) -> Result<(), Failure> {
         let batch = core::mem::take(&mut self.pending);
+        let lines = core::mem::take(&mut self.pending_lines);
         self.pending_bytes = 0;
         if !self.is_waiting() {
             self.waiting = Instant::now();
         }
         let receipt = match self.log.append_batch(&batch) {
             Ok(receipt) => receipt,
-            Err(Error::TooLarge { len, max }) => {
-                let hint = if batch.len() > 1 { "; choose a smaller --batch" } else { "" };
-                let message = format!(
-                    "{} of {len} bytes: at most {max} bytes make one batch, and nothing of it was written{hint}",
-                    count(batch.len() as u64, "entry", "entries")
-                );
-                return Err(self.bad_line(None, message));
-            }
+            Err(Error::TooLarge { max, .. }) => return Err(self.too_large(&batch, &lines, max)),
             Err(error) => return Err((self.failed)(error)),
         };
         if let Some(receipt) = receipt {
@@ -338,8 +404,9 @@ impl Import<'_> {
         if !self.args.ack {
             return Ok(());
         }
-        let mut out = io::stdout().lock();
-        writeln!(out, "durable {}", durable.value()).and_then(|()| out.flush()).map_err(Failure::Output)
+        let printed = self.acks.durable(durable, &self.signal).map_err(Failure::Output);
+        self.done.stuck = self.acks.stuck;
+        printed
     }
 
     /// Ends the import as it went: what was appended is made durable, told, and the log closed.
@@ -360,9 +427,25 @@ impl Import<'_> {
     }
 }
 
+/// Bytes of an entry's frame.
+fn frame_len(operation: &Operation) -> u64 {
+    u64::from(FRAME_OVERHEAD) + operation.encoded_len() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_a_number_of_bytes_or_of_larger_units() {
+        for (text, size) in [("16384", 16 << 10), ("256K", 256 << 10), ("2M", 2 << 20), ("2G", 1 << 31)] {
+            assert_eq!(segment_size(text), Ok(size), "{text}");
+        }
+        for text in ["", "K", "16383", "15K", "3G", "2049M", "1T", "-1", "1.5M", "64 M", "64m", "99999999999999999999G"]
+        {
+            assert!(segment_size(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_sync_mode_is_read_and_others_are_refused() {

@@ -10,6 +10,7 @@ use crate::{
     map,
     outcome::{Object, Outcome, object},
     paint::Paint,
+    progress::Spinner,
     report,
     segments::{self, Inventory},
 };
@@ -57,7 +58,8 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
                 map::draw(&inventory, report, paint),
                 report::words(report, paint)
             );
-            Outcome { object: report::fields(report), text: Some(text), failure: report::failure(&args.dir, report) }
+            let (object, failure) = (report::fields(report), report::failure(&args.dir, report));
+            Outcome { object, text: Some(text), failure, ..Outcome::default() }
         }
         Err(failure) => failure.into(),
     }
@@ -69,6 +71,7 @@ pub(crate) fn verified(
     policy: Policy,
     expect_durable: Option<u64>,
 ) -> Result<(LogReader, Inventory), Failure> {
+    let _spinner = Spinner::new("reading every entry");
     let config = Config { expect_durable: expect_durable.map(Lsn::new), ..Config::new(dir) };
     let mut reader = LogReader::open(config.existing().with_policy(policy)).map_err(Failure::log(dir))?;
     reader.verify().map_err(Failure::log(dir))?;
@@ -87,7 +90,8 @@ pub(crate) fn stat(args: &StatArgs) -> Outcome {
     };
     let report = reader.recovery();
     let text = format!("{}\n{}", report::heading(dir, report), map::draw(&inventory, report, Paint::new()));
-    Outcome { object: stat_fields(&reader, &inventory), text: Some(text), failure: report::failure(dir, report) }
+    let (object, failure) = (stat_fields(&reader, &inventory), report::failure(dir, report));
+    Outcome { object, text: Some(text), failure, ..Outcome::default() }
 }
 
 fn stat_fields(reader: &LogReader, inventory: &Inventory) -> Object {

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use duralog::{BatchItem, Document, Entry, Kind, Operation};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -38,37 +38,47 @@ pub(crate) enum Line {
     Checkpoint,
 }
 
+/// A field: what stands there, `null` too, or `None` where it is missing.
 type Raw<'a> = Option<&'a RawValue>;
+
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Raw<'a>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A field that may be left out: `null` says so too.
+fn optional(raw: Raw<'_>) -> Raw<'_> {
+    raw.filter(|raw| raw.get() != "null")
+}
 
 /// The fields that a line may have. Which it must have depends on `op`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     op: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     id: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     kind: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     content: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     embedding: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     items: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     ids: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     bytes: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     checkpoint: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     txn_id: Raw<'a>,
     /// The log that the entry goes to gives it another.
-    #[serde(borrow, rename = "lsn")]
+    #[serde(borrow, default, deserialize_with = "present", rename = "lsn")]
     _lsn: Raw<'a>,
     /// Likewise.
-    #[serde(borrow, rename = "timestamp_us")]
+    #[serde(borrow, default, deserialize_with = "present", rename = "timestamp_us")]
     _timestamp_us: Raw<'a>,
 }
 
@@ -76,13 +86,13 @@ struct Fields<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ItemFields<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     id: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     kind: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     content: Raw<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     embedding: Raw<'a>,
 }
 
@@ -103,28 +113,33 @@ impl<'a> Text<'a> {
         serde_json::from_str(self.text).map_err(|error| {
             let message = error.to_string();
             let place = format!(" at line {} column {}", error.line(), error.column());
-            let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+            let message = message.strip_suffix(&place).unwrap_or(&message);
+            let message = if error.is_data() { message.to_owned() } else { format!("not JSON: {message}") };
             BadLine { column: self.at + error.column().max(1), message }
         })
     }
 
     /// Parses an object. (A list of its values, in their order, would be taken for it.)
     fn object<T: Deserialize<'a>>(self) -> Result<T, BadLine> {
-        if self.text.starts_with('{') { self.parse() } else { Err(self.bad("not an object")) }
+        if self.text.starts_with('{') { self.parse() } else { Err(self.not("an object")) }
     }
 
     /// Parses a list, each value of which knows its place.
     fn list(self) -> Result<Vec<&'a RawValue>, BadLine> {
-        if self.text.starts_with('[') { self.parse() } else { Err(self.bad("not a list")) }
+        if self.text.starts_with('[') { self.parse() } else { Err(self.not("a list")) }
     }
 
     fn string(self) -> Result<String, BadLine> {
-        if self.text.starts_with('"') { self.parse() } else { Err(self.bad("not a string")) }
+        if self.text.starts_with('"') { self.parse() } else { Err(self.not("a string")) }
     }
 
     /// Parses what cannot borrow, and says in plain words what was expected.
     fn expect<T: DeserializeOwned>(self, what: &str) -> Result<T, BadLine> {
-        serde_json::from_str(self.text).map_err(|_| self.bad(format!("{} is not {what}", shown(self.text))))
+        serde_json::from_str(self.text).map_err(|_| self.not(what))
+    }
+
+    fn not(self, what: &str) -> BadLine {
+        self.bad(format!("{} is not {what}", shown(self.text)))
     }
 
     fn bad(self, message: impl Into<String>) -> BadLine {
@@ -145,6 +160,9 @@ fn shown(text: &str) -> Cow<'_, str> {
 pub(crate) fn parse(line: &[u8]) -> Result<Line, BadLine> {
     let line = str::from_utf8(line)
         .map_err(|error| BadLine { column: error.valid_up_to() + 1, message: "not UTF-8".to_owned() })?;
+    if line.starts_with('\u{FEFF}') {
+        return Err(BadLine { column: 1, message: "a byte order mark: save the file as UTF-8 without one".to_owned() });
+    }
     if line.trim_ascii().is_empty() {
         return Err(BadLine { column: 1, message: "an empty line".to_owned() });
     }
@@ -158,7 +176,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn line(&self, fields: &Fields<'a>) -> Result<Line, BadLine> {
-        let op = match fields.op {
+        let op = match optional(fields.op) {
             Some(op) => self.text(op).expect::<String>("the name of an operation")?,
             None => "insert".to_owned(),
         };
@@ -176,7 +194,7 @@ impl<'a> Parser<'a> {
                 return Err(at.bad(format!("there is no operation `{}`", shown(&op))));
             }
         };
-        if let Some(txn_id) = fields.txn_id {
+        if let Some(txn_id) = optional(fields.txn_id) {
             return Err(self.text(txn_id).bad("an entry of a transaction, which import does not take"));
         }
         self.check(fields, &op, takes)?;
@@ -221,7 +239,7 @@ impl<'a> Parser<'a> {
             ("checkpoint", fields.checkpoint),
         ];
         for (name, raw) in present {
-            if let (Some(raw), false) = (raw, takes.contains(&name)) {
+            if let (Some(raw), false) = (optional(raw), takes.contains(&name)) {
                 return Err(self.text(raw).bad(format!("`{op}` takes no `{name}`")));
             }
         }
@@ -253,7 +271,7 @@ impl<'a> Parser<'a> {
         within: Text<'a>,
     ) -> Result<BatchItem, BadLine> {
         let id = self.id(self.need(id, "id", within)?)?;
-        let kind = match kind.map(|kind| self.text(kind)) {
+        let kind = match optional(kind).map(|kind| self.text(kind)) {
             None | Some(Text { text: r#""document""#, .. }) => Kind::Document,
             Some(Text { text: r#""chunk""#, .. }) => Kind::Chunk,
             Some(other) => return Err(other.bad(format!("there is no kind {}", shown(other.text)))),
@@ -537,7 +555,14 @@ mod tests {
         for (line, message) in [
             ("|", "an empty line"),
             ("|  ", "an empty line"),
-            (" |[]", "not an object"),
+            (" |[]", "[] is not an object"),
+            ("|\u{FEFF}{}", "byte order mark"),
+            (r#"{"id":"@","content":|null,"embedding":[]}"#, "null is not a string"),
+            (r#"{"id":"@","content":"","embedding":|null}"#, "null is not a list"),
+            (r#"{"id":|null,"content":"","embedding":[]}"#, "null is not an id"),
+            (r#"{"op":"opaque","bytes":|null}"#, "null is not a string"),
+            (r#"{"id":"@","content":"","embedding":[0|1]}"#, "not JSON: invalid number"),
+            (r#"{"id":"@","content":"","embedding":[|NaN]}"#, "not JSON: expected value"),
             (r#"{"id"|:"#, "EOF"),
             (r#"{"id":|"x","content":"","embedding":[]}"#, "not an id"),
             (r#"{"id":|7,"content":"","embedding":[]}"#, "not an id"),
@@ -563,6 +588,13 @@ mod tests {
             assert_eq!(error.column, column, "{line}: {error}");
         }
         assert_eq!(parse(b"{\"id\":\"\xFF\"}").unwrap_err(), BadLine { column: 8, message: "not UTF-8".into() });
+    }
+
+    #[test]
+    fn a_field_that_may_be_left_out_may_be_null() {
+        let line =
+            format!(r#"{{"op":null,"id":"{ID}","kind":null,"content":"a","embedding":[],"items":null,"lsn":null}}"#);
+        assert_eq!(parse(line.as_bytes()), Ok(Line::Operation(Operation::insert(id(), "a", []))));
     }
 
     #[test]

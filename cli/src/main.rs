@@ -1,5 +1,6 @@
 //! The program `duralog`: maps flags to calls of the library, and what comes of them to text, JSON and exit statuses.
 
+mod acks;
 mod checkpoint;
 mod demo;
 mod exit;
@@ -10,6 +11,7 @@ mod line;
 mod map;
 mod outcome;
 mod paint;
+mod progress;
 mod recover;
 mod report;
 mod segments;

@@ -21,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) text: Option<String>,
     /// What went wrong.
     pub(crate) failure: Option<Failure>,
+    /// Nothing can be told on standard output any more.
+    pub(crate) mute: bool,
 }
 
 impl Outcome {
@@ -39,7 +41,7 @@ impl Outcome {
             }
             (_, false) => self.text,
         };
-        let printed = text.map_or(Ok(()), |text| print(&text));
+        let printed = text.filter(|_| !self.mute).map_or(Ok(()), |text| print(&text));
         if let Some(failure) = &self.failure {
             tell(format_args!("duralog: {failure}"));
             return failure.status().into();

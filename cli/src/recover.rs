@@ -9,7 +9,9 @@ use crate::{
     inspect,
     outcome::Outcome,
     paint::Paint,
+    progress::Spinner,
     report::{self, PolicyArg},
+    segments,
 };
 
 /// Opens a log for writing, with every entry checked, and closes it again
@@ -38,12 +40,14 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if args.dry_run {
         return looked_at(args, None);
     }
-    let config = Config { expect_durable: args.expect_durable.map(Lsn::new), ..Config::new(&args.dir) };
+    let spinner = Spinner::new("reading every entry");
+    let config = Config { expect_durable: args.expect_durable.map(Lsn::new), ..segments::config(&args.dir) };
     let opened = Log::open(config.existing().with_policy(args.policy.into()).with_full_check());
     let closed = opened.and_then(|log| {
         let report = log.recovery().clone();
         log.close().map(|()| report)
     });
+    drop(spinner);
     match closed {
         Ok(report) => told(args, &report, None),
         // The log was refused: what is known comes from reading it.
@@ -71,5 +75,5 @@ fn told(args: &Args, report: &RecoveryReport, refused: Option<Failure>) -> Outco
         text.push_str("nothing was written: refused\n");
     }
     let failure = refused.or_else(|| report::failure(&args.dir, report));
-    Outcome { object, text: Some(text), failure }
+    Outcome { object, text: Some(text), failure, ..Outcome::default() }
 }

@@ -1,6 +1,8 @@
 //! What the folder of a log holds.
 
-use duralog::{LogReader, Object as Stored, Result, SegmentInfo};
+use std::path::Path;
+
+use duralog::{Config, LogReader, Object as Stored, Policy, Result, SegmentInfo};
 use serde_json::{Value, json};
 
 /// The segments and checkpoints of a log.
@@ -28,6 +30,19 @@ impl Inventory {
         }
         inventory.checkpoints.sort_unstable();
         Ok(inventory)
+    }
+}
+
+/// How a log is opened for writing: a new segment is as large as the newest one, for that is what its medium has room for.
+pub(crate) fn config(dir: &Path) -> Config {
+    let config = Config::new(dir);
+    let reader = LogReader::open(config.clone().existing().with_policy(Policy::Inspect));
+    let segments = reader.and_then(|reader| reader.segments()).unwrap_or_default();
+    let sizes = segments.iter().rev().find_map(|segment| segment.capacity).and_then(|size| u32::try_from(size).ok());
+    match sizes {
+        Some(size) => config.with_segment_size(size),
+        // There is none, or it cannot be read: opening it for writing says which.
+        None => config,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     export::Source,
     line,
     outcome::Outcome,
+    progress::Spinner,
     report::PolicyArg,
 };
 
@@ -37,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 fn write_state(args: &Args) -> Result<(), Failure> {
+    let spinner = Spinner::new("building the documents up");
     let source = Source::open(&args.dir, args.policy)?;
     let mut documents = Documents::default();
     let rebuilt = source.reader.rebuild(&mut documents).map_err(Failure::log(&args.dir))?;
@@ -46,6 +48,7 @@ fn write_state(args: &Args) -> Result<(), Failure> {
     for lsn in &rebuilt.undecodable {
         tell(format_args!("passed over: {lsn} cannot be decoded"));
     }
+    drop(spinner);
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
     for (id, document) in documents.iter() {
         line::write_document(&mut out, id, document).map_err(Failure::Output)?;

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use duralog::{Config, Log, Lsn};
+use duralog::{Log, Lsn};
 use serde_json::json;
 
 use crate::{
     exit::{Failure, tell},
     outcome::{Outcome, object},
+    progress::Spinner,
+    segments,
 };
 
 /// Gives up the entries below an LSN, as far as the oldest checkpoint kept holds them
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
                 _ => format!("LSN {} to {} given up\n", before.value(), kept.value() - 1),
             };
             let object = object(json!({"low_water_lsn": kept.value(), "entries_given_up": given_up}));
-            Outcome { object, text: Some(text), failure: None }
+            Outcome { object, text: Some(text), ..Outcome::default() }
         }
         Err(failure) => failure.into(),
     }
@@ -47,7 +49,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
 /// The first LSN kept, before and after.
 fn truncate(args: &Args) -> Result<(Lsn, Lsn), Failure> {
     let failed = Failure::log(&args.dir);
-    let log = Log::open(Config::new(&args.dir).existing().with_full_check()).map_err(&failed)?;
+    let _spinner = Spinner::new("reading every entry");
+    let log = Log::open(segments::config(&args.dir).existing().with_full_check()).map_err(&failed)?;
     let before = log.recovery().low_water;
     let kept = log.truncate_before(Lsn::new(args.before)).map_err(&failed)?;
     log.close().map_err(&failed)?;

@@ -16,6 +16,7 @@ mod explore;
 mod golden;
 mod oracle;
 mod run;
+mod watched;
 mod workload;
 
 pub use environment::Counter;
@@ -23,6 +24,7 @@ pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use golden::{Golden, file_name, golden};
 pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
 pub use run::{Moment, ObjectBytes, Run, Stopped};
+pub use watched::{Call, Watched};
 pub use workload::{Left, Nonces, Op, SegmentRoom, Setup};
 
 /// The example of the root README, compiled and run.

@@ -4,7 +4,13 @@
 use core::future::Future;
 use core::task::{Context, Poll, Waker};
 
-use duralog::{Config, Durability, Error, Geometry, Lsn, MemoryDevice, SyncMode, tokio::Log};
+use std::{
+    sync::{Arc, Mutex},
+    thread::{self, ThreadId},
+};
+
+use duralog::{Config, Durability, Error, Geometry, Lsn, MemoryDevice, Snapshot, SyncMode, tokio::Log};
+use duralog_tests::Watched;
 
 fn device() -> MemoryDevice {
     MemoryDevice::new(Geometry {
@@ -68,7 +74,8 @@ async fn a_dropped_future_leaves_its_append_whole_or_undone() {
         tokio::task::yield_now().await;
         for _ in 0..50 {
             let payload = [7; 300];
-            let mut append = Box::pin(log.append(&payload[..]));
+            // Without tokio's budget for a task, which would make some of these polls do nothing at all.
+            let mut append = Box::pin(tokio::task::unconstrained(log.append(&payload[..])));
             let mut context = Context::from_waker(Waker::noop());
             for _ in 0..polls {
                 if let Poll::Ready(receipt) = append.as_mut().poll(&mut context) {
@@ -98,4 +105,27 @@ async fn what_was_requested_before_the_last_handle_went_is_found_again() {
     drop(log);
     let log = Log::open_device(medium.writer().unwrap(), config()).await.unwrap();
     assert_eq!(lsns(&log).await.len(), 100);
+}
+
+#[tokio::test]
+async fn no_thread_of_the_runtime_waits_for_the_medium() {
+    let callers: Arc<Mutex<Vec<ThreadId>>> = Arc::default();
+    let seen = Arc::clone(&callers);
+    let device = Watched::new(device(), move |_| seen.lock().unwrap().push(thread::current().id()));
+    let log = Log::open_device(device, config()).await.unwrap();
+    for n in 0..60u32 {
+        log.append(&n.to_le_bytes().repeat(100)[..]).await.unwrap();
+    }
+    log.append_batch(&[b"one".to_vec(), b"two".to_vec()].each_ref().map(|bytes| &bytes[..])).await.unwrap();
+    log.sync().await.unwrap();
+    let at = log.checkpoint_at().await.unwrap();
+    log.checkpoint(at, Snapshot::default()).await.unwrap();
+    log.truncate_before(Lsn::new(40)).await.unwrap();
+    let mut entries = log.read_from(Lsn::ZERO).await.unwrap();
+    while let Some(entry) = entries.next().await {
+        entry.unwrap();
+    }
+    log.close().await.unwrap();
+    let callers = callers.lock().unwrap();
+    assert!(callers.len() > 100 && !callers.contains(&thread::current().id()), "{} calls", callers.len());
 }

@@ -2,6 +2,7 @@
 
 mod ci;
 mod compiler;
+mod mutants;
 mod report;
 mod step;
 mod tools;
@@ -15,6 +16,9 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
     browser    nothing yet
+cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
+    breaks a copy of the code on purpose, by each patch in xtask/mutants, and shows which tests notice: all mutants, those
+    named, the K-th of N slices, or N of them that each commit chooses anew; --list only names them
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
     let (task, rest) = arguments.split_first().map_or(("help", &[][..]), |(task, rest)| (task.as_str(), rest));
     let outcome = match task {
         "ci" => ci::run(rest),
+        "mutants" => mutants::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)
