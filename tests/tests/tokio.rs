@@ -50,7 +50,7 @@ async fn a_thousand_tasks_share_their_syncs_and_all_are_durable() {
     let mut seen = Vec::new();
     for task in tasks {
         let receipt = task.await.unwrap();
-        assert_eq!(receipt.durability, Durability::Durable);
+        assert_eq!(receipt.durability, Durability::Buffered, "memory keeps nothing beyond the process");
         seen.push(receipt.lsn().value());
     }
     seen.sort_unstable();
