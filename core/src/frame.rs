@@ -450,6 +450,17 @@ mod tests {
     }
 
     #[test]
+    fn a_header_verifies_before_anything_in_it_is_believed() {
+        let here = salts(3, 0);
+        let bytes = frame(&here, 4224, b"a payload");
+        for bit in 0..FRAME_HEADER_LEN * 8 {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(here.header(&damaged, 4224).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
     fn every_flipped_bit_of_a_frame_is_found() {
         let here = salts(3, 0);
         let bytes = frame(&here, 4224, b"a payload");

@@ -52,9 +52,9 @@ fn log(rounds: u64, retention: usize) -> (MemoryDevice, Applied) {
     let reader = medium.reader();
     let log = Log::open_device(medium, config().with_checkpoint_retention(retention)).unwrap();
     let mut state = Applied::default();
-    let append = |count: u64, state: &mut Applied| {
+    let append = |count: usize, state: &mut Applied| {
         for n in 0..count {
-            state.0.push(log.append(&[7; 100][..n as usize * 20]).unwrap().lsn().value());
+            state.0.push(log.append(&[7; 100][..n * 20]).unwrap().lsn().value());
         }
     };
     for _ in 0..rounds {

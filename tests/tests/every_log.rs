@@ -238,12 +238,11 @@ fn timestamps_never_decrease_whatever_the_clock_does() {
     }
 }
 
+type Counts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
 /// A log on the faulty device, all of whose calls are counted by their names.
-fn counted(
-    medium: &Medium,
-    config: Config,
-) -> (Log<Watched<duralog::FaultyDevice>>, Arc<Mutex<BTreeMap<&'static str, u64>>>) {
-    let counts = Arc::new(Mutex::new(BTreeMap::new()));
+fn counted(medium: &Medium, config: Config) -> (Log<Watched<duralog::FaultyDevice>>, Counts) {
+    let counts = Counts::default();
     let seen = Arc::clone(&counts);
     let device = Watched::new(medium.device(), move |call| *seen.lock().unwrap().entry(call.name).or_default() += 1);
     (Log::open_device(device, config).unwrap(), counts)

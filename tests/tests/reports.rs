@@ -20,14 +20,14 @@ fn config() -> Config {
 }
 
 /// A closed log of entries of 100 bytes, in several segments, with a checkpoint of what is up to `checkpoint`.
-fn log(entries: u64, checkpoint: Option<u64>) -> MemoryDevice {
+fn log(entries: u8, checkpoint: Option<u8>) -> MemoryDevice {
     let medium = MemoryDevice::new(GEOMETRY);
     let reader = medium.reader();
     let log = Log::open_device(medium, config()).unwrap();
     for n in 1..=entries {
         // The checkpoint has an entry too.
-        if log.current_lsn().value() <= entries {
-            log.append(&[n as u8; 100][..]).unwrap();
+        if log.current_lsn().value() <= entries.into() {
+            log.append(&[n; 100][..]).unwrap();
         }
         if Some(n) == checkpoint {
             log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
@@ -76,7 +76,7 @@ fn every_number_about_a_damaged_log_is_exact() {
     let mut found: Vec<_> = report.damage().map(|finding| (finding.lsns, finding.object, finding.verdict)).collect();
     found.sort_by_key(|(lsns, ..)| *lsns);
     let lost = |first: u64, last: u64| {
-        let entry = &places[first as usize - 1];
+        let entry = places.iter().find(|entry| entry.lsn == Lsn::new(first)).unwrap();
         (Some((Lsn::new(first), Lsn::new(last))), Object::Segment(entry.segment), Verdict::Rot)
     };
     // Two beside each other are one place or two; every LSN is named once.
