@@ -11,7 +11,7 @@ use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, Room};
 /// The bytes of an object, as far as they were written; the rest of its room is blank and takes no memory.
 ///
 /// Copies share their bytes until one of them is written to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Image {
     room: u64,
     bytes: Arc<Vec<u8>>,
@@ -56,6 +56,28 @@ impl Image {
         }
         own[at..end].copy_from_slice(bytes);
         self.room = self.room.max(end as u64);
+    }
+
+    /// Writes what fits into the room.
+    #[cfg(feature = "faulty")]
+    pub(crate) fn patch(&mut self, at: u64, bytes: &[u8], blank: u8) {
+        let left = usize::try_from(self.room.saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
+        if left > 0 {
+            self.write(at, &bytes[..left], blank);
+        }
+    }
+
+    /// How many bytes from the beginning were written to.
+    #[cfg(feature = "faulty")]
+    pub(crate) fn written(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The same bytes in a room of another size.
+    #[cfg(feature = "faulty")]
+    pub(crate) fn sized(mut self, room: u64) -> Self {
+        self.trim(room);
+        Self { room, ..self }
     }
 
     pub(crate) fn trim(&mut self, at: u64) {
