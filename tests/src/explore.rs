@@ -34,6 +34,8 @@ const SUBSETS_MAX: usize = 6;
 const SMALL: usize = 48;
 /// A sector, as the faulty device has it.
 const SECTOR: u64 = 512;
+/// Recoveries that one check of a state does.
+const RECOVERIES: u64 = 8;
 /// Failures that are told in full.
 const TOLD: usize = 6;
 
@@ -283,43 +285,12 @@ impl Explorer {
         }
         self.counts.distinct += 1;
         self.path.push(what.to_owned());
-        match self.check(&moment) {
+        self.counts.recoveries += RECOVERIES;
+        match check(&moment) {
             Ok(()) => self.stage(&moment, rest, &[]),
             Err(Wrong { moment, violation }) => self.fail(&moment, &violation.to_string()),
         }
         self.path.pop();
-    }
-
-    /// Recovers, and recovers again: the entries are right, the same every time, and the log goes on.
-    fn check(&mut self, moment: &Moment) -> Result<(), Wrong> {
-        self.counts.recoveries += 8;
-        let read = read(moment)?;
-        let mut run = moment.fork().run(Plan::default());
-        let held = open(&mut run, "recovery", false, read.as_ref())?;
-        for (what, keep) in [("keeping nothing", Keep::None), ("keeping all", Keep::All)] {
-            let again = run.moment().fork();
-            again.medium.power_cut(|_| keep.clone());
-            let what = format!("recovery after another power cut {what}");
-            open(&mut again.run(Plan::default()), &what, true, Some(&held))?;
-        }
-        let again = run.moment().after_kill();
-        open(&mut again.run(Plan::default()), "recovery after another kill", false, Some(&held))?;
-        play(&mut run, &[Op::Append(20), Op::Batch(2, 12), Op::Sync])?;
-        let mut after = run.moment().after_cut(&[]).run(Plan::default());
-        let later = open(&mut after, "recovery of what came after a recovery", true, None)?;
-        if later.last != held.last + 3 {
-            let violation = violation!("the log ends at {} where {} was acknowledged", later.last, held.last + 3);
-            return Err(Wrong::new(&after, violation));
-        }
-        play(&mut after, &[Op::Append(9), Op::Close])?;
-        let mut closed = after.moment().after_cut(&[]).run(Plan::default());
-        open(&mut closed, "recovery after a close", true, None)?;
-        let report = closed.log().recovery();
-        // The metadata is the last to be written, and no sync follows.
-        if !report.closed || report.findings.iter().any(|finding| finding.object != Object::Meta) {
-            return Err(Wrong::new(&closed, violation!("a log that was closed is not as it should be: {report:?}")));
-        }
-        Ok(())
     }
 
     fn fail(&mut self, moment: &Moment, what: &str) {
@@ -342,10 +313,41 @@ impl Explorer {
     }
 }
 
+/// Recovers, and recovers again: the entries are right, the same every time, and the log goes on.
+pub(crate) fn check(moment: &Moment) -> Result<(), Wrong> {
+    let read = read(moment)?;
+    let mut run = moment.fork().run(Plan::default());
+    let held = open(&mut run, "recovery", false, read.as_ref())?;
+    for (what, keep) in [("keeping nothing", Keep::None), ("keeping all", Keep::All)] {
+        let again = run.moment().fork();
+        again.medium.power_cut(|_| keep.clone());
+        let what = format!("recovery after another power cut {what}");
+        open(&mut again.run(Plan::default()), &what, true, Some(&held))?;
+    }
+    let again = run.moment().after_kill();
+    open(&mut again.run(Plan::default()), "recovery after another kill", false, Some(&held))?;
+    play(&mut run, &[Op::Append(20), Op::Batch(2, 12), Op::Sync])?;
+    let mut after = run.moment().after_cut(&[]).run(Plan::default());
+    let later = open(&mut after, "recovery of what came after a recovery", true, None)?;
+    if later.last != held.last + 3 {
+        let violation = violation!("the log ends at {} where {} was acknowledged", later.last, held.last + 3);
+        return Err(Wrong::new(&after, violation));
+    }
+    play(&mut after, &[Op::Append(9), Op::Close])?;
+    let mut closed = after.moment().after_cut(&[]).run(Plan::default());
+    open(&mut closed, "recovery after a close", true, None)?;
+    let report = closed.log().recovery();
+    // The metadata is the last to be written, and no sync follows.
+    if !report.closed || report.findings.iter().any(|finding| finding.object != Object::Meta) {
+        return Err(Wrong::new(&closed, violation!("a log that was closed is not as it should be: {report:?}")));
+    }
+    Ok(())
+}
+
 /// What a recovery did wrong, and where that left the medium.
-struct Wrong {
-    moment: Box<Moment>,
-    violation: Violation,
+pub(crate) struct Wrong {
+    pub(crate) moment: Box<Moment>,
+    pub(crate) violation: Violation,
 }
 
 impl Wrong {

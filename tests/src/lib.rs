@@ -14,15 +14,19 @@
 mod environment;
 mod explore;
 mod golden;
+mod judge;
 mod oracle;
 mod run;
+mod swarm;
 mod workload;
 
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use golden::{Golden, file_name, golden};
-pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
+pub use judge::{Damaged, Heard};
+pub use oracle::{Found, Giving, Held, Mark, Oracle, Violation, payload};
 pub use run::{Moment, ObjectBytes, Run, Stopped};
+pub use swarm::{Failed, Mode, Tally, run_seed};
 pub use workload::{Left, Op, Setup};
 
 /// The example of the root README, compiled and run.

@@ -206,6 +206,12 @@ impl Oracle {
         })
     }
 
+    /// Whether an entry of this LSN and payload was ever appended, and not given up.
+    #[must_use]
+    pub fn was_appended(&self, lsn: u64, payload: &[u8]) -> bool {
+        self.entry(lsn).is_some_and(|entry| entry.is(payload))
+    }
+
     /// Bytes in front of the payload of an entry that belong to its frame, by what the specification says of frames: 29,
     /// and 8 for the id of a transaction. Behind it there are 4.
     #[must_use]

@@ -176,6 +176,18 @@ impl Run {
         self.log.as_ref().expect("the log is open")
     }
 
+    /// Whether the log is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Whether the plan's cut has come: no call of the device works any more.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.moment.medium.is_off()
+    }
+
     /// Mutating calls from the beginning of the run.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -490,7 +502,7 @@ impl Run {
                 Ok(self.moment.oracle.gave_up(given)?)
             }
             Err(error) => {
-                if matches!(error, Error::NoSpace(_)) {
+                if matches!(error, Error::NoSpace(_) | Error::BelowCheckpoint { .. }) {
                     self.moment.oracle.kept();
                 }
                 Err(error.into())
