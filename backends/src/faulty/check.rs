@@ -60,8 +60,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let one = |f: &mut fmt::Formatter<'_>, operation: &Operation| match operation {
             Operation::Opaque { bytes } => match core::str::from_utf8(bytes) {
-                Ok(text) => write!(f, "{text:?}"),
-                Err(_) => write!(f, "{bytes:?}"),
+                Ok(text) if text.chars().all(|c| !c.is_control()) => write!(f, "{text:?}"),
+                _ => write!(f, "{bytes:?}"),
             },
             operation => write!(f, "{operation:?}"),
         };
@@ -177,8 +177,10 @@ pub struct Counterexample {
     pub given: usize,
     /// The crashes: none if it goes wrong without.
     pub crashes: Vec<Crash>,
-    /// How many of the steps had been done when the first crash came.
-    pub done: usize,
+    /// How many of the steps had been begun, and how many done, when the first crash came.
+    pub begun_and_done: (usize, usize),
+    /// Whether it shows only after the crash, when the rest of the steps has been done.
+    pub shows_later: bool,
     /// What is wrong.
     pub wrong: Wrong,
     /// Every step on the medium.
@@ -188,14 +190,21 @@ pub struct Counterexample {
 impl fmt::Display for Counterexample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} (seed {})\n", self.title(), self.seed)?;
-        for (n, step) in self.steps.iter().enumerate() {
-            if n == self.done {
-                self.crash(f)?;
-            }
-            writeln!(f, "  {:>2}  {step}", n + 1)?;
+        let (begun, done) = self.begun_and_done;
+        if begun == 0 {
+            self.crash(f, "while the store is opened for the first time")?;
         }
-        if self.done >= self.steps.len() {
-            self.crash(f)?;
+        for (n, step) in self.steps.iter().enumerate() {
+            writeln!(f, "  {:>2}  {step}", n + 1)?;
+            if n + 1 == begun {
+                self.crash(f, if begun > done { "in this step" } else { "after this step" })?;
+            }
+        }
+        if self.shows_later && !self.crashes.is_empty() {
+            writeln!(
+                f,
+                "      the store is opened again, what is left of the steps is done, and it is opened once more"
+            )?;
         }
         match &self.wrong {
             Wrong::State { last, expected, found } => {
@@ -232,18 +241,15 @@ impl Counterexample {
         }
     }
 
-    fn crash(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for crash in &self.crashes {
+    fn crash(&self, f: &mut fmt::Formatter<'_>, place: &str) -> fmt::Result {
+        for (n, crash) in self.crashes.iter().enumerate() {
+            let place = if n == 0 { place } else { "in the recovery from that" };
+            write!(f, "      * {place}, at call {}, ", crash.call)?;
             match &crash.keeps {
-                None => writeln!(f, "      * the process dies at call {}", crash.call)?,
+                None => writeln!(f, "the process dies")?,
                 Some(keeps) => {
                     let lost = keeps.iter().filter(|keep| **keep != Keep::All).count();
-                    let of = keeps.len();
-                    writeln!(
-                        f,
-                        "      * the power goes at call {}: {lost} of {of} unsynced operations suffer",
-                        crash.call
-                    )?;
+                    writeln!(f, "the power goes; of {} unsynced operations {lost} are lost or torn", keeps.len())?;
                 }
             }
         }
@@ -407,11 +413,27 @@ impl Check {
         S: StateMachine + Default,
         V: PartialEq + fmt::Debug,
     {
-        let mut checked = Checked::default();
         let life = self.live(Medium::new(self.geometry), None, steps, user);
         if let Some(wrong) = life.wrong {
-            return Err(self.story(steps, &[], &life.progress, wrong, &life.medium));
+            return Err(self.story(steps, &[], &life.progress, wrong, &life.medium, Look::AtOnce));
         }
+        // What shows at once makes the better story.
+        self.crash_everywhere(&life, steps, user, Look::AtOnce)?;
+        self.crash_everywhere(&life, steps, user, Look::Later)
+    }
+
+    fn crash_everywhere<S, V>(
+        &self,
+        life: &Life,
+        steps: &[Step],
+        user: &User<'_, S, V>,
+        look: Look,
+    ) -> core::result::Result<Checked, Box<Counterexample>>
+    where
+        S: StateMachine + Default,
+        V: PartialEq + fmt::Debug,
+    {
+        let mut checked = Checked::default();
         for call in 0..=life.calls {
             checked.crash_points += 1;
             let stopped = self.live(Medium::new(self.geometry), Some(call), steps, user);
@@ -421,7 +443,7 @@ impl Check {
             for keeps in core::iter::once(None).chain(ways.map(Some)) {
                 checked.crashes += 1;
                 let crash = Crash { call, keeps };
-                self.after(&stopped, &[crash], steps, user, self.twice)?;
+                self.after(&stopped, &[crash], steps, user, look, self.twice)?;
             }
         }
         Ok(checked)
@@ -434,6 +456,7 @@ impl Check {
         crashes: &[Crash],
         steps: &[Step],
         user: &User<'_, S, V>,
+        look: Look,
         again: bool,
     ) -> core::result::Result<(), Box<Counterexample>>
     where
@@ -452,9 +475,9 @@ impl Check {
             medium
         };
         let medium = crashed();
-        let calls = match self.recovered(&medium, &stopped.progress, steps, user) {
+        let calls = match self.recovered(&medium, &stopped.progress, steps, user, look) {
             Ok(calls) => calls,
-            Err(wrong) => return Err(self.story(steps, crashes, &stopped.progress, *wrong, &medium)),
+            Err(wrong) => return Err(self.story(steps, crashes, &stopped.progress, *wrong, &medium, look)),
         };
         for call in (0..calls).filter(|_| again) {
             let medium = crashed();
@@ -464,7 +487,7 @@ impl Check {
                 let second = Crash { call, keeps };
                 let stopped =
                     Life { medium: medium.snapshot(), progress: stopped.progress.clone(), calls, wrong: None };
-                self.after(&stopped, &[crashes, &[second]].concat(), steps, user, false)?;
+                self.after(&stopped, &[crashes, &[second]].concat(), steps, user, look, false)?;
             }
         }
         Ok(())
@@ -477,6 +500,7 @@ impl Check {
         progress: &Progress,
         steps: &[Step],
         user: &User<'_, S, V>,
+        look: Look,
     ) -> core::result::Result<u64, Box<Wrong>>
     where
         S: StateMachine + Default,
@@ -490,6 +514,9 @@ impl Check {
         }
         let kept: Vec<_> = progress.logged.iter().filter(|(lsn, _)| *lsn <= last).cloned().collect();
         user.compare(&kept, last, &store)?;
+        if look == Look::AtOnce {
+            return Ok(calls);
+        }
         let operations = kept.len();
         let mut progress = Progress { logged: kept, ..progress.clone() };
         let mut before = 0;
@@ -545,6 +572,7 @@ impl Check {
         V: PartialEq + fmt::Debug,
     {
         for step in steps {
+            progress.begun += 1;
             let first = store.current_lsn();
             let lsns = (first.value()..).map(Lsn::new);
             progress.logged.extend(lsns.zip(step.operations().iter().cloned()));
@@ -604,17 +632,28 @@ impl Check {
         progress: &Progress,
         wrong: Wrong,
         medium: &Medium,
+        look: Look,
     ) -> Box<Counterexample> {
         Box::new(Counterexample {
             seed: self.seed,
             steps: steps.to_vec(),
             given: steps.len(),
             crashes: crashes.to_vec(),
-            done: progress.done,
+            begun_and_done: (progress.begun, progress.done),
+            shows_later: look == Look::Later,
             wrong,
             trace: medium.trace(),
         })
     }
+}
+
+/// When the state is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// As soon as it is recovered.
+    AtOnce,
+    /// Also when the rest of the steps has been done, and when it has been opened once more.
+    Later,
 }
 
 /// What the user gave.
@@ -643,7 +682,8 @@ impl<S: StateMachine, V: PartialEq + fmt::Debug> User<'_, S, V> {
 /// How far a run came.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// Steps done.
+    /// Steps begun, and done.
+    begun: usize,
     done: usize,
     /// Operations that were given to the log, with the LSNs that they get.
     logged: Vec<(Lsn, Operation)>,
