@@ -5,8 +5,8 @@ use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
 use duralog::{
-    Config, Entries, Error, FaultyDevice, Finding, Log, LogReader, Lsn, Object, Policy, RecoveryReport, Verdict,
-    faulty::{Plan, Rot},
+    Config, Entries, Error, FaultyDevice, Finding, Log, LogReader, Lsn, Object, Policy, RecoveryReport,
+    faulty::{Keep, Plan, Rot},
 };
 
 use crate::{
@@ -16,6 +16,13 @@ use crate::{
 
 /// Bytes of a frame behind its payload.
 const TRAILER: u64 = 4;
+
+/// Bytes of a frame in front of its payload.
+const FRAME_HEADER: u64 = 29;
+/// Bytes of a copy of a segment's header.
+const SEGMENT_HEADER: u64 = 128;
+/// What a medium reads whole or not at all.
+const SECTOR: u64 = 512;
 
 /// A log that was made durable and then damaged, and what the model knows of it.
 #[derive(Debug)]
@@ -71,10 +78,24 @@ impl Damaged {
         };
         let hit = places.iter().filter(|(_, (object, frame))| is_hit(*object, frame)).map(|(lsn, _)| *lsn);
         let hit: Vec<_> = hit.collect();
-        let harmed: BTreeSet<_> = hit.iter().flat_map(|lsn| oracle.batch_of(*lsn)).collect();
+        let mut harmed: BTreeSet<_> = hit.iter().flat_map(|lsn| oracle.batch_of(*lsn)).collect();
+        // Without its header nothing tells whether a frame had a batch go on behind it: what follows it goes too, up to
+        // the next mark.
+        for lsn in hit {
+            let (object, frame) = &places[&lsn];
+            if is_hit(*object, &(frame.start..frame.start + FRAME_HEADER)) {
+                let is_led = |lsn: u64| oracle.marks().iter().any(|mark| mark.before == lsn);
+                harmed.extend((lsn + 1..oracle.next()).take_while(|lsn| !is_led(*lsn)));
+            }
+        }
         // Between the frame before and the one it leads: there a mark stands, or not at all.
         let stands = |before: u64| {
             let (object, frame) = places.get(&before)?;
+            // Without a header nothing in a segment can be verified.
+            let copy_offset = u64::from(moment.setup.geometry.copy_offset);
+            if [0, copy_offset].iter().all(|copy| is_hit(*object, &(*copy..copy + SEGMENT_HEADER))) {
+                return None;
+            }
             let behind = places.range(..before).next_back().filter(|(_, (other, _))| other == object);
             let from = behind.map_or(0, |(_, (_, frame))| frame.end);
             Some(!is_hit(*object, &(from..frame.end)))
@@ -86,7 +107,8 @@ impl Damaged {
                 .values()
                 .any(|(other, frame)| *other == object && frame.start <= harmed.start && harmed.end <= frame.end)
         };
-        let only_frames = !harm.is_empty() && harm.iter().all(|(object, harmed)| inside(*object, harmed));
+        let is_read = !matches!(rot, Rot::Unreadable { .. });
+        let only_frames = is_read && !harm.is_empty() && harm.iter().all(|(object, harmed)| inside(*object, harmed));
         let is_harmed = !harm.is_empty();
         Self { moment, rot, entries, harmed, claimed, only_frames, is_harmed }
     }
@@ -116,7 +138,7 @@ impl Damaged {
             Err(error) => return self.told(&error),
         };
         let entries = reader.read(Lsn::ZERO, Lsn::MAX).map_err(|error| violation!("inspecting: {error}"))?;
-        let read = self.read(entries, "inspecting")?;
+        let read = self.read(entries, None, "inspecting")?;
         match reader.verify() {
             Ok(report) => self.all_told(&read, report, "inspecting"),
             Err(error) => self.told(&error),
@@ -129,13 +151,24 @@ impl Damaged {
     }
 
     /// Everything that is read is right, and comes in order.
-    fn read(&self, mut entries: Entries<FaultyDevice>, what: &str) -> Result<Read, Violation> {
+    fn read(
+        &self,
+        mut entries: Entries<FaultyDevice>,
+        added: Option<(u64, &[u8])>,
+        what: &str,
+    ) -> Result<Read, Violation> {
         let mut read = Read { lsns: BTreeSet::new(), findings: Vec::new(), error: None };
         for entry in &mut entries {
             match entry {
                 Ok(entry) => {
                     let lsn = entry.lsn.value();
                     match self.entries.get(&lsn) {
+                        // What was cut off without a proof gives its LSN back.
+                        _ if added == Some((lsn, &entry.payload)) => {}
+                        // The low-water mark itself may lie behind what is given up.
+                        None if self.is_harmed && self.moment.oracle.was_appended(lsn, &entry.payload) => {}
+                        // A header that is gone took with it what it said of a cut before.
+                        _ if !self.only_frames && self.moment.oracle.is_gone(lsn, &entry.payload) => {}
                         None => return Err(violation!("{what}: LSN {lsn} was read, and is not in the log")),
                         Some(Some(payload)) if *payload != entry.payload => {
                             return Err(violation!("{what}: LSN {lsn} was read with other bytes"));
@@ -162,7 +195,8 @@ impl Damaged {
         };
         let last = report.last_valid_lsn.value();
         for lsn in self.entries.keys().filter(|lsn| !read.lsns.contains(lsn)) {
-            let named = findings().any(|finding| names(finding, *lsn));
+            // A batch that crosses the low-water mark is told of from there on.
+            let named = self.moment.oracle.batch_of(*lsn).any(|lsn| findings().any(|finding| names(finding, lsn)));
             let is_cut = *lsn > last && *lsn > self.claimed;
             if !named && !is_cut && read.error.is_none() {
                 return Err(violation!("{what}: LSN {lsn} is missing, and nothing says so: {report:?}"));
@@ -174,14 +208,16 @@ impl Damaged {
                 ));
             }
         }
-        if !self.is_harmed && (read.lsns.len() != self.entries.len() || !report.clean) {
+        let is_whole = self.entries.keys().all(|lsn| read.lsns.contains(lsn));
+        if !(self.is_harmed || is_whole && report.clean) {
             return Err(violation!("{what}: nothing is harmed, and it says {report:?}"));
         }
-        if let (true, Some(first)) = (self.is_proved(), self.harmed.first()) {
-            let wanted = if matches!(self.rot, Rot::Unreadable { .. }) { Verdict::Unreadable } else { Verdict::Rot };
+        let low_water = report.low_water.value();
+        let is_lost = |lsn: &&u64| !read.lsns.contains(lsn) && **lsn >= low_water;
+        if let (true, Some(first)) = (self.is_proved(), self.harmed.first().filter(is_lost)) {
             let damage = |finding: &Finding| names(finding, *first) && !finding.verdict.is_torn_tail();
-            if !findings().any(damage) {
-                return Err(violation!("{what}: LSN {first} is no {}: {report:?}", wanted.name()));
+            if !findings().any(damage) && read.error.is_none() {
+                return Err(violation!("{what}: LSN {first} is not called damaged: {report:?}"));
             }
         }
         Ok(())
@@ -207,7 +243,7 @@ impl Damaged {
         };
         let report = log.recovery().clone();
         let entries = log.read_from(Lsn::ZERO).map_err(|error| violation!("a log that opened: {error}"))?;
-        let read = self.read(entries, "opened")?;
+        let read = self.read(entries, None, "opened")?;
         let missing = || self.entries.keys().filter(|lsn| !read.lsns.contains(lsn));
         match missing().next() {
             None => heard.whole += 1,
@@ -235,38 +271,32 @@ impl Damaged {
             Err(error) => return self.told(&error),
         };
         let report = log.recovery().clone();
-        let entries = log.read_from(Lsn::ZERO).map_err(|error| violation!("{what}: {error}"))?;
-        let read = self.read(entries, &what)?;
-        if policy == Policy::Salvage {
-            self.all_told(&read, &report, &what)?;
-        }
         let highest = report.durable_lsn.value().max(report.last_valid_lsn.value()).max(self.claimed);
         let added = payload(1 << 40, 33);
-        let receipt = match log.append(&added[..]).and_then(|receipt| log.sync().map(|_| receipt)) {
-            Ok(receipt) => receipt,
-            Err(error) => return self.told(&error),
-        };
-        let lsn = receipt.lsn().value();
+        // Before it is read: a reader that meets damage stops the log.
+        let receipt = log.append(&added[..]).and_then(|receipt| log.sync().map(|_| receipt));
+        let lsn =
+            receipt.map_err(|error| violation!("{what}: a log that opened takes no entry: {error}"))?.lsn().value();
         if lsn <= highest {
             return Err(violation!("{what}: LSN {lsn} is given out again, {highest} was durable"));
         }
+        let added = Some((lsn, &added[..]));
+        let entries = log.read_from(Lsn::ZERO).map_err(|error| violation!("{what}: {error}"))?;
+        let read = self.read(entries, added, &what)?;
+        if policy == Policy::Salvage {
+            self.all_told(&read, &report, &what)?;
+        }
         drop(log);
-        moment.medium.power_cut(|_| duralog::faulty::Keep::None);
+        moment.medium.power_cut(|_| Keep::None);
         let again = Log::open_device(moment.medium.device(), moment.config().with_policy(policy));
         let again = again.map_err(|error| violation!("{what}, after what it made final: {error}"))?;
         let entries = again.read_from(Lsn::ZERO).map_err(|error| violation!("{what}: {error}"))?;
-        let mut seen = BTreeSet::new();
-        for entry in entries {
-            match entry {
-                Ok(entry) if entry.lsn.value() == lsn && entry.payload == added => drop(seen.insert(lsn)),
-                Ok(entry) if read.lsns.contains(&entry.lsn.value()) => drop(seen.insert(entry.lsn.value())),
-                // The log's own entries among what it adds.
-                Ok(entry) if entry.lsn.value() > highest => {}
-                Ok(entry) => return Err(violation!("{what}: LSN {} came back", entry.lsn)),
-                Err(error) => return self.told(&error),
-            }
+        let later = self.read(entries, added, &what)?;
+        if later.lsns != read.lsns {
+            let (before, now) = (&read.lsns, &later.lsns);
+            return Err(violation!("{what}: a later opening reads {now:?}, and an earlier one {before:?}"));
         }
-        if !seen.contains(&lsn) {
+        if later.error.is_none() && !later.lsns.contains(&lsn) {
             return Err(violation!("{what}: what was appended behind the loss is gone"));
         }
         Ok(())
@@ -290,7 +320,8 @@ fn images(moment: &Moment) -> Images {
 /// The bytes that are not what they were, object by object, from the first to the last.
 fn harm(before: &Images, after: &Images, rot: &Rot) -> Vec<(Object, Range<u64>)> {
     if let Rot::Unreadable { object, range } = rot {
-        return vec![(*object, range.clone())];
+        // What lies in the same sector cannot be told from it.
+        return vec![(*object, range.start / SECTOR * SECTOR..range.end.next_multiple_of(SECTOR))];
     }
     let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
     let changed = names.into_iter().filter_map(|name| {

@@ -11,15 +11,18 @@
 //! The [`Oracle`] is told what was appended and what was acknowledged, and uses nothing of the code under test.
 #![forbid(unsafe_code)]
 
+mod disk;
 mod environment;
 mod explore;
 mod golden;
 mod judge;
 mod oracle;
 mod run;
+pub mod script;
 mod swarm;
 mod workload;
 
+pub use disk::{Call, Directory, Disk, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use golden::{Golden, file_name, golden};

@@ -111,6 +111,11 @@ pub struct Oracle {
     made: u64,
     /// What proves that entries were durable: before the entry of an LSN stands a mark that claims another.
     marks: Vec<Mark>,
+    /// Payloads of entries that were cut off or lost, by the LSNs that they had.
+    gone: Vec<(u64, Option<(u64, usize)>)>,
+    /// An append that was refused for lack of room, behind so many entries: until another one is acknowledged a crash may
+    /// still find it, where the medium ran out behind its last byte.
+    refused: Option<(usize, Vec<Appended>)>,
 }
 
 /// A mark that the log must have written: right before the entry `before`, behind every earlier one.
@@ -124,7 +129,17 @@ pub struct Mark {
 
 impl Default for Oracle {
     fn default() -> Self {
-        Self { first: 1, entries: Vec::new(), acknowledged: 0, low_water: 1, giving: None, made: 0, marks: Vec::new() }
+        Self {
+            first: 1,
+            entries: Vec::new(),
+            acknowledged: 0,
+            low_water: 1,
+            giving: None,
+            made: 0,
+            marks: Vec::new(),
+            gone: Vec::new(),
+            refused: None,
+        }
     }
 }
 
@@ -212,6 +227,19 @@ impl Oracle {
         self.entry(lsn).is_some_and(|entry| entry.is(payload))
     }
 
+    /// Whether an entry of this LSN and payload was appended, and then cut off or lost.
+    #[must_use]
+    pub fn is_gone(&self, lsn: u64, bytes: &[u8]) -> bool {
+        let is = |made: Option<(u64, usize)>| made.is_none_or(|(number, len)| payload(number, len) == bytes);
+        self.gone.iter().any(|(gone, made)| *gone == lsn && is(*made))
+    }
+
+    /// Notes the entries after `lsn` as gone.
+    fn bury(&mut self, lsn: u64) {
+        let entries = self.entries.iter().zip(self.first..).filter(|(_, at)| *at > lsn);
+        self.gone.extend(entries.map(|(entry, at)| (at, entry.payload)));
+    }
+
     /// Bytes in front of the payload of an entry that belong to its frame, by what the specification says of frames: 29,
     /// and 8 for the id of a transaction. Behind it there are 4.
     #[must_use]
@@ -254,9 +282,10 @@ impl Oracle {
         counting
     }
 
-    /// The last append was refused: no recovery may give any of its `count` entries.
+    /// The last append was refused: no recovery may give any of its `count` entries once a later one is acknowledged.
     pub fn refused(&mut self, count: usize) {
-        self.entries.truncate(self.entries.len() - count);
+        let at = self.entries.len() - count;
+        self.refused = Some((at, self.entries.split_off(at)));
     }
 
     /// Everything up to `lsn` was called durable.
@@ -305,6 +334,11 @@ impl Oracle {
 
     fn without(&self, giving: Giving) -> Self {
         let mut rest = Self { giving: None, ..self.clone() };
+        match giving {
+            Giving::Before(_) => {}
+            Giving::After(lsn) => rest.bury(lsn),
+            Giving::All(_) => rest.bury(0),
+        }
         if let Giving::After(lsn) | Giving::All(lsn) = giving {
             rest.marks.retain(|mark| mark.before <= lsn && !matches!(giving, Giving::All(_)));
         }
@@ -337,6 +371,15 @@ impl Oracle {
             Ok(()) => return Ok(kept),
             Err(violation) => violation,
         };
+        if let Some((at, refused)) = &self.refused
+            && self.acknowledged < self.first + *at as u64
+        {
+            let entries = [&self.entries[..(*at).min(self.entries.len())], refused].concat();
+            let found = Self { entries, refused: None, ..kept };
+            if found.matches(held).is_ok() {
+                return Ok(found);
+            }
+        }
         let given = match self.giving {
             None => return Err(wrong),
             Some(Giving::Before(asked)) if held.low_water <= asked => self.without(Giving::Before(held.low_water)),
@@ -409,8 +452,10 @@ impl Oracle {
     /// What is wrong with what it gave.
     pub fn recovered(&mut self, held: &Held) -> Result<(), Violation> {
         *self = self.as_found(held)?;
+        self.bury(held.last);
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
         self.marks.retain(|mark| mark.before <= held.last);
+        self.refused = None;
         self.acknowledged = held.last;
         Ok(())
     }
@@ -456,8 +501,12 @@ mod tests {
         later.check(&held(&all[..1], 1, 1)).unwrap_err();
         later.append(1, 9);
         later.check(&held(&all, 1, 4)).unwrap_err();
-        oracle.refused(1);
-        oracle.check(&held(&all, 1, 4)).unwrap_err();
+        let mut full = oracle.clone();
+        full.refused(1);
+        full.check(&held(&all, 1, 4)).unwrap();
+        full.append(1, 8);
+        full.acknowledge(4).unwrap();
+        full.check(&held(&all, 1, 4)).unwrap_err();
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use duralog::{
     Config, Durability, Entries, Error, FaultyDevice, Log, LogReader, Lsn, Object, Policy, Receipt, RecoveryReport,
-    Snapshot,
+    SharedDevice, Snapshot,
     core::Action,
     faulty::{Keep, Medium, Plan, UnsyncedOp},
 };
@@ -123,7 +123,15 @@ impl Moment {
     }
 }
 
-fn collect(entries: Entries<FaultyDevice>) -> Result<Vec<Found>, Error> {
+/// What a log gives that was just opened.
+pub(crate) fn recovered<D: SharedDevice>(log: &Log<D>) -> Result<Held, Stopped> {
+    let found = collect(log.read_from(Lsn::ZERO)?)?;
+    let counted = log.replay_from(Lsn::ZERO)?.map(|entry| entry.map(|entry| (entry.lsn.value(), entry.payload)));
+    let counted = counted.collect::<Result<_, _>>()?;
+    Ok(Held { counted: Some(counted), ..held(log.recovery(), found)? })
+}
+
+fn collect<D: SharedDevice>(entries: Entries<D>) -> Result<Vec<Found>, Error> {
     let found = |entry: duralog::Entry| Found {
         lsn: entry.lsn.value(),
         continues: entry.batch_continues,
@@ -326,10 +334,7 @@ impl Run {
         let config = Config { full_check, ..self.moment.config() };
         let device = self.moment.medium.try_device().expect("one handle at a time");
         let log = Log::open_device(device, config)?;
-        let found = collect(log.read_from(Lsn::ZERO)?)?;
-        let counted = log.replay_from(Lsn::ZERO)?.map(|entry| entry.map(|entry| (entry.lsn.value(), entry.payload)));
-        let counted = counted.collect::<Result<_, _>>()?;
-        let held = Held { counted: Some(counted), ..held(log.recovery(), found)? };
+        let held = recovered(&log)?;
         self.moment.oracle.recovered(&held)?;
         self.log = Some(log);
         Ok(held)
@@ -502,7 +507,8 @@ impl Run {
                 Ok(self.moment.oracle.gave_up(given)?)
             }
             Err(error) => {
-                if matches!(error, Error::NoSpace(_) | Error::BelowCheckpoint { .. }) {
+                // What was refused for lack of room may be found done: both are allowed.
+                if let Error::BelowCheckpoint { .. } = error {
                     self.moment.oracle.kept();
                 }
                 Err(error.into())

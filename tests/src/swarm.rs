@@ -136,7 +136,8 @@ impl Swarm {
         let setup = setup(&mut random);
         let moment = Moment::new(setup);
         moment.medium.keep_trace(keeps_story);
-        if random.once_in(4) {
+        // Damage in recycled room is not judged yet: what lies behind the end there is old, not blank.
+        if random.once_in(4) && mode == Mode::Crash {
             moment.medium.recycle();
         }
         let mut swarm = Self { mode, random, moment: Some(moment), keeps_story, story: Vec::new() };
@@ -264,13 +265,12 @@ impl Swarm {
 
     fn recover(&mut self) -> Result<(), Violation> {
         let moment = self.moment.as_ref().expect("between two lives");
-        let checked = check(moment).map_err(|wrong| {
+        check(moment).map_err(|wrong| {
             if self.keeps_story {
                 self.story.push(wrong.moment.medium.trace());
             }
             wrong.violation
-        });
-        checked
+        })
     }
 
     /// A life on a medium that lies: what it acknowledged may be gone, and what is returned is right all the same.
@@ -343,7 +343,7 @@ impl Swarm {
         let segments: Vec<_> = objects.iter().copied().filter(|(name, _)| matches!(name, Object::Segment(_))).collect();
         let of = if self.random.once_in(4) { &objects } else { &segments };
         let rot = Rot::random(&mut self.random, of);
-        self.tell(|| format!("{}damage: {rot:?}", moment.medium.trace()));
+        self.tell(|| format!("{}{}\ndamage: {rot:?}", moment.medium.trace(), places(&moment)));
         let damaged = Damaged::new(moment, rot);
         let judged = damaged.judge(&mut tally.heard);
         self.moment = Some(damaged.moment);
@@ -354,6 +354,17 @@ impl Swarm {
 /// Whether the error is one of reading, and so none that the log has to stop for.
 fn only_reads(error: &Error) -> bool {
     matches!(error, Error::Device { action: Action::Read | Action::List, .. } | Error::Open(_) | Error::Damaged(_))
+}
+
+/// Where the entries stand, for a story.
+fn places(moment: &Moment) -> String {
+    let reader = LogReader::open_device(moment.medium.reader(), moment.config().with_policy(Policy::Inspect));
+    let entries = reader.and_then(|reader| reader.read(Lsn::ZERO, Lsn::MAX)).into_iter().flatten().flatten();
+    let place = |entry: duralog::Entry| {
+        let size = entry.serialized_size();
+        format!("  {} in {} at {}+{size}, code {}", entry.lsn, entry.segment, entry.offset, entry.code)
+    };
+    entries.map(place).collect::<Vec<_>>().join("\n")
 }
 
 fn told(done: &Result<(), Stopped>) -> String {
@@ -372,7 +383,8 @@ fn right(
 ) -> Result<(), Violation> {
     let Ok(entries) = entries else { return Ok(()) };
     for entry in entries.filter_map(Result::ok) {
-        if !moment.oracle.was_appended(entry.lsn.value(), &entry.payload) {
+        let (lsn, payload) = (entry.lsn.value(), &entry.payload[..]);
+        if !moment.oracle.was_appended(lsn, payload) && !moment.oracle.is_gone(lsn, payload) {
             return Err(violation!("{policy:?}: LSN {} was read, and never appended like that", entry.lsn));
         }
     }

@@ -4,6 +4,7 @@ mod ci;
 mod compiler;
 mod report;
 mod step;
+mod swarm;
 mod tools;
 
 use std::process::ExitCode;
@@ -15,6 +16,9 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
     browser    nothing yet
+cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
+                            random workloads and faults, a medium of its own for each seed; stops at the first failure
+                            with the command that repeats it
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
     let (task, rest) = arguments.split_first().map_or(("help", &[][..]), |(task, rest)| (task.as_str(), rest));
     let outcome = match task {
         "ci" => ci::run(rest),
+        "swarm" => swarm::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)

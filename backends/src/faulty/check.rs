@@ -7,8 +7,8 @@
 //!   └─────► the model of what the log kept ───────────────────────────────────────────────────── the same?
 //! ```
 
-use core::fmt;
-use std::{cell::RefCell, error};
+use core::{cell::RefCell, fmt};
+use std::error;
 
 use duralog_core::{Durability, Geometry, Lsn, operation::Operation};
 

@@ -35,4 +35,4 @@ pub use medium::Medium;
 pub use plan::{Failure, Kind, Plan, ReadFailure};
 pub use random::Random;
 pub use rot::Rot;
-pub use ways::ways;
+pub use ways::{subsets, ways};

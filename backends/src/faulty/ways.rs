@@ -49,6 +49,13 @@ pub fn ways(unsynced: &[UnsyncedOp], most: usize, random: &mut Random) -> Vec<Ve
     ways
 }
 
+/// How many such subsets there are; [`u64::MAX`] if they are more than that.
+#[must_use]
+pub fn subsets(unsynced: &[UnsyncedOp]) -> u64 {
+    let total: usize = unsynced.iter().map(sectors).sum();
+    u32::try_from(total).ok().and_then(|total| 1u64.checked_shl(total)).unwrap_or(u64::MAX)
+}
+
 /// How many sectors a write touches; what is no write is kept or lost as a whole.
 fn sectors(op: &UnsyncedOp) -> usize {
     match &op.change {
