@@ -21,7 +21,7 @@ use crate::{
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
-    read::{DamageHook, Entries, Entry, SCRATCH},
+    read::{DamageHook, Entries, Entry, scratch},
     store::{Snapshot, StateMachine},
 };
 
@@ -149,7 +149,7 @@ impl<D: SharedDevice> Log<D> {
     fn put(&self, header: CheckpointHeader, mut source: Source<'_>) -> Result<()> {
         let shared = &*self.shared;
         let machine = PutCheckpoint::new(checksum::update, header, shared.options.geometry);
-        let mut buf = vec![0; SCRATCH];
+        let mut buf = scratch(shared.options.geometry);
         let put = drive(machine, &mut Turns(&shared.device), &mut buf, &mut source);
         let Err(error) = put else { return Ok(()) };
         let refused = error.device_kind() == Some(duralog_core::ErrorKind::NoSpace)
@@ -179,7 +179,7 @@ impl<D: SharedDevice> Log<D> {
         let shared = &*self.shared;
         let _removing = shared.removing.lock().unwrap_or_else(PoisonError::into_inner);
         let view = shared.lock().writer.view();
-        let mut buf = vec![0; SCRATCH];
+        let mut buf = scratch(shared.options.geometry);
         let oldest = drive(Retire::new(view, retention), &mut Turns(&shared.device), &mut buf, &mut ())?;
         tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
         let mut guard = shared.lock();
@@ -216,7 +216,7 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     state: &mut S,
 ) -> Result<Rebuilt> {
     let mut rebuilt = Rebuilt::default();
-    let mut buf = vec![0; SCRATCH];
+    let mut buf = scratch(device.geometry());
     let mut from = Lsn::FIRST;
     for head in heads {
         match load(device, view.log(), head.id, &mut buf)? {
@@ -489,7 +489,7 @@ impl<D: SharedDevice> Shared<D> {
                 .map(|kept| (guard.writer.log(), kept.head.id))
                 .collect()
         };
-        let mut buf = vec![0; SCRATCH];
+        let mut buf = scratch(self.options.geometry);
         for (log, id) in unchecked {
             let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
             let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok();

@@ -23,7 +23,7 @@ use crate::{
     environment::Environment,
     error::{Error, Result},
     log::Receipt,
-    read::SCRATCH,
+    read::{scratch, scratch_len},
 };
 
 pub(crate) struct Shared<D> {
@@ -446,8 +446,9 @@ impl<D: SharedDevice> Shared<D> {
         };
         guard.leading = true;
         let mut buf = core::mem::take(&mut guard.spare);
-        if buf.len() < SCRATCH {
-            buf.resize(SCRATCH, 0);
+        let wanted = scratch_len(self.options.geometry);
+        if buf.len() < wanted {
+            buf.resize(wanted, 0);
         }
         drop(guard);
         let begun = self.drive(Begin::new(plan), &mut buf);
@@ -566,7 +567,7 @@ impl<D: SharedDevice> Shared<D> {
             }
             let (end, meta) = (guard.writer.end(), guard.writer.meta(true));
             drop(guard);
-            let mut buf = vec![0; SCRATCH];
+            let mut buf = scratch(self.options.geometry);
             self.tidy(Some(end), PutMeta::new(meta, self.options.geometry), &mut buf);
         }
         Ok(())

@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Result},
     file::{Access, FileDevice},
     fs::StdFs,
-    read::{Entries, SCRATCH},
+    read::{Entries, scratch},
     report::RecoveryReport,
 };
 
@@ -118,7 +118,7 @@ impl<D: SharedDevice> Log<D> {
             return Err(Error::Retention { most: CHECKPOINTS_MAX });
         }
         let started = config.environment.now_us();
-        let mut buf = vec![0; SCRATCH];
+        let mut buf = scratch(geometry);
         let mut findings = Findings::default();
         let recovered = drive(Recovery::new(config.recovery_options()), &mut device, &mut buf, &mut findings);
         let recovered = match recovered {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use duralog_core::{
-    Entry as Borrowed, Flow, Host, Lsn, Machine, Policy, Read, Reader, SegmentId, View, drive_until_pause,
+    Entry as Borrowed, Flow, Geometry, Host, Lsn, Machine, Policy, Read, Reader, SegmentId, View, drive_until_pause,
     operation::{Code, Operation},
 };
 
@@ -13,7 +13,17 @@ use crate::{
 };
 
 /// Bytes that are read at once; larger where one entry needs more.
-pub(crate) const SCRATCH: usize = 256 << 10;
+const SCRATCH: usize = 256 << 10;
+
+/// A buffer for a machine on a medium like this: no larger than a segment there, which is then read at once. Machines ask
+/// for more where one entry needs it.
+pub(crate) fn scratch(geometry: Geometry) -> Vec<u8> {
+    vec![0; scratch_len(geometry)]
+}
+
+pub(crate) fn scratch_len(geometry: Geometry) -> usize {
+    usize::try_from(geometry.segment_size).map_or(SCRATCH, |segment| segment.clamp(4096, SCRATCH))
+}
 
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +112,8 @@ impl<D: SharedDevice> Entries<D> {
     /// What a machine hands out.
     pub(crate) fn of(device: D, machine: impl Machine<Output = Read> + Send + 'static) -> Self {
         let reader: Option<Box<dyn Machine<Output = Read> + Send>> = Some(Box::new(machine));
-        Self { device, reader, buf: vec![0; SCRATCH], findings: Vec::new(), hook: None }
+        let buf = scratch(device.geometry());
+        Self { device, reader, buf, findings: Vec::new(), hook: None }
     }
 
     pub(crate) fn with_damage_hook(self, hook: DamageHook) -> Self {

@@ -6,7 +6,7 @@ use crate::{
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
-    read::SCRATCH,
+    read::scratch,
 };
 
 impl<D: SharedDevice> Log<D> {
@@ -91,7 +91,7 @@ impl<D: SharedDevice> Log<D> {
             return Err(Error::Truncated { low_water: view.low_water() });
         }
         drop(guard);
-        let mut buf = vec![0; SCRATCH];
+        let mut buf = scratch(shared.options.geometry);
         let cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
         let mut guard = shared.alone();
         loop {

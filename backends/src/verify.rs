@@ -15,7 +15,7 @@ use crate::{
     file::{Access, FileDevice},
     fs::StdFs,
     log::Findings,
-    read::{Entries, SCRATCH},
+    read::{Entries, scratch},
     report::RecoveryReport,
     store::StateMachine,
 };
@@ -69,7 +69,7 @@ impl<D: SharedDevice> LogReader<D> {
     /// # Errors
     /// The device cannot be read; damage is a finding, not an error.
     pub fn verify(&mut self) -> Result<&RecoveryReport> {
-        let mut buf = vec![0; SCRATCH];
+        let mut buf = scratch(self.device.geometry());
         match self.report.check_all(&mut self.device, &self.recovered.view, &self.recovered.checkpoints, &mut buf) {
             Ok(()) | Err(Error::Refused(_)) => {}
             Err(error) => return Err(error),
@@ -169,7 +169,7 @@ const TRIES: u32 = 5;
 /// Recovers a log that may be written to meanwhile. What looks damaged is believed when a second reading, after the
 /// witness was found, says the same.
 fn read_twice<D: SharedDevice>(device: &mut D, config: &Config) -> Result<(Recovered, Vec<Finding>)> {
-    let mut buf = vec![0; SCRATCH];
+    let mut buf = scratch(device.geometry());
     let mut before = None;
     for left in (0..TRIES).rev() {
         let mut findings = Findings::default();

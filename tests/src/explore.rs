@@ -5,7 +5,7 @@ use std::{collections::HashSet, hash::DefaultHasher};
 
 use duralog::{
     Object, Policy,
-    faulty::{Change, Failure, Keep, Plan, UnsyncedOp},
+    faulty::{self, Change, Failure, Keep, Plan, Random, UnsyncedOp},
 };
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 /// How many ways of losing unsynced operations are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
+    /// Every subset of the unsynced sectors up to 2^12, beyond that a sample; tears at every byte of every write.
+    Every,
     /// Every subset of few operations, tears at every byte of small writes and at every seventh of others.
     Fine,
     /// All, none, each lost, each kept; three tears.
@@ -32,14 +34,21 @@ pub type Stage<'a> = (&'a [Op], Detail);
 const SUBSETS_MAX: usize = 6;
 /// Writes of so many bytes at most are torn at every byte.
 const SMALL: usize = 48;
+/// Subsets of unsynced sectors are all tried if they are no more than this.
+const SECTOR_SUBSETS_MAX: usize = 1 << 12;
 /// A sector, as the faulty device has it.
 const SECTOR: u64 = 512;
+/// Recoveries that one check of a state does.
+const RECOVERIES: u64 = 8;
 /// Failures that are told in full.
 const TOLD: usize = 6;
 
 /// The ways in which a power cut may deal with unsynced operations.
 #[must_use]
 pub fn ways(unsynced: &[UnsyncedOp], detail: Detail) -> Vec<Vec<Keep>> {
+    if detail == Detail::Every {
+        return every_way(unsynced);
+    }
     let count = unsynced.len();
     let each = |kept: &dyn Fn(usize) -> bool| -> Vec<Keep> {
         (0..count).map(|n| if kept(n) { Keep::All } else { Keep::None }).collect()
@@ -76,6 +85,24 @@ pub fn ways(unsynced: &[UnsyncedOp], detail: Detail) -> Vec<Vec<Keep>> {
     unique
 }
 
+/// Subsets of unsynced sectors, all of them if they are no more; each kept part of a write that ends at a byte boundary,
+/// with all that was done before it, or nothing.
+fn every_way(unsynced: &[UnsyncedOp]) -> Vec<Vec<Keep>> {
+    let mut ways = faulty::ways(unsynced, SECTOR_SUBSETS_MAX, &mut Random::new(unsynced.len() as u64));
+    for (torn, op) in unsynced.iter().enumerate() {
+        let Change::Write { bytes, .. } = &op.change else { continue };
+        for others in [Keep::All, Keep::None] {
+            ways.extend((1..bytes.len()).map(|len| {
+                let mut way = vec![Keep::None; unsynced.len()];
+                way[..torn].fill(others.clone());
+                way[torn] = Keep::Prefix(len);
+                way
+            }));
+        }
+    }
+    ways
+}
+
 fn tears(op: &UnsyncedOp, detail: Detail) -> Vec<Keep> {
     let (at, len) = match &op.change {
         Change::Write { at, bytes } => (*at, bytes.len()),
@@ -85,7 +112,7 @@ fn tears(op: &UnsyncedOp, detail: Detail) -> Vec<Keep> {
     };
     let step = if len <= SMALL { 1 } else { 7 };
     let prefixes: Vec<usize> = match detail {
-        Detail::Fine => (1..len).step_by(step).chain([len - 1]).collect(),
+        Detail::Every | Detail::Fine => (1..len).step_by(step).chain([len - 1]).collect(),
         Detail::Coarse => vec![1, len / 2, len - 1],
         Detail::Whole => return vec![],
     };
@@ -116,12 +143,18 @@ pub struct Counts {
     pub distinct: u64,
     /// Recoveries done.
     pub recoveries: u64,
+    /// Crash points with more subsets of unsynced sectors than were tried.
+    pub sampled: u64,
 }
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { points, states, distinct, recoveries } = self;
-        write!(f, "{points} crash points, {states} states, {distinct} of them distinct, {recoveries} recoveries")
+        let Self { points, states, distinct, recoveries, sampled } = self;
+        write!(f, "{points} crash points, {states} states, {distinct} of them distinct, {recoveries} recoveries")?;
+        if *sampled > 0 {
+            write!(f, "; at {sampled} crash points {SECTOR_SUBSETS_MAX} subsets of more were tried")?;
+        }
+        Ok(())
     }
 }
 
@@ -244,6 +277,8 @@ impl Explorer {
             let stopped = run.end();
             let unsynced = stopped.medium.unsynced();
             let ways = ways(&unsynced, detail);
+            self.counts.sampled +=
+                u64::from(detail == Detail::Every && faulty::subsets(&unsynced) > SECTOR_SUBSETS_MAX as u64);
             self.visit(&format!("kill at call {call}"), stopped.after_kill(), rest);
             for way in &ways {
                 self.visit(&format!("power cut at call {call} keeping {way:?}"), stopped.after_cut(way), rest);
@@ -283,43 +318,12 @@ impl Explorer {
         }
         self.counts.distinct += 1;
         self.path.push(what.to_owned());
-        match self.check(&moment) {
+        self.counts.recoveries += RECOVERIES;
+        match check(&moment) {
             Ok(()) => self.stage(&moment, rest, &[]),
             Err(Wrong { moment, violation }) => self.fail(&moment, &violation.to_string()),
         }
         self.path.pop();
-    }
-
-    /// Recovers, and recovers again: the entries are right, the same every time, and the log goes on.
-    fn check(&mut self, moment: &Moment) -> Result<(), Wrong> {
-        self.counts.recoveries += 8;
-        let read = read(moment)?;
-        let mut run = moment.fork().run(Plan::default());
-        let held = open(&mut run, "recovery", false, read.as_ref())?;
-        for (what, keep) in [("keeping nothing", Keep::None), ("keeping all", Keep::All)] {
-            let again = run.moment().fork();
-            again.medium.power_cut(|_| keep.clone());
-            let what = format!("recovery after another power cut {what}");
-            open(&mut again.run(Plan::default()), &what, true, Some(&held))?;
-        }
-        let again = run.moment().after_kill();
-        open(&mut again.run(Plan::default()), "recovery after another kill", false, Some(&held))?;
-        play(&mut run, &[Op::Append(20), Op::Batch(2, 12), Op::Sync])?;
-        let mut after = run.moment().after_cut(&[]).run(Plan::default());
-        let later = open(&mut after, "recovery of what came after a recovery", true, None)?;
-        if later.last != held.last + 3 {
-            let violation = violation!("the log ends at {} where {} was acknowledged", later.last, held.last + 3);
-            return Err(Wrong::new(&after, violation));
-        }
-        play(&mut after, &[Op::Append(9), Op::Close])?;
-        let mut closed = after.moment().after_cut(&[]).run(Plan::default());
-        open(&mut closed, "recovery after a close", true, None)?;
-        let report = closed.log().recovery();
-        // The metadata is the last to be written, and no sync follows.
-        if !report.closed || report.findings.iter().any(|finding| finding.object != Object::Meta) {
-            return Err(Wrong::new(&closed, violation!("a log that was closed is not as it should be: {report:?}")));
-        }
-        Ok(())
     }
 
     fn fail(&mut self, moment: &Moment, what: &str) {
@@ -342,10 +346,41 @@ impl Explorer {
     }
 }
 
+/// Recovers, and recovers again: the entries are right, the same every time, and the log goes on.
+pub(crate) fn check(moment: &Moment) -> Result<(), Wrong> {
+    let read = read(moment)?;
+    let mut run = moment.fork().run(Plan::default());
+    let held = open(&mut run, "recovery", false, read.as_ref())?;
+    for (what, keep) in [("keeping nothing", Keep::None), ("keeping all", Keep::All)] {
+        let again = run.moment().fork();
+        again.medium.power_cut(|_| keep.clone());
+        let what = format!("recovery after another power cut {what}");
+        open(&mut again.run(Plan::default()), &what, true, Some(&held))?;
+    }
+    let again = run.moment().after_kill();
+    open(&mut again.run(Plan::default()), "recovery after another kill", false, Some(&held))?;
+    play(&mut run, &[Op::Append(20), Op::Batch(2, 12), Op::Sync])?;
+    let mut after = run.moment().after_cut(&[]).run(Plan::default());
+    let later = open(&mut after, "recovery of what came after a recovery", true, None)?;
+    if later.last != held.last + 3 {
+        let violation = violation!("the log ends at {} where {} was acknowledged", later.last, held.last + 3);
+        return Err(Wrong::new(&after, violation));
+    }
+    play(&mut after, &[Op::Append(9), Op::Close])?;
+    let mut closed = after.moment().after_cut(&[]).run(Plan::default());
+    open(&mut closed, "recovery after a close", true, None)?;
+    let report = closed.log().recovery();
+    // The metadata is the last to be written, and no sync follows.
+    if !report.closed || report.findings.iter().any(|finding| finding.object != Object::Meta) {
+        return Err(Wrong::new(&closed, violation!("a log that was closed is not as it should be: {report:?}")));
+    }
+    Ok(())
+}
+
 /// What a recovery did wrong, and where that left the medium.
-struct Wrong {
-    moment: Box<Moment>,
-    violation: Violation,
+pub(crate) struct Wrong {
+    pub(crate) moment: Box<Moment>,
+    pub(crate) violation: Violation,
 }
 
 impl Wrong {

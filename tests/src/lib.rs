@@ -11,20 +11,27 @@
 //! The [`Oracle`] is told what was appended and what was acknowledged, and uses nothing of the code under test.
 #![forbid(unsafe_code)]
 
+mod disk;
 mod environment;
 mod explore;
 mod golden;
+mod judge;
 mod oracle;
 mod run;
+pub mod script;
+mod swarm;
 mod watched;
 mod workload;
 
+pub use disk::{Call, Directory, Disk, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use golden::{Golden, file_name, golden};
-pub use oracle::{Found, Giving, Held, Oracle, Violation, payload};
+pub use judge::{Damaged, Heard};
+pub use oracle::{Found, Giving, Held, Mark, Oracle, Violation, payload};
 pub use run::{Moment, ObjectBytes, Run, Stopped};
-pub use watched::{Call, Watched};
+pub use swarm::{Failed, Mode, Tally, run_seed};
+pub use watched::{Call as DeviceCall, Watched};
 pub use workload::{Left, Nonces, Op, SegmentRoom, Setup};
 
 /// The example of the root README, compiled and run.

@@ -20,6 +20,9 @@ pub struct Found {
 pub struct Held {
     /// The entries, in the order in which they came.
     pub entries: Vec<Found>,
+    /// The LSNs and payloads that count, in the order in which they do, where that was asked: those of a transaction
+    /// where its commit stands.
+    pub counted: Option<Vec<(u64, Vec<u8>)>>,
     /// The first LSN that truncation keeps.
     pub low_water: u64,
     /// The last LSN.
@@ -49,13 +52,37 @@ macro_rules! violation {
 }
 pub(crate) use violation;
 
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Copy, Debug, Hash)]
 struct Appended {
-    /// `None`: an entry that the log makes for itself.
-    payload: Option<Vec<u8>>,
+    /// The number and length of its payload. `None`: an entry that the log makes for itself.
+    payload: Option<(u64, usize)>,
     continues: bool,
     /// The log was cut behind it, be that inside its batch.
     ends: bool,
+    role: Role,
+}
+
+/// What an entry is to a replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Role {
+    /// It counts by itself.
+    Alone,
+    /// It says something of the log: a checkpoint was taken, a transaction begun or rolled back.
+    Says,
+    /// It counts with the transaction that was begun at this LSN.
+    Of(u64),
+    /// It commits that transaction.
+    Commits(u64),
+}
+
+impl Appended {
+    const fn own(role: Role) -> Self {
+        Self { payload: None, continues: false, ends: true, role }
+    }
+
+    fn is(&self, bytes: &[u8]) -> bool {
+        self.payload.is_none_or(|(number, len)| payload(number, len) == bytes)
+    }
 }
 
 /// A call that gives up a part of the log, and has not returned.
@@ -82,11 +109,37 @@ pub struct Oracle {
     giving: Option<Giving>,
     /// Payloads made so far.
     made: u64,
+    /// What proves that entries were durable: before the entry of an LSN stands a mark that claims another.
+    marks: Vec<Mark>,
+    /// Payloads of entries that were cut off or lost, by the LSNs that they had.
+    gone: Vec<(u64, Option<(u64, usize)>)>,
+    /// An append that was refused for lack of room, behind so many entries: until another one is acknowledged a crash may
+    /// still find it, where the medium ran out behind its last byte.
+    refused: Option<(usize, Vec<Appended>)>,
+}
+
+/// A mark that the log must have written: right before the entry `before`, behind every earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// The entry that it leads.
+    pub before: u64,
+    /// What it says to be durable.
+    pub claim: u64,
 }
 
 impl Default for Oracle {
     fn default() -> Self {
-        Self { first: 1, entries: Vec::new(), acknowledged: 0, low_water: 1, giving: None, made: 0 }
+        Self {
+            first: 1,
+            entries: Vec::new(),
+            acknowledged: 0,
+            low_water: 1,
+            giving: None,
+            made: 0,
+            marks: Vec::new(),
+            gone: Vec::new(),
+            refused: None,
+        }
     }
 }
 
@@ -111,26 +164,128 @@ impl Oracle {
 
     /// Payloads for a batch that is about to be appended. From now on a recovery may give it.
     pub fn append(&mut self, count: usize, len: usize) -> Vec<Vec<u8>> {
-        let batch: Vec<_> = (0..count as u64).map(|n| payload(self.made + n, len)).collect();
+        self.mark();
+        let made = self.made;
         self.made += count as u64;
-        let appended = batch.iter().zip(1..);
-        let appended = appended.map(|(payload, n)| Appended {
-            payload: Some(payload.clone()),
+        let appended = (1..=count).zip(made..).map(|(n, number)| Appended {
+            payload: Some((number, len)),
             continues: n < count,
             ends: n == count,
+            role: Role::Alone,
         });
         self.entries.extend(appended);
-        batch
+        (made..self.made).map(|number| payload(number, len)).collect()
     }
 
-    /// The log is about to append an entry of its own.
+    /// A payload for an entry of the transaction that was begun at this LSN, which is about to be appended.
+    pub fn append_to(&mut self, begun: u64, len: usize) -> Vec<u8> {
+        let payload = self.append(1, len).remove(0);
+        if let Some(last) = self.entries.last_mut() {
+            last.role = Role::Of(begun);
+        }
+        payload
+    }
+
+    /// The log is about to append an entry of its own that changes nothing.
     pub fn append_own(&mut self) {
-        self.entries.push(Appended { payload: None, continues: false, ends: true });
+        self.mark();
+        self.entries.push(Appended::own(Role::Says));
     }
 
-    /// The last append was refused: no recovery may give any of its `count` entries.
+    /// The transaction that was begun at this LSN is about to be committed.
+    pub fn append_commit(&mut self, begun: u64) {
+        self.mark();
+        self.entries.push(Appended::own(Role::Commits(begun)));
+    }
+
+    /// What is written next is led by a mark, if anything was made durable since the last.
+    fn mark(&mut self) {
+        let mark = Mark { before: self.next(), claim: self.acknowledged };
+        if mark.claim + 1 == mark.before && self.marks.last().is_none_or(|last| last.claim < mark.claim) {
+            self.marks.push(mark);
+        }
+    }
+
+    /// The marks that the log must hold.
+    #[must_use]
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// The entries that must be there if all is: their LSNs, and the payloads of those that have one.
+    pub fn expected(&self) -> impl Iterator<Item = (u64, Option<Vec<u8>>)> + '_ {
+        let begin = self.begin().max(self.first);
+        (begin..self.next()).filter_map(|lsn| {
+            let entry = self.entry(lsn)?;
+            Some((lsn, entry.payload.map(|(number, len)| payload(number, len))))
+        })
+    }
+
+    /// Whether an entry of this LSN and payload was ever appended, and not given up.
+    #[must_use]
+    pub fn was_appended(&self, lsn: u64, payload: &[u8]) -> bool {
+        self.entry(lsn).is_some_and(|entry| entry.is(payload))
+    }
+
+    /// Whether an entry of this LSN and payload was appended, and then cut off or lost.
+    #[must_use]
+    pub fn is_gone(&self, lsn: u64, bytes: &[u8]) -> bool {
+        let is = |made: Option<(u64, usize)>| made.is_none_or(|(number, len)| payload(number, len) == bytes);
+        self.gone.iter().any(|(gone, made)| *gone == lsn && is(*made))
+    }
+
+    /// Notes the entries after `lsn` as gone.
+    fn bury(&mut self, lsn: u64) {
+        let entries = self.entries.iter().zip(self.first..).filter(|(_, at)| *at > lsn);
+        self.gone.extend(entries.map(|(entry, at)| (at, entry.payload)));
+    }
+
+    /// Bytes in front of the payload of an entry that belong to its frame, by what the specification says of frames: 29,
+    /// and 8 for the id of a transaction. Behind it there are 4.
+    #[must_use]
+    pub fn lead(&self, lsn: u64) -> u64 {
+        if self.entry(lsn).is_some_and(|entry| matches!(entry.role, Role::Of(_))) { 37 } else { 29 }
+    }
+
+    /// The LSNs that are lost if that of one entry is: those of its batch.
+    #[must_use]
+    pub fn batch_of(&self, lsn: u64) -> core::ops::RangeInclusive<u64> {
+        let (mut first, mut last) = (lsn, lsn);
+        while first > 1 && self.in_batch(first - 1) {
+            first -= 1;
+        }
+        while self.in_batch(last) {
+            last += 1;
+        }
+        first..=last
+    }
+
+    fn entry(&self, lsn: u64) -> Option<&Appended> {
+        let index = lsn.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.entries.get(index))
+    }
+
+    /// What a replay hands out of a log that ends at `last`.
+    fn counting(&self, last: u64) -> Vec<(u64, Vec<u8>)> {
+        let bytes = |lsn: u64, entry: &Appended| entry.payload.map(|(number, len)| (lsn, payload(number, len)));
+        let mut counting = Vec::new();
+        for lsn in self.begin()..=last {
+            match self.entry(lsn) {
+                Some(entry) if entry.role == Role::Alone => counting.extend(bytes(lsn, entry)),
+                Some(Appended { role: Role::Commits(begun), .. }) => {
+                    let own = |lsn: &u64| self.entry(*lsn).filter(|entry| entry.role == Role::Of(*begun));
+                    counting.extend((*begun..lsn).filter_map(|lsn| bytes(lsn, own(&lsn)?)));
+                }
+                _ => {}
+            }
+        }
+        counting
+    }
+
+    /// The last append was refused: no recovery may give any of its `count` entries once a later one is acknowledged.
     pub fn refused(&mut self, count: usize) {
-        self.entries.truncate(self.entries.len() - count);
+        let at = self.entries.len() - count;
+        self.refused = Some((at, self.entries.split_off(at)));
     }
 
     /// Everything up to `lsn` was called durable.
@@ -143,6 +298,11 @@ impl Oracle {
         }
         self.acknowledged = self.acknowledged.max(lsn);
         Ok(())
+    }
+
+    /// The log was closed: a seal behind its last entry claims all of them.
+    pub fn sealed(&mut self) {
+        self.mark();
     }
 
     /// A part of the log is about to be given up: a recovery may find that done, or not.
@@ -175,6 +335,14 @@ impl Oracle {
     fn without(&self, giving: Giving) -> Self {
         let mut rest = Self { giving: None, ..self.clone() };
         match giving {
+            Giving::Before(_) => {}
+            Giving::After(lsn) => rest.bury(lsn),
+            Giving::All(_) => rest.bury(0),
+        }
+        if let Giving::After(lsn) | Giving::All(lsn) = giving {
+            rest.marks.retain(|mark| mark.before <= lsn && !matches!(giving, Giving::All(_)));
+        }
+        match giving {
             Giving::Before(lsn) => rest.low_water = rest.low_water.max(lsn),
             Giving::After(lsn) => {
                 rest.entries.truncate(usize::try_from(lsn + 1 - self.first).expect("a cut is within the log"));
@@ -203,6 +371,15 @@ impl Oracle {
             Ok(()) => return Ok(kept),
             Err(violation) => violation,
         };
+        if let Some((at, refused)) = &self.refused
+            && self.acknowledged < self.first + *at as u64
+        {
+            let entries = [&self.entries[..(*at).min(self.entries.len())], refused].concat();
+            let found = Self { entries, refused: None, ..kept };
+            if found.matches(held).is_ok() {
+                return Ok(found);
+            }
+        }
         let given = match self.giving {
             None => return Err(wrong),
             Some(Giving::Before(asked)) if held.low_water <= asked => self.without(Giving::Before(held.low_water)),
@@ -213,7 +390,7 @@ impl Oracle {
     }
 
     fn matches(&self, held: &Held) -> Result<(), Violation> {
-        let Held { entries, low_water, last } = held;
+        let Held { entries, counted, low_water, last } = held;
         let (last, first) = (*last, self.begin());
         if *low_water != self.low_water {
             return Err(violation!("the low-water mark is {low_water}, and must be {}", self.low_water));
@@ -228,11 +405,10 @@ impl Oracle {
             if entry.lsn != lsn {
                 return Err(violation!("LSN {} was recovered where {lsn} had to come", entry.lsn));
             }
-            let appended = lsn.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-            let Some(appended) = appended.and_then(|index| self.entries.get(index)) else {
+            let Some(appended) = self.entry(lsn) else {
                 return Err(violation!("LSN {lsn} was recovered and never appended, or cut off before"));
             };
-            if appended.payload.as_ref().is_some_and(|payload| *payload != entry.payload) {
+            if !appended.is(&entry.payload) {
                 return Err(violation!("LSN {lsn} was recovered with other bytes"));
             }
             if appended.continues != entry.continues {
@@ -246,7 +422,14 @@ impl Oracle {
         if self.in_batch(last) && !entries.is_empty() {
             return Err(violation!("half a batch was recovered, up to LSN {last}"));
         }
-        Ok(())
+        match counted {
+            Some(counted) if *counted != self.counting(last) => {
+                let lsns = |entries: &[(u64, Vec<u8>)]| entries.iter().map(|(lsn, _)| *lsn).collect::<Vec<_>>();
+                let expected = self.counting(last);
+                Err(violation!("a replay gave {:?}, and must give {:?}", lsns(counted), lsns(&expected)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where reading begins: at the low-water mark, or where the batch begins that it cuts through.
@@ -260,8 +443,7 @@ impl Oracle {
 
     /// Whether the entry behind this one belongs to the same batch.
     fn in_batch(&self, lsn: u64) -> bool {
-        let index = lsn.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        index.and_then(|index| self.entries.get(index)).is_some_and(|entry| !entry.ends)
+        self.entry(lsn).is_some_and(|entry| !entry.ends)
     }
 
     /// A recovery is complete: what it gave is durable from now on, and what it did not give must never come back.
@@ -270,7 +452,10 @@ impl Oracle {
     /// What is wrong with what it gave.
     pub fn recovered(&mut self, held: &Held) -> Result<(), Violation> {
         *self = self.as_found(held)?;
+        self.bury(held.last);
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
+        self.marks.retain(|mark| mark.before <= held.last);
+        self.refused = None;
         self.acknowledged = held.last;
         Ok(())
     }
@@ -281,7 +466,7 @@ mod tests {
     use super::*;
 
     fn held(entries: &[Found], low_water: u64, last: u64) -> Held {
-        Held { entries: entries.to_vec(), low_water, last }
+        Held { entries: entries.to_vec(), counted: None, low_water, last }
     }
 
     #[test]
@@ -294,7 +479,11 @@ mod tests {
         oracle.acknowledge(5).unwrap_err();
         let entries = (1..).zip(&oracle.entries);
         let all: Vec<_> = entries
-            .map(|(lsn, e)| Found { lsn, payload: e.payload.clone().unwrap(), continues: e.continues })
+            .map(|(lsn, e)| Found {
+                lsn,
+                payload: e.payload.map(|(number, len)| payload(number, len)).unwrap(),
+                continues: e.continues,
+            })
             .collect();
         for kept in [1, 3, 4] {
             oracle.check(&held(&all[..kept], 1, kept as u64)).unwrap();
@@ -312,8 +501,40 @@ mod tests {
         later.check(&held(&all[..1], 1, 1)).unwrap_err();
         later.append(1, 9);
         later.check(&held(&all, 1, 4)).unwrap_err();
-        oracle.refused(1);
-        oracle.check(&held(&all, 1, 4)).unwrap_err();
+        let mut full = oracle.clone();
+        full.refused(1);
+        full.check(&held(&all, 1, 4)).unwrap();
+        full.append(1, 8);
+        full.acknowledge(4).unwrap();
+        full.check(&held(&all, 1, 4)).unwrap_err();
+    }
+
+    #[test]
+    fn the_model_counts_a_transaction_where_its_commit_stands_or_not_at_all() {
+        let mut oracle = Oracle::default();
+        oracle.append_own();
+        let first = oracle.append_to(1, 9);
+        let alone = oracle.append(1, 8).remove(0);
+        let second = oracle.append_to(1, 7);
+        oracle.append_commit(1);
+        assert_eq!(oracle.counting(4), [(3, alone.clone())]);
+        assert_eq!(oracle.counting(5), [(3, alone), (2, first), (4, second)]);
+    }
+
+    #[test]
+    fn the_model_knows_which_marks_must_stand_in_the_log() {
+        let mut oracle = Oracle::default();
+        oracle.append(1, 9);
+        oracle.acknowledge(1).unwrap();
+        oracle.append(2, 9);
+        oracle.append(1, 9);
+        oracle.acknowledge(4).unwrap();
+        oracle.sealed();
+        assert_eq!(
+            oracle.marks(),
+            [Mark { before: 1, claim: 0 }, Mark { before: 2, claim: 1 }, Mark { before: 5, claim: 4 }]
+        );
+        assert_eq!((oracle.batch_of(3), oracle.batch_of(4)), (2..=3, 4..=4));
     }
 
     #[test]
@@ -324,7 +545,11 @@ mod tests {
         oracle.acknowledge(3).unwrap();
         let entries = (1..).zip(&oracle.entries);
         let all: Vec<_> = entries
-            .map(|(lsn, e)| Found { lsn, payload: e.payload.clone().unwrap(), continues: e.continues })
+            .map(|(lsn, e)| Found {
+                lsn,
+                payload: e.payload.map(|(number, len)| payload(number, len)).unwrap(),
+                continues: e.continues,
+            })
             .collect();
         let mut front = oracle.clone();
         front.give_up(Giving::Before(2));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use duralog::{
     Config, Durability, Entries, Error, FaultyDevice, Log, LogReader, Lsn, Object, Policy, Receipt, RecoveryReport,
-    Snapshot,
+    SharedDevice, Snapshot,
     core::Action,
     faulty::{Keep, Medium, Plan, UnsyncedOp},
 };
@@ -126,7 +126,15 @@ impl Moment {
     }
 }
 
-fn collect(entries: Entries<FaultyDevice>) -> Result<Vec<Found>, Error> {
+/// What a log gives that was just opened.
+pub(crate) fn recovered<D: SharedDevice>(log: &Log<D>) -> Result<Held, Stopped> {
+    let found = collect(log.read_from(Lsn::ZERO)?)?;
+    let counted = log.replay_from(Lsn::ZERO)?.map(|entry| entry.map(|entry| (entry.lsn.value(), entry.payload)));
+    let counted = counted.collect::<Result<_, _>>()?;
+    Ok(Held { counted: Some(counted), ..held(log.recovery(), found)? })
+}
+
+fn collect<D: SharedDevice>(entries: Entries<D>) -> Result<Vec<Found>, Error> {
     let found = |entry: duralog::Entry| Found {
         lsn: entry.lsn.value(),
         continues: entry.batch_continues,
@@ -150,7 +158,7 @@ fn held(report: &RecoveryReport, entries: Vec<Found>) -> Result<Held, Violation>
     if report.clean != report.torn_tail.is_none() {
         return Err(violation!("the report is clean and tells of a torn tail, or the other way round: {report:?}"));
     }
-    Ok(Held { entries, low_water, last })
+    Ok(Held { entries, counted: None, low_water, last })
 }
 
 /// A log that a workload runs on.
@@ -179,6 +187,18 @@ impl Run {
         self.log.as_ref().expect("the log is open")
     }
 
+    /// Whether the log is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Whether the plan's cut has come: no call of the device works any more.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.moment.medium.is_off()
+    }
+
     /// Mutating calls from the beginning of the run.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -187,10 +207,8 @@ impl Run {
 
     /// What the last mutating call was, done or not: the name that the trace gives it.
     #[must_use]
-    pub fn last_call(&self) -> String {
-        let trace = self.moment.medium.trace();
-        let last = trace.lines().rev().find(|line| line.contains('#'));
-        last.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
+    pub fn last_call(&self) -> &'static str {
+        self.moment.medium.last_call()
     }
 
     /// After a failed call the handle does nothing more, and what it called durable is.
@@ -260,6 +278,9 @@ impl Run {
             Op::Append(len) => self.append(1, len, None).map(drop),
             Op::Write(len) => self.append(1, len, Some(Durability::Os)).map(drop),
             Op::Batch(count, len) => self.append(count, len, None).map(drop),
+            Op::Transaction(count, len) => self.transaction(count, len, Ending::Commit),
+            Op::Rollback(count, len) => self.transaction(count, len, Ending::Rollback),
+            Op::Across(len) => self.transaction(2, len, Ending::CommitAcrossCheckpoint),
             Op::Fill(len) => self.fill(len),
             Op::Sync => self.sync(),
             Op::Close => self.close(),
@@ -316,8 +337,7 @@ impl Run {
         let config = Config { full_check, ..self.moment.config() };
         let device = self.moment.medium.try_device().expect("one handle at a time");
         let log = Log::open_device(device, config)?;
-        let found = collect(log.read_from(Lsn::ZERO)?)?;
-        let held = held(log.recovery(), found)?;
+        let held = recovered(&log)?;
         self.moment.oracle.recovered(&held)?;
         self.log = Some(log);
         Ok(held)
@@ -355,6 +375,74 @@ impl Run {
                 Err(error.into())
             }
         }
+    }
+
+    /// A transaction, with something else between its entries.
+    fn transaction(&mut self, count: usize, len: usize, ending: Ending) -> Result<(), Stopped> {
+        let log = self.log.take().expect("the log is open");
+        let done = self.transaction_on(&log, count, len, ending);
+        // A transaction that fails rolls itself back, where it still can.
+        if done.is_err() && log.current_lsn().value() == self.moment.oracle.next() + 1 {
+            self.moment.oracle.append_own();
+        }
+        self.log = Some(log);
+        done?;
+        self.look()
+    }
+
+    fn transaction_on(
+        &mut self,
+        log: &Log<FaultyDevice>,
+        count: usize,
+        len: usize,
+        ending: Ending,
+    ) -> Result<(), Stopped> {
+        let oracle = &mut self.moment.oracle;
+        let begun = oracle.next();
+        oracle.append_own();
+        let transaction = log.transaction().map_err(|error| oracle.failed(error))?;
+        if transaction.id() != begun {
+            return Err(violation!("the transaction has the id {}, and not {begun}", transaction.id()).into());
+        }
+        for n in 0..count {
+            if n == 1 {
+                self.between(log, len, ending)?;
+            }
+            let oracle = &mut self.moment.oracle;
+            let payload = oracle.append_to(begun, len);
+            transaction.append(&payload[..]).map_err(|error| oracle.failed(error))?;
+        }
+        let oracle = &mut self.moment.oracle;
+        if ending == Ending::Rollback {
+            oracle.append_own();
+            return transaction.rollback().map_err(|error| oracle.failed(error));
+        }
+        oracle.append_commit(begun);
+        let receipt = transaction.commit().map_err(|error| oracle.failed(error))?;
+        if receipt.last.value() + 1 != oracle.next() {
+            return Err(violation!("the commit has {}, and {} comes next", receipt.last, oracle.next()).into());
+        }
+        if receipt.durability == Durability::Durable {
+            oracle.acknowledge(receipt.last.value())?;
+        }
+        Ok(())
+    }
+
+    /// What goes on between the entries of a transaction.
+    fn between(&mut self, log: &Log<FaultyDevice>, len: usize, ending: Ending) -> Result<(), Stopped> {
+        let oracle = &mut self.moment.oracle;
+        if ending == Ending::CommitAcrossCheckpoint {
+            let at = log.checkpoint_at();
+            oracle.append_own();
+            log.checkpoint(at, &Snapshot::default()).map_err(|error| oracle.failed(error))?;
+            return Ok(oracle.acknowledge(oracle.next() - 1)?);
+        }
+        let payload = oracle.append(1, len).remove(0);
+        let receipt = log.append(&payload[..]).map_err(|error| oracle.failed(error))?;
+        if receipt.durability == Durability::Durable {
+            oracle.acknowledge(receipt.last.value())?;
+        }
+        Ok(())
     }
 
     fn fill(&mut self, len: usize) -> Result<(), Stopped> {
@@ -422,7 +510,8 @@ impl Run {
                 Ok(self.moment.oracle.gave_up(given)?)
             }
             Err(error) => {
-                if matches!(error, Error::NoSpace(_)) {
+                // What was refused for lack of room may be found done: both are allowed.
+                if let Error::BelowCheckpoint { .. } = error {
                     self.moment.oracle.kept();
                 }
                 Err(error.into())
@@ -441,6 +530,7 @@ impl Run {
         self.log = None;
         closed?;
         self.moment.oracle.acknowledge(last)?;
+        self.moment.oracle.sealed();
         Ok(())
     }
 
@@ -457,6 +547,24 @@ impl Drop for Run {
         if self.log.is_some() {
             self.moment.medium.kill();
         }
+    }
+}
+
+/// How a transaction ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Commit,
+    CommitAcrossCheckpoint,
+    Rollback,
+}
+
+impl Oracle {
+    /// The last entry was not appended: refused, it will never be there; else nobody knows.
+    fn failed(&mut self, error: Error) -> Stopped {
+        if matches!(error, Error::NoSpace(_) | Error::TooLarge { .. }) {
+            self.refused(1);
+        }
+        error.into()
     }
 }
 

@@ -15,6 +15,12 @@ pub enum Op {
     Write(usize),
     /// Appends a batch of so many entries of so many bytes each.
     Batch(usize, usize),
+    /// Appends so many entries of so many bytes in a transaction, with one outside of it in between, and commits.
+    Transaction(usize, usize),
+    /// The same, and rolls the transaction back.
+    Rollback(usize, usize),
+    /// Takes a checkpoint in the middle of a transaction of two entries of so many bytes.
+    Across(usize),
     /// Appends entries of so many bytes until a segment is begun.
     Fill(usize),
     /// Syncs.

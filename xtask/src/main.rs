@@ -5,6 +5,7 @@ mod compiler;
 mod mutants;
 mod report;
 mod step;
+mod swarm;
 mod tools;
 
 use std::process::ExitCode;
@@ -19,6 +20,9 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
 cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
     breaks a copy of the code on purpose, by each patch in xtask/mutants, and shows which tests notice: all mutants, those
     named, the K-th of N slices, or N of them that each commit chooses anew; --list only names them
+cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
+                            random workloads and faults, a medium of its own for each seed; stops at the first failure
+                            with the command that repeats it
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match task {
         "ci" => ci::run(rest),
         "mutants" => mutants::run(rest),
+        "swarm" => swarm::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)

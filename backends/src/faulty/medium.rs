@@ -258,6 +258,12 @@ impl Medium {
         Self::from_state(State { has_writer: false, ..self.state().clone() })
     }
 
+    /// Whether the power is off: the planned call has come, and neither a power cut nor a kill since.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        !self.state().has_power
+    }
+
     /// How many mutating calls there were since the plan was set, the power came back or the process was killed.
     #[must_use]
     pub fn calls(&self) -> u64 {

@@ -14,6 +14,7 @@
 //! [`Plan::cut_at_call`], take a [`Medium::snapshot`] for each way the cut may go, and open the log again.
 
 mod change;
+mod check;
 mod device;
 mod error;
 mod medium;
@@ -24,11 +25,14 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod ways;
 
 pub use change::{Change, Keep, UnsyncedOp};
+pub use check::{Check, Checked, Counterexample, Crash, Step, Wrong, check};
 pub use device::FaultyDevice;
 pub use error::FaultyError;
 pub use medium::Medium;
 pub use plan::{Failure, Kind, Plan, ReadFailure};
 pub use random::Random;
 pub use rot::Rot;
+pub use ways::{subsets, ways};

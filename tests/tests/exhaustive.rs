@@ -1,0 +1,82 @@
+//! Small workloads, and nothing left out: the power goes at every step, at every byte of every write, and with every
+//! subset of the unsynced sectors; and again at every step of the recovery that follows.
+#![allow(missing_docs)]
+
+use Op::{
+    Across, Append, Batch, Checkpoint, Close, Cut, Discard, Fill, Leave, Open, Reset, Rollback, Sync, Transaction,
+    Truncate, Write,
+};
+use duralog_tests::{
+    Detail::{Coarse, Every, Whole},
+    Explorer, Moment, Op, Setup,
+};
+
+/// Cuts once, in every way, and again in the recovery from each.
+fn search(name: &str, setups: &[Setup], ops: &[Op]) {
+    let mut explorer = Explorer::new();
+    for setup in setups {
+        explorer.search(name, &Moment::new(*setup), &[(ops, Every)]);
+    }
+    let twice = [(ops, Coarse), (&[Open, Append(8)][..], Whole)];
+    explorer.search(&format!("{name}, twice"), &Moment::new(setups[0]), &twice);
+    explorer.finish(name);
+}
+
+#[test]
+fn an_append() {
+    search("an append", &[Setup::BYTES, Setup::WORDS], &[Open, Append(12), Append(8)]);
+}
+
+#[test]
+fn a_batch() {
+    search("a batch", &[Setup::BYTES, Setup::SETTLED], &[Open, Batch(3, 9), Batch(2, 12)]);
+}
+
+#[test]
+fn writes_without_a_sync() {
+    let ops = [Open, Write(12), Write(9), Batch(2, 9), Write(30), Sync];
+    search("writes without a sync", &[Setup::BYTES.buffered(), Setup::WORDS.buffered()], &ops);
+}
+
+#[test]
+fn a_transaction() {
+    search(
+        "a transaction",
+        &[Setup::BYTES, Setup::WORDS.buffered()],
+        &[Open, Transaction(2, 9), Rollback(1, 9), Append(8)],
+    );
+}
+
+#[test]
+fn a_rotation() {
+    search("a rotation", &[Setup::BYTES, Setup::SECTORS], &[Open, Fill(330), Append(9)]);
+}
+
+#[test]
+fn a_checkpoint_and_what_it_retains() {
+    let ops = [Open, Append(12), Checkpoint, Across(9), Checkpoint, Checkpoint, Append(9)];
+    search("checkpoints", &[Setup::BYTES, Setup::WORDS], &ops);
+}
+
+#[test]
+fn a_truncation_at_the_front() {
+    search(
+        "front",
+        &[Setup::BYTES, Setup::SETTLED],
+        &[Open, Fill(330), Checkpoint, Truncate(0), Append(9), Discard(1)],
+    );
+}
+
+#[test]
+fn a_truncation_at_the_back() {
+    search("back", &[Setup::BYTES, Setup::WORDS], &[Open, Batch(3, 9), Cut(1), Append(9), Reset(2), Append(8)]);
+}
+
+#[test]
+fn a_reopening_and_a_close() {
+    search(
+        "reopening",
+        &[Setup::BYTES, Setup::SETTLED],
+        &[Open, Append(12), Close, Open, Append(9), Leave, Open, Close],
+    );
+}

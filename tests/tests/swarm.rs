@@ -1,0 +1,50 @@
+//! A short run of the swarm; `cargo xtask swarm` runs as long as is wanted.
+#![allow(missing_docs)]
+
+use duralog_tests::{Mode, Tally, run_seed};
+
+/// Seeds of each mode. Long runs begin at 0 as well: these are the first of them.
+const SEEDS: u64 = 3000;
+
+fn run(mode: Mode) -> Tally {
+    let mut tally = Tally::default();
+    for seed in 0..SEEDS {
+        if let Err(failed) = run_seed(mode, seed, &mut tally) {
+            let name = mode.name();
+            println!("{}", failed.story);
+            panic!(
+                "seed {seed}: {}\nto repeat it: cargo xtask swarm --mode {name} --from {seed} --seeds 1 --jobs 1",
+                failed.violation
+            );
+        }
+    }
+    println!("{} mode: {tally}", mode.name());
+    tally
+}
+
+#[test]
+fn crashes_alone_never_lose_what_was_acknowledged_and_are_never_called_damage() {
+    let tally = run(Mode::Crash);
+    assert_eq!((tally.seeds, tally.lies), (SEEDS, 0));
+    assert!(tally.lives > 2 * SEEDS && tally.entries > SEEDS, "{tally}");
+}
+
+#[test]
+fn whatever_fails_is_told_and_nothing_wrong_is_returned() {
+    let tally = run(Mode::Mixed);
+    let heard = tally.heard;
+    assert!(tally.lies > 100 && heard.harmless > 100 && heard.cut > 100 && heard.refused > 100, "{tally}");
+}
+
+#[test]
+fn one_seed_comes_to_the_same_every_time() {
+    for mode in [Mode::Crash, Mode::Mixed] {
+        let tally = |seeds: core::ops::Range<u64>| {
+            let mut tally = Tally::default();
+            seeds.for_each(|seed| drop(run_seed(mode, seed, &mut tally)));
+            tally
+        };
+        assert_eq!(tally(0..50), tally(0..50));
+        assert_ne!(tally(0..50), tally(50..100));
+    }
+}
