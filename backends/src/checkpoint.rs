@@ -176,8 +176,13 @@ impl<D: SharedDevice> Log<D> {
 
     /// Removes what lies below the low-water mark, and what `retention` says.
     pub(crate) fn retire(&self, retention: Retention) -> Result<()> {
+        let view = self.shared.lock().writer.view();
+        self.retire_from(view, retention)
+    }
+
+    /// Removes what lies below the low-water mark of this view of the log.
+    pub(crate) fn retire_from(&self, view: View, retention: Retention) -> Result<()> {
         let shared = &*self.shared;
-        let view = shared.lock().writer.view();
         let mut buf = vec![0; SCRATCH];
         let oldest = drive(Retire::new(view, retention), &mut Turns(&shared.device), &mut buf, &mut ())?;
         tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
