@@ -176,9 +176,14 @@ impl<D: SharedDevice> Log<D> {
 
     /// Removes what lies below the low-water mark, and what `retention` says.
     pub(crate) fn retire(&self, retention: Retention) -> Result<()> {
+        self.retire_from(|view| view, retention)
+    }
+
+    /// Removes what lies below the low-water mark of what `given_up` makes of the view of the log.
+    pub(crate) fn retire_from(&self, given_up: impl FnOnce(View) -> View, retention: Retention) -> Result<()> {
         let shared = &*self.shared;
         let _removing = shared.removing.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = shared.lock().writer.view();
+        let view = given_up(shared.lock().writer.view());
         let mut buf = scratch(shared.options.geometry);
         let oldest = drive(Retire::new(view, retention), &mut Turns(&shared.device), &mut buf, &mut ())?;
         tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");

@@ -12,9 +12,9 @@ use core::{fmt, time::Duration};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use duralog_core::{
-    Begin, CheckpointId, Commit, Consequence, Device, Durability, Error as DriveError, Fault, Lsn, Machine, Object,
-    Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions, checkpoint::CheckpointHeader, drive,
-    meta::PutMeta,
+    Action, Begin, CheckpointId, Commit, Consequence, Device, Durability, Error as DriveError, Fault, Lsn, Machine,
+    Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
+    checkpoint::CheckpointHeader, drive, meta::PutMeta,
 };
 
 use crate::{
@@ -473,6 +473,16 @@ impl<D: SharedDevice> Shared<D> {
         Ok((guard, true))
     }
 
+    /// Makes removals durable: only then is their room free.
+    pub(crate) fn free_removed(&self) -> Result<()> {
+        let synced = self.device.lock().unwrap_or_else(PoisonError::into_inner).sync();
+        synced.map_err(|error| {
+            let mut guard = self.lock();
+            self.failed(&mut guard, DriveError::Device { action: Action::Sync, object: None, error });
+            guard.cause.clone().map_or(Error::Closed, |cause| Error::Poisoned { cause })
+        })
+    }
+
     /// Makes what was staged last durable, also if it is no entry.
     pub(crate) fn commit<'a>(&'a self, mut guard: Guard<'a>) -> Result<()> {
         let before = guard.refused;
@@ -531,6 +541,17 @@ impl<D: SharedDevice> Shared<D> {
         if guard.closed {
             return Ok(());
         }
+        // What was refused for lack of space is not to be found by the next recovery, if there is room by now.
+        while guard.writer.holds_refused() {
+            match self.begin_segment(guard) {
+                Ok(begun) => guard = begun,
+                Err(error) => {
+                    tracing::debug!(%error, "a log is closed while bytes of a refused write stand behind its end");
+                    guard = self.lock();
+                    break;
+                }
+            }
+        }
         let synced = loop {
             let last = guard.writer.next_lsn().previous();
             let synced = self.wait(guard, last, Durability::Durable);
@@ -556,16 +577,20 @@ impl<D: SharedDevice> Shared<D> {
         if guard.writer.seal_due() {
             let now = self.environment.now_us();
             let state = &mut *guard;
-            state.writer.stage_seal(&mut state.buf, now).map_err(stage_error)?;
-            let before = guard.refused;
-            guard = self.lead(guard, Durability::Durable);
+            let sealed = match state.writer.stage_seal(&mut state.buf, now) {
+                Ok(()) => {
+                    let before = guard.refused;
+                    guard = self.lead(guard, Durability::Durable);
+                    guard.refusal(before, Lsn::MAX).is_none()
+                }
+                // The segment is full. A log without a seal is as durable, and opens as one after a crash.
+                Err(StageError::NeedsSegment) => false,
+                Err(error) => return Err(stage_error(error)),
+            };
             if let Some(cause) = &guard.cause {
                 return Err(Error::Poisoned { cause: cause.clone() });
             }
-            if let Some(error) = guard.refusal(before, Lsn::MAX) {
-                return Err(error);
-            }
-            let (end, meta) = (guard.writer.end(), guard.writer.meta(true));
+            let (end, meta) = (guard.writer.end(), guard.writer.meta(sealed));
             drop(guard);
             let mut buf = scratch(self.options.geometry);
             self.tidy(Some(end), PutMeta::new(meta, self.options.geometry), &mut buf);

@@ -6,9 +6,9 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Durability, Error as DriveError, Fault, Finding, Host, Locate, Lsn,
-    Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View, Writer,
-    WriterOptions, drive,
+    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Consequence, DeviceError, Durability, Error as DriveError, Fault,
+    Finding, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError,
+    TakeOverError, View, Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
@@ -87,6 +87,11 @@ impl Log<FileDevice> {
     /// Recovery reads the segments' headers and the newest segment; what it found is in
     /// [`recovery`](Self::recovery). When this returns, everything that was recovered is durable.
     ///
+    /// But for one case: what only a cache may hold is copied into a new segment, and the medium has no room for that.
+    /// Then entries below the oldest checkpoint's floor are given up, as by [`truncate_before`](Self::truncate_before). If
+    /// that does not do, the log opens all the same: it can be read; [`synced_lsn`](Self::synced_lsn) tells how far it is
+    /// durable; and whatever writes or syncs tries again, and is refused with [`Error::NoSpace`] until there is room.
+    ///
     /// # Errors
     /// [`Error::Locked`], [`Error::NotFound`], [`Error::NotALog`], [`Error::Config`]; [`Error::Refused`] if the policy
     /// does not allow to write after what was found; [`Error::Lost`], [`Error::Foreign`], [`Error::Unsupported`];
@@ -150,11 +155,22 @@ impl<D: SharedDevice> Log<D> {
         if let (Some(recovered), Some(lsn)) = (&recovered, report.cut_before()) {
             cut(&mut writer, &mut device, &mut buf, environment, &recovered.view, lsn)?;
         } else if recovered.is_none() || writer.needs_segment() {
-            report.repersisted = begin(&mut writer, &mut device, &mut buf, environment, Writer::plan)?.copied();
+            match begin(&mut writer, &mut device, &mut buf, environment, Writer::plan) {
+                Ok(begun) => report.repersisted = begun.copied(),
+                // A log that was recovered can be read, truncated, and written once there is room.
+                Err(error @ Error::NoSpace(_)) if recovered.is_some() && !writer.is_poisoned() => {
+                    tracing::warn!(%error, "there is no room for the segment that a log begins with when it is opened");
+                }
+                Err(error) => return Err(error),
+            }
         }
-        if config.proof == Proof::BeforeAcknowledging {
-            prove(&mut writer, &mut device, &mut buf, environment)?;
+        if config.proof == Proof::BeforeAcknowledging && !writer.needs_segment() {
+            match prove(&mut writer, &mut device, &mut buf, environment) {
+                Err(Error::NoSpace(_)) if !writer.is_poisoned() => {}
+                proved => proved?,
+            }
         }
+        let full = writer.needs_segment();
         report.duration_us = config.environment.now_us().saturating_sub(started);
         tracing::info!(last = report.last_valid_lsn.value(), clean = report.clean, "recovered");
         let checkpoints = recovered.iter().flat_map(|found| &found.checkpoints);
@@ -193,7 +209,28 @@ impl<D: SharedDevice> Log<D> {
             removing: Mutex::new(()),
         });
         let background = background(&shared)?;
-        Ok(Self { shared, background: Mutex::new(background), report })
+        let mut log = Self { shared, background: Mutex::new(background), report };
+        if full {
+            log.make_room()?;
+        }
+        Ok(log)
+    }
+
+    /// Makes room for the segment that an opening could not begin, by giving up what the oldest checkpoint holds.
+    fn make_room(&mut self) -> Result<()> {
+        let window = self.report.last_valid_lsn.value() - self.synced_lsn().value();
+        match self.truncate_before(Lsn::MAX) {
+            Err(error @ Error::NoSpace(_)) => {
+                tracing::warn!(%error, "the log can be read, and written once there is room")
+            }
+            Err(error) => return Err(error),
+            Ok(_) if self.shared.lock().writer.needs_segment() => {}
+            Ok(low_water) => {
+                tracing::info!(low_water = low_water.value(), "made room by giving up what a checkpoint holds");
+                self.report.repersisted = window;
+            }
+        }
+        Ok(())
     }
 
     /// What recovery found when the log was opened.
@@ -232,8 +269,9 @@ impl<D: SharedDevice> Log<D> {
     /// returns; the receipt says what it has reached.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]: the entry is not in the log, which goes on. [`Error::NoSpace`]: the same, from the next entry
-    /// on that is acknowledged; a crash before that may still find it, where the medium ran out in the middle of a write.
+    /// [`Error::TooLarge`]: the entry is not in the log, which goes on. [`Error::NoSpace`]: the same, as soon as another
+    /// segment is begun, which the next append does, and else the close, once there is room; until then bytes of the
+    /// refused write may stand behind the log's end, and if all of them do, the next recovery finds the entry.
     /// [`Error::Poisoned`] and [`Error::Device`]: whether it is in the log, only reopening tells. [`Error::Closed`],
     /// [`Error::Exhausted`].
     pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
@@ -349,7 +387,8 @@ impl<D: SharedDevice> Log<D> {
         })
     }
 
-    /// Closes the log: everything appended is durable, a seal says so, and no later call of anyone writes.
+    /// Closes the log: everything appended is durable, a seal says so, and no later call of anyone writes. Where there is
+    /// no room for a seal it is closed without: the next opening finds all entries, and does not call the log closed.
     ///
     /// Closing a closed log does nothing.
     ///
@@ -412,7 +451,10 @@ fn take_over(options: WriterOptions, recovered: &Recovered, report: &RecoveryRep
 /// Makes durable what recovery found on a medium where a sync can do that.
 fn sync<D: SharedDevice>(writer: &mut Writer, device: &mut D, buf: &mut Vec<u8>) -> Result<()> {
     if let Some(group) = writer.take(buf, Durability::Durable).map_err(stage_error)? {
-        drive(Commit::new(group), device, buf, &mut ())?;
+        if let Err(error) = drive(Commit::new(group), device, buf, &mut ()) {
+            give_up(writer, &error);
+            return Err(error.into());
+        }
         writer.landed(group);
     }
     Ok(())
@@ -441,12 +483,30 @@ fn begin<D: SharedDevice>(
     device: &mut D,
     buf: &mut Vec<u8>,
     environment: &dyn Environment,
-    plan: impl FnOnce(&mut Writer, u64, u64) -> core::result::Result<Plan, StageError>,
+    plan: impl Fn(&mut Writer, u64, u64) -> core::result::Result<Plan, StageError>,
 ) -> Result<Begun> {
-    let plan = plan(writer, environment.now_us(), nonce(environment)).map_err(stage_error)?;
-    let begun = drive(Begin::new(plan), device, buf, &mut ())?;
-    writer.begun(&begun);
-    Ok(begun)
+    loop {
+        let plan = plan(writer, environment.now_us(), nonce(environment)).map_err(stage_error)?;
+        match drive(Begin::new(plan), device, buf, &mut ()) {
+            Ok(begun) => {
+                writer.begun(&begun);
+                return Ok(begun);
+            }
+            Err(error) if give_up(writer, &error) == Consequence::Again => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Tells the writer of a failure.
+fn give_up<E: DeviceError>(writer: &mut Writer, error: &DriveError<E>) -> Consequence {
+    match error {
+        DriveError::Device { action, error, .. } => writer.failed(*action, error.kind()),
+        DriveError::Fault(_) => {
+            writer.poison();
+            Consequence::Poisoned
+        }
+    }
 }
 
 /// Ends the log before `lsn`, where damage begins in a sealed segment; it goes on above all that was ever durable.

@@ -53,9 +53,10 @@ impl<D: SharedDevice> Log<D> {
             shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered == Covered::Yes));
         match staged {
             Ok((guard, ())) => shared.commit(guard)?,
-            // Not even room for a segment: what a checkpoint covers may go first.
+            // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
             Err(Error::NoSpace(_)) if covered == Covered::Yes => {
-                self.retire(Retention::default())?;
+                self.retire_from(|view| view.truncated_before(lsn), Retention::default())?;
+                shared.free_removed()?;
                 let guard = shared.lock();
                 let (guard, ()) =
                     shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, true))?;

@@ -72,6 +72,8 @@ pub struct Writer {
     /// Whether this writer has begun a segment: from then on the epoch is its own.
     taken_over: bool,
     epoch_due: bool,
+    /// Whether bytes of a write that found no room may stand in the active segment.
+    refused: bool,
     slot: Vec<u8, SLOT_MAX>,
     low_water: Lsn,
     low_water_covered: bool,
@@ -160,6 +162,7 @@ impl Writer {
             state: State::NeedsSegment,
             taken_over: false,
             epoch_due: false,
+            refused: false,
             slot: Vec::new(),
             low_water: segment.low_water,
             low_water_covered: segment.low_water_covered,
@@ -261,6 +264,13 @@ impl Writer {
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.state == State::Poisoned
+    }
+
+    /// Whether bytes of a write that was refused for lack of space may stand behind the log's last entry: a crash may find
+    /// them whole, until another segment is begun.
+    #[must_use]
+    pub fn holds_refused(&self) -> bool {
+        self.refused && self.state == State::NeedsSegment
     }
 
     /// Whether a mark written now would say something new: the durable LSN has moved since the last one.

@@ -33,13 +33,13 @@ fn a_receipt_says_no_more_than_the_medium_keeps() {
 }
 
 /// Flips one bit in the payload of the `number`th entry, wherever it stands.
-fn flip(moment: &Moment, number: u64, len: usize, bit: usize) {
+fn flip(moment: &Moment, number: u64, len: usize, bit: u64) {
     let payload = payload(number, len);
     let mut found = 0;
     for object in moment.medium.names() {
         let bytes = moment.medium.object(object).unwrap();
         if let Some(at) = bytes.windows(len).position(|window| window == payload) {
-            moment.medium.flip_bit(object, (at + bit / 8) as u64, (bit % 8) as u8);
+            moment.medium.flip_bit(object, at as u64 + bit / 8, u8::try_from(bit % 8).unwrap());
             found += 1;
         }
     }

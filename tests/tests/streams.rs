@@ -45,7 +45,7 @@ impl ErrorType for Line<'_> {
 impl Read for Line<'_> {
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, ErrorKind> {
         self.calls += 1;
-        if self.calls % 3 == 0 {
+        if self.calls.is_multiple_of(3) {
             return Err(ErrorKind::Interrupted);
         }
         if self.fails_at.is_some_and(|at| self.bytes.len() <= at) {

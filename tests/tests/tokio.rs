@@ -44,7 +44,11 @@ async fn a_thousand_tasks_share_their_syncs_and_all_are_durable() {
     let tasks: Vec<_> = (0..1000u32)
         .map(|n| {
             let log = log.clone();
-            tokio::spawn(async move { log.append(&n.to_le_bytes()[..]).await.unwrap() })
+            tokio::spawn(async move {
+                let receipt = log.append(&n.to_le_bytes()[..]).await.unwrap();
+                assert!(log.synced_lsn() >= receipt.lsn(), "a sync has covered it");
+                receipt
+            })
         })
         .collect();
     let mut seen = Vec::new();

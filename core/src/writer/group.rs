@@ -229,6 +229,7 @@ impl Writer {
             self.highest = SegmentId::new(self.highest.value().saturating_add(1));
         } else {
             self.leftovers = true;
+            self.refused = true;
         }
         let written = self.written;
         self.transactions.retain(|transaction| transaction.id <= written.value());

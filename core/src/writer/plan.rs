@@ -130,6 +130,7 @@ impl Writer {
         let old = self.segment.id;
         self.copy = None;
         self.free_at = None;
+        self.refused = false;
         self.must_begin = false;
         self.dead = Dead(begun.evidence.into_iter().collect());
         if self.oldest == SegmentId::NONE || self.oldest == old && begun.header.predecessor.id != old {

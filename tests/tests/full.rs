@@ -1,0 +1,204 @@
+//! A medium without a free byte: an unclosed log opens on it, reads, truncates and closes, and goes on once there is room.
+#![allow(missing_docs)]
+
+use Op::{Append, Checkpoint, Close, Fill, Open, Write};
+use duralog::{
+    Error, Log, Lsn, Object, Policy,
+    faulty::{Failure, FaultyDevice, Keep, Plan},
+};
+use duralog_tests::{Moment, Op, Setup};
+
+/// A log that was not closed, whose last entries only the cache may hold.
+fn unclosed(setup: Setup, ops: &[Op]) -> Moment {
+    let mut run = Moment::new(setup).run(Plan::default());
+    run.play(&[ops, &[Write(12), Write(12)]].concat()).unwrap();
+    run.end().after_kill()
+}
+
+/// As many bytes as are taken.
+fn full(moment: &Moment) -> Plan {
+    let taken = moment.medium.names().iter().map(|name| moment.medium.object(*name).unwrap().len() as u64).sum();
+    Plan { capacity: Some(taken), ..Plan::default() }
+}
+
+fn open(moment: &Moment, plan: Plan) -> Result<Log<FaultyDevice>, Error> {
+    moment.medium.set_plan(plan);
+    Log::open_device(moment.medium.device(), moment.config())
+}
+
+fn lsns(log: &Log<FaultyDevice>) -> Vec<u64> {
+    log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect()
+}
+
+/// Those that copy what a cache may hold.
+const COPYING: [Setup; 3] = [Setup::BYTES, Setup::WORDS, Setup::SECTORS];
+
+#[test]
+fn where_nothing_can_be_given_up_the_log_opens_reads_and_goes_on_once_there_is_room() {
+    for setup in COPYING {
+        let moment = unclosed(setup, &[Open, Fill(200), Append(24)]);
+        let last = moment.oracle.next() - 1;
+        let log = open(&moment, full(&moment)).unwrap();
+        assert_eq!(lsns(&log), (1..=last).collect::<Vec<_>>());
+        assert_eq!(log.recovery().last_valid_lsn, Lsn::new(last));
+        assert!(log.synced_lsn() < Lsn::new(last), "what only the cache holds is not called durable");
+        for _ in 0..3 {
+            let refused = [
+                log.append(&[7; 9][..]).map(drop),
+                log.append_batch(&[&[7; 9][..]; 2]).map(drop),
+                log.sync().map(drop),
+                log.set_slot(b"x"),
+                log.truncate_before(Lsn::MAX).map(drop),
+            ];
+            for (call, refused) in refused.into_iter().enumerate() {
+                match (call, refused) {
+                    // Without a checkpoint there is nothing to truncate.
+                    (4, Ok(())) | (_, Err(Error::NoSpace(_))) => {}
+                    (_, other) => panic!("{}, call {call}: {other:?}", setup.name),
+                }
+            }
+            assert_eq!(log.current_lsn(), Lsn::new(last + 1));
+        }
+        moment.medium.set_plan(Plan::default());
+        assert_eq!(log.append(&[7; 9][..]).unwrap().lsn(), Lsn::new(last + 1));
+        assert_eq!(log.synced_lsn(), Lsn::new(last + 1));
+        drop(log);
+        let moment = moment.after_cut(&[]);
+        assert_eq!(lsns(&open(&moment, Plan::default()).unwrap()), (1..=last + 1).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn closing_a_log_that_could_not_be_taken_over_loses_nothing() {
+    for setup in COPYING {
+        let moment = unclosed(setup, &[Open, Fill(200), Append(24)]);
+        let last = moment.oracle.next() - 1;
+        let log = open(&moment, full(&moment)).unwrap();
+        assert!(matches!(log.close(), Err(Error::NoSpace(_))));
+        drop(log);
+        let moment = moment.after_kill();
+        assert_eq!(lsns(&open(&moment, Plan::default()).unwrap()), (1..=last).collect::<Vec<_>>());
+    }
+}
+
+const COVERED: &[Op] = &[Open, Fill(200), Fill(200), Checkpoint, Append(24)];
+
+#[test]
+fn what_a_checkpoint_holds_makes_room_for_the_take_over() {
+    for setup in COPYING {
+        let moment = unclosed(setup, COVERED);
+        let last = moment.oracle.next() - 1;
+        let log = open(&moment, full(&moment)).unwrap();
+        assert_eq!(log.synced_lsn(), Lsn::new(last), "{}", setup.name);
+        assert!(log.recovery().repersisted > 0);
+        let first = lsns(&log)[0];
+        assert!(first > 1, "segments below the checkpoint were given up");
+        assert_eq!(log.append(&[7; 9][..]).unwrap().lsn(), Lsn::new(last + 1));
+        drop(log);
+        let moment = moment.after_cut(&[]);
+        let log = open(&moment, Plan::default()).unwrap();
+        assert!(log.recovery().success && log.recovery().damage().next().is_none());
+        assert_eq!(lsns(&log), (first..=last + 1).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_crash_while_room_is_made_loses_nothing_that_no_checkpoint_holds() {
+    for setup in COPYING {
+        let moment = unclosed(setup, COVERED);
+        let (synced, plan) = (moment.oracle.acknowledged(), full(&moment));
+        let calls = {
+            let moment = moment.fork();
+            drop(open(&moment, plan.clone()).unwrap());
+            moment.medium.calls()
+        };
+        for call in 0..calls {
+            for keep in [Keep::None, Keep::All] {
+                let moment = moment.fork();
+                let _ = open(&moment, Plan { cut_at_call: Some(call), ..plan.clone() });
+                moment.medium.power_cut(|_| keep.clone());
+                let log = open(&moment, Plan::default())
+                    .unwrap_or_else(|error| panic!("{}, cut at call {call}, {keep:?}: {error}", setup.name));
+                let (floor, last) =
+                    (log.stats().unwrap().last_checkpoint_lsn.unwrap().value(), log.recovery().last_valid_lsn.value());
+                assert!(last >= synced, "{}, cut at call {call}: {last} of {synced}", setup.name);
+                // From the checkpoint on all is there; below it, what is there has no gap.
+                let read: Vec<_> =
+                    log.read_from(Lsn::new(floor + 1)).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+                assert_eq!(read, (floor + 1..=last).collect::<Vec<_>>(), "{}, cut at call {call}", setup.name);
+                log.append(&[7; 9][..]).unwrap();
+                log.close().unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_without_room_for_its_seal_closes_and_keeps_everything() {
+    for setup in Setup::ALL {
+        let calls = {
+            let mut run = Moment::new(setup).run(Plan::default());
+            run.play(&[Open, Append(24), Append(9)]).unwrap();
+            run.calls()
+        };
+        for failure in [Failure::NoSpace, Failure::NoSpaceAfter(1), Failure::NoSpaceAfter(20)] {
+            let mut run = Moment::new(setup).run(Plan { fail: vec![(calls, failure.clone())], ..Plan::default() });
+            run.play(&[Open, Append(24), Append(9)]).unwrap();
+            run.log().close().unwrap_or_else(|error| panic!("{}, {failure:?}: {error}", setup.name));
+            let moment = run.end().after_cut(&[]);
+            assert_eq!(lsns(&open(&moment, Plan::default()).unwrap()), [1, 2], "{}, {failure:?}", setup.name);
+        }
+        // The segment itself is full, to the last byte that marks may take, and there is no room for another.
+        let mut run = Moment::new(setup).run(Plan::default());
+        run.play(&[Open, Append(24)]).unwrap();
+        let plan = full(run.moment());
+        run.moment().medium.set_plan(plan);
+        while run.log().append(&[7; 60][..]).is_ok() {}
+        while run.log().set_slot(&[1; 60]).is_ok() {}
+        let last = run.log().synced_lsn().value();
+        run.log().close().unwrap_or_else(|error| panic!("{}: {error}", setup.name));
+        let moment = run.end().after_cut(&[]);
+        assert_eq!(lsns(&open(&moment, Plan::default()).unwrap()), (1..=last).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn an_entry_that_was_refused_when_all_of_it_was_written_does_not_come_back_after_a_close() {
+    for setup in Setup::ALL {
+        let calls = {
+            let mut run = Moment::new(setup).run(Plan::default());
+            run.play(&[Open, Append(24)]).unwrap();
+            run.calls()
+        };
+        let refused = || {
+            let plan = Plan { fail: vec![(calls, Failure::NoSpaceAfter(usize::MAX))], ..Plan::default() };
+            let mut run = Moment::new(setup).run(plan);
+            run.play(&[Open, Append(24)]).unwrap();
+            assert!(matches!(run.log().append(&[7; 9][..]), Err(Error::NoSpace(_))));
+            run
+        };
+        let mut run = refused();
+        run.step(Close).unwrap();
+        let moment = run.end().after_kill();
+        assert_eq!(moment.read(Policy::Strict).unwrap().last, 1, "{}", setup.name);
+        let run = refused();
+        assert_eq!(run.log().append(&[8; 9][..]).unwrap().lsn(), Lsn::new(2));
+        let log = open(&run.end().after_kill(), Plan::default()).unwrap();
+        let last = log.read_from(Lsn::new(2)).unwrap().next().unwrap().unwrap();
+        assert_eq!(last.payload, [8; 9], "{}", setup.name);
+    }
+}
+
+#[test]
+fn truncation_makes_room_on_a_medium_without_a_free_byte() {
+    for setup in COPYING {
+        let moment = unclosed(setup, &[Open, Fill(200), Fill(200), Append(24)]);
+        let log = open(&moment, full(&moment)).unwrap();
+        let last = log.recovery().last_valid_lsn.value();
+        let segments = || moment.medium.names().iter().filter(|name| matches!(name, Object::Segment(_))).count();
+        let before = segments();
+        // What no checkpoint holds is given up only if that can be said first.
+        assert!(matches!(log.discard_before(Lsn::new(last)), Err(Error::NoSpace(_))));
+        assert_eq!(segments(), before);
+    }
+}
