@@ -37,7 +37,7 @@ const fn bug(number: u8) -> Bug {
 }
 
 impl<const BUG: u8> StateMachine for Ledger<BUG> {
-    type Error = std::array::TryFromSliceError;
+    type Error = core::array::TryFromSliceError;
 
     fn apply(&mut self, _: Lsn, operation: &Operation) {
         let Operation::Opaque { bytes } = operation else { return };
