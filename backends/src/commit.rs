@@ -12,8 +12,8 @@ use core::{fmt, time::Duration};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use duralog_core::{
-    Action, Begin, CheckpointId, Commit, Consequence, Device, Durability, Error as DriveError, Fault, Lsn, Machine,
-    Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
+    Action, Begin, CheckpointId, Commit, Consequence, Device, Durability, Erase, Error as DriveError, Fault, Lsn,
+    Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
     checkpoint::CheckpointHeader, drive, meta::PutMeta,
 };
 
@@ -465,12 +465,31 @@ impl<D: SharedDevice> Shared<D> {
                     guard = self.lock();
                 }
             }
-            Err(error) => self.failed(&mut guard, error),
+            Err(error) => {
+                self.failed(&mut guard, error);
+                guard = self.erase_refused(guard, &mut buf);
+            }
         }
         guard.spare = buf;
         let guard = self.done(guard);
         guard.check_since(before)?;
         Ok((guard, true))
+    }
+
+    /// A segment that was refused room leaves nothing that a crash could make the newest one: a cut that was refused is
+    /// not done by it. Where that fails, whether it was done is only known after reopening.
+    fn erase_refused<'a>(&'a self, guard: Guard<'a>, buf: &mut Vec<u8>) -> Guard<'a> {
+        let Some(above) = guard.writer.unfinished_above().filter(|_| guard.cause.is_none()) else { return guard };
+        drop(guard);
+        let erased = self.drive(Erase::new(above), buf);
+        let mut guard = self.lock();
+        match erased {
+            Ok(()) => guard.writer.erased(),
+            Err(error) => {
+                guard.poison(error.into());
+            }
+        }
+        guard
     }
 
     /// Makes removals durable: only then is their room free.

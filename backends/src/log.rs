@@ -265,6 +265,13 @@ impl<D: SharedDevice> Log<D> {
         self.shared.reached.told(Durability::Durable)
     }
 
+    /// The first LSN that truncation keeps; 1 in a log that was never truncated. An opening without room for a segment
+    /// may have raised it beyond what recovery found.
+    #[must_use]
+    pub fn low_water_lsn(&self) -> Lsn {
+        self.shared.lock().writer.low_water()
+    }
+
     /// Appends one entry: an operation, or opaque bytes. In the mode [`SyncMode::Immediate`] it is durable when this
     /// returns; the receipt says what it has reached.
     ///

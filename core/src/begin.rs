@@ -105,6 +105,65 @@ impl Begun {
     }
 }
 
+/// The machine that removes segments that were never finished, all above one, and makes that durable.
+///
+/// It takes no room. Where the writer was refused room for a segment, it leaves nothing of that which a crash could make
+/// the newest.
+#[derive(Debug)]
+pub struct Erase {
+    above: SegmentId,
+    state: Erasing,
+    removed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Erasing {
+    Look,
+    Looked,
+    Done,
+}
+
+impl Erase {
+    /// Removes every segment above this one.
+    #[must_use]
+    pub fn new(above: SegmentId) -> Self {
+        Self { above, state: Erasing::Look, removed: false }
+    }
+
+    fn advance(&mut self, answer: &mut Answer) -> Result<(), Stop> {
+        loop {
+            match self.state {
+                Erasing::Look => {
+                    self.state = Erasing::Looked;
+                    return Err(Step::Next { after: Some(Object::Segment(self.above)) }.into());
+                }
+                Erasing::Looked => match answer.object() {
+                    Some(object @ Object::Segment(_)) => {
+                        self.state = Erasing::Look;
+                        self.removed = true;
+                        return Err(Step::Remove { object }.into());
+                    }
+                    _ => {
+                        self.state = Erasing::Done;
+                        if self.removed {
+                            return Err(Step::Sync.into());
+                        }
+                    }
+                },
+                Erasing::Done => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Machine for Erase {
+    type Output = ();
+
+    fn step(&mut self, _: &mut [u8], mut answer: Answer) -> Result<(), Stop> {
+        self.advance(&mut answer)
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Begin {
@@ -120,16 +179,13 @@ pub struct Begin {
     copied: u64,
     /// Bytes written beyond the last sync.
     unsynced: u32,
-    erased: bool,
+    erase: Option<Erase>,
     evidence: Option<Cut>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Erase {
-        asked: bool,
-    },
-    EraseSync,
+    Erase,
     Mark,
     MarkSync,
     MarkRead,
@@ -204,24 +260,20 @@ impl Begin {
             grown: false,
         });
         let at = header.frames_at();
-        let state = if plan.erase_above.is_some() { State::Erase { asked: false } } else { Self::after_erasing(&plan) };
+        let erase = plan.erase_above.map(Erase::new);
         Self {
             plan,
             salts,
-            state,
+            state: State::Erase,
             copy,
             check: None,
             at,
             behind: at,
             copied: 0,
             unsynced: 0,
-            erased: false,
+            erase,
             evidence: None,
         }
-    }
-
-    fn after_erasing(plan: &Plan) -> State {
-        if plan.continuing.is_some() { State::Mark } else { State::Create }
     }
 
     fn object(&self) -> Object {
@@ -231,22 +283,11 @@ impl Begin {
     fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Begun, Stop> {
         loop {
             match self.state {
-                State::Erase { asked: false } => {
-                    self.state = State::Erase { asked: true };
-                    return Err(Step::Next { after: self.plan.erase_above.map(Object::Segment) }.into());
-                }
-                State::Erase { .. } => match answer.object() {
-                    Some(object @ Object::Segment(_)) => {
-                        self.state = State::Erase { asked: false };
-                        self.erased = true;
-                        return Err(Step::Remove { object }.into());
+                State::Erase => {
+                    if let Some(erase) = &mut self.erase {
+                        erase.advance(answer)?;
                     }
-                    _ if self.erased => self.state = State::EraseSync,
-                    _ => self.state = Self::after_erasing(&self.plan),
-                },
-                State::EraseSync => {
-                    self.state = Self::after_erasing(&self.plan);
-                    return Err(Step::Sync.into());
+                    self.state = if self.plan.continuing.is_some() { State::Mark } else { State::Create };
                 }
                 State::Mark => {
                     self.state = State::MarkSync;

@@ -33,7 +33,7 @@ mod walk;
 mod window;
 mod writer;
 
-pub use begin::{Begin, Begun, Plan};
+pub use begin::{Begin, Begun, Erase, Plan};
 pub use chain::View;
 pub use decision::Policy;
 pub use device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, OldWriter, Room};

@@ -285,6 +285,18 @@ impl Writer {
         self.state == State::Ready
     }
 
+    /// The segment above which nothing was ever finished, if something may stand there: what is left of a segment that
+    /// was refused room. Until it is removed ([`Erase`](crate::Erase)) a crash may find it begun all the same.
+    #[must_use]
+    pub fn unfinished_above(&self) -> Option<SegmentId> {
+        self.unfinished_above
+    }
+
+    /// What was unfinished is removed, and that is durable.
+    pub fn erased(&mut self) {
+        self.unfinished_above = None;
+    }
+
     /// Whether a close has something to seal: this writer has written, or begun a segment.
     #[must_use]
     pub fn seal_due(&self) -> bool {

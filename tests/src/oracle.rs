@@ -107,6 +107,8 @@ pub struct Oracle {
     /// Nothing below it is handed out, but the beginning of a batch.
     low_water: u64,
     giving: Option<Giving>,
+    /// An opening may have given up what is below this LSN.
+    room_before: u64,
     /// Payloads made so far.
     made: u64,
     /// What proves that entries were durable: before the entry of an LSN stands a mark that claims another.
@@ -135,6 +137,7 @@ impl Default for Oracle {
             acknowledged: 0,
             low_water: 1,
             giving: None,
+            room_before: 0,
             made: 0,
             marks: Vec::new(),
             gone: Vec::new(),
@@ -313,6 +316,12 @@ impl Oracle {
         });
     }
 
+    /// A log is about to be opened on a medium that may have no room for a segment: it may give up, at its front, what a
+    /// checkpoint holds.
+    pub fn may_make_room(&mut self) {
+        self.room_before = self.acknowledged + 1;
+    }
+
     /// Nothing was given up.
     pub fn kept(&mut self) {
         self.giving = None;
@@ -364,8 +373,17 @@ impl Oracle {
         self.as_found(held).map(drop)
     }
 
-    /// The model as it has to be if this was found: with or without what was being given up.
+    /// The model as it has to be if this was found: with or without what an opening gave up to make room.
     fn as_found(&self, held: &Held) -> Result<Self, Violation> {
+        let found = self.as_given(held);
+        if found.is_ok() || held.low_water <= self.low_water || held.low_water > self.room_before {
+            return found;
+        }
+        Self { low_water: held.low_water, ..self.clone() }.as_given(held)
+    }
+
+    /// The model as it has to be if this was found: with or without what was being given up.
+    fn as_given(&self, held: &Held) -> Result<Self, Violation> {
         let kept = Self { giving: None, ..self.clone() };
         let wrong = match kept.matches(held) {
             Ok(()) => return Ok(kept),
@@ -456,6 +474,7 @@ impl Oracle {
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
         self.marks.retain(|mark| mark.before <= held.last);
         self.refused = None;
+        self.room_before = 0;
         self.acknowledged = held.last;
         Ok(())
     }

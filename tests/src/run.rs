@@ -6,7 +6,7 @@ use duralog::{
     Config, Durability, Entries, Error, FaultyDevice, Log, LogReader, Lsn, Object, Policy, Receipt, RecoveryReport,
     SharedDevice, Snapshot,
     core::Action,
-    faulty::{Keep, Medium, Plan, UnsyncedOp},
+    faulty::{Failure, Keep, Medium, Plan, UnsyncedOp},
 };
 
 use crate::{
@@ -336,8 +336,23 @@ impl Run {
     pub fn open(&mut self, full_check: bool) -> Result<Held, Stopped> {
         let config = Config { full_check, ..self.moment.config() };
         let device = self.moment.medium.try_device().expect("one handle at a time");
+        let full = |failure: &Failure| matches!(failure, Failure::NoSpace | Failure::NoSpaceAfter(_));
+        let may_be_full = self.plan.capacity.is_some() || self.plan.fail.iter().any(|(_, failure)| full(failure));
+        if may_be_full {
+            self.moment.oracle.may_make_room();
+        }
         let log = Log::open_device(device, config)?;
-        let held = recovered(&log)?;
+        let mut held = recovered(&log)?;
+        let low_water = log.low_water_lsn().value();
+        if may_be_full && low_water > held.low_water {
+            held.low_water = low_water;
+            let held_by = log.stats()?.last_checkpoint_lsn.map_or(0, |lsn| lsn.value());
+            if low_water > held_by + 1 {
+                return Err(
+                    violation!("{low_water} is the first LSN kept, and a checkpoint holds up to {held_by}").into()
+                );
+            }
+        }
         self.moment.oracle.recovered(&held)?;
         self.log = Some(log);
         Ok(held)
