@@ -14,7 +14,8 @@ use super::{
 
 /// A handle on a [`Medium`](super::Medium): a device that fails as planned.
 ///
-/// It works until the next power cut or kill; from then on every call is an error of kind [`ErrorKind::Gone`].
+/// It works until the next power cut or kill; from then on every call is an error of kind
+/// [`ErrorKind::Gone`](duralog_core::ErrorKind::Gone).
 #[derive(Debug)]
 pub struct FaultyDevice {
     state: Arc<Mutex<State>>,

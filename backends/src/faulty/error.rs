@@ -4,7 +4,7 @@ use core::{error, fmt};
 
 use duralog_core::{DeviceError, ErrorKind, Object};
 
-/// What goes wrong on a [`Medium`].
+/// What goes wrong on a [`Medium`](super::Medium).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FaultyError {
