@@ -76,8 +76,8 @@ def make_checkpoint(id, lsn, epoch=1):
     return raw + struct.pack("<I", crc32c(raw))
 
 
-def make_meta(durable, epoch=1, low_water=1):
-    raw = META.pack(b"WALM", 1, 1, 0, LOG.bytes, epoch, durable, 1, 78, low_water, 300, 0)[:68]
+def make_meta(durable, epoch=1, low_water=1, newest=1):
+    raw = META.pack(b"WALM", 1, 1, 0, LOG.bytes, epoch, durable, newest, 78, low_water, 300, 0)[:68]
     return raw + struct.pack("<I", crc32c(raw))
 
 
@@ -268,8 +268,10 @@ def checks(folder):
     yield "metadata is a witness", refuses(folder, "wal.meta proves")
     path.write_bytes(make_meta(3, epoch=0))
     yield "of the newest epoch only", read(folder)[1]["meta"]["epoch"] == 0
+    path.write_bytes(make_meta(2, epoch=2, newest=2))
+    yield "metadata of a later epoch prove a missing segment", refuses(folder, "segment 2 is missing")
     path.write_bytes(make_meta(2, epoch=2))
-    yield "metadata of a later epoch prove a missing segment", refuses(folder, "segment 1 is missing")
+    yield "unless they name the newest: then an epoch mark was lost", read(folder)[1]["epoch"] == 2
     path.write_bytes(make_meta(2, low_water=2))
     yield "the higher low-water mark counts", lsns(read(folder)[0]) == [2]
     path.write_bytes(bytes(72))
