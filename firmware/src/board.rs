@@ -7,7 +7,10 @@ use duralog_core::{Durability, Each, Entry, Error, Fault, Flow, Log, LogOptions,
 use firmware::{BUFFER, FLASH, LOG, PAYLOAD_MAX, SLOTS, layout, parse, payload, print};
 use semihosting::{experimental::env, io, println, process};
 
-use crate::{flash::FileFlash, stack};
+use crate::{
+    flash::{Cut, FileFlash},
+    stack,
+};
 
 type Device = Slots<Nor<FileFlash>, [Slot; SLOTS as usize]>;
 
@@ -18,7 +21,7 @@ const NOW: u64 = 0;
 struct Life {
     number: u32,
     appends: u32,
-    cut: Option<u32>,
+    cut: Option<Cut>,
     seed: u32,
 }
 
@@ -29,7 +32,8 @@ impl Life {
         let mut next = || numbers.next().flatten();
         let (number, appends) = (next().unwrap_or(0), next().unwrap_or(10));
         let seed = next().unwrap_or(0);
-        Self { number, appends, seed, cut: next() }
+        let (step, erase) = (next(), next());
+        Self { number, appends, seed, cut: erase.map(Cut::Erase).or(step.map(Cut::Step)) }
     }
 }
 

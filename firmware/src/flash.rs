@@ -20,14 +20,25 @@ pub struct FileFlash {
     bytes: &'static mut [u8; FLASH],
     /// Words written and sectors erased.
     pub steps: u32,
-    /// After so many of them the power goes.
-    cut: Option<u32>,
+    /// Sectors erased.
+    erases: u32,
+    /// Where the power goes.
+    cut: Option<Cut>,
     seed: u32,
+}
+
+/// Where the power goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// After so many words written and sectors erased.
+    Step(u32),
+    /// After so many sectors erased, in the next erase.
+    Erase(u32),
 }
 
 impl FileFlash {
     /// The flash in `flash.bin`.
-    pub fn open(bytes: &'static mut [u8; FLASH], cut: Option<u32>, seed: u32) -> Self {
+    pub fn open(bytes: &'static mut [u8; FLASH], cut: Option<Cut>, seed: u32) -> Self {
         let mut file = OpenOptions::new().read(true).write(true).open(c"flash.bin").expect("the host made the file");
         let mut read = 0;
         while read < FLASH {
@@ -36,7 +47,7 @@ impl FileFlash {
                 more => read += more,
             }
         }
-        Self { file, bytes, steps: 0, cut, seed }
+        Self { file, bytes, steps: 0, erases: 0, cut, seed }
     }
 
     /// Puts what is in memory into the file.
@@ -51,7 +62,7 @@ impl FileFlash {
 
     /// Whether this step is the one at which the power goes.
     fn is_cut(&mut self) -> bool {
-        let cut = self.cut == Some(self.steps);
+        let cut = self.cut == Some(Cut::Step(self.steps));
         self.steps += 1;
         cut
     }
@@ -71,7 +82,8 @@ impl FileFlash {
     }
 
     fn erase_sector(&mut self, at: usize) {
-        let cut = self.is_cut();
+        let cut = self.is_cut() | (self.cut == Some(Cut::Erase(self.erases)));
+        self.erases += 1;
         for (number, byte) in self.bytes[at..at + SECTOR].iter_mut().enumerate() {
             *byte |= if cut { noise(self.seed, number) } else { 0xFF };
         }

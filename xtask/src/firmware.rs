@@ -10,7 +10,7 @@ use crate::tools::{self, LLD, LLVM_NM, LLVM_SIZE, QEMU_ARM, QEMU_RISCV, output};
 /// The boards that the firmware runs on: their targets.
 const TARGETS: [&str; 3] = ["thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
 /// Lives on each board; nine of ten end by a power cut.
-const LIVES: u32 = 125;
+const LIVES: u32 = 130;
 const MANIFEST: &str = "firmware/Cargo.toml";
 /// The board whose code is measured.
 const MEASURED: &str = "thumbv7em-none-eabihf";

@@ -151,6 +151,10 @@ impl Board {
         let mut semihosting = format!("enable=on,target=native,arg=firmware,arg={life},arg=12,arg={seed}");
         if let Some(cut) = cut {
             semihosting += &format!(",arg={cut}");
+            // Every third cut goes for an erase, which are rare among the words.
+            if life % 3 == 0 {
+                semihosting += &format!(",arg={}", cut % 5);
+            }
         }
         let output = Command::new("timeout")
             .args([LIFETIME, emulator])
