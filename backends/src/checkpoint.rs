@@ -406,6 +406,10 @@ impl<D: Device> Device for Turns<'_, D> {
         self.with(|device| device.reaches(asked))
     }
 
+    fn free(&self) -> Option<u32> {
+        self.with(|device| device.free())
+    }
+
     fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, D::Error> {
         self.with(|device| device.next(after))
     }

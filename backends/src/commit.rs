@@ -12,9 +12,9 @@ use core::{fmt, time::Duration};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use duralog_core::{
-    Action, Begin, CheckpointId, Commit, Consequence, Device, Durability, Erase, Error as DriveError, Fault, Lsn,
-    Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
-    checkpoint::CheckpointHeader, drive, meta::PutMeta,
+    Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Erase, Error as DriveError,
+    ErrorKind, Fault, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer,
+    WriterOptions, checkpoint::CheckpointHeader, drive, meta::PutMeta,
 };
 
 use crate::{
@@ -65,6 +65,19 @@ impl Reached {
             Durability::Buffered => durability,
             Durability::Os => durability.min(self.by_write),
             Durability::Durable => durability.min(self.by_sync),
+        }
+    }
+}
+
+/// Tells the writer of a failure.
+pub(crate) fn give_up<E: DeviceError>(writer: &mut Writer, error: &DriveError<E>) -> Consequence {
+    match error {
+        DriveError::Device { action, error, .. } => writer.failed(*action, error.kind()),
+        // The last free slot is kept for a take-over.
+        DriveError::Fault(Fault::Full) => writer.failed(Action::Create, ErrorKind::NoSpace),
+        DriveError::Fault(_) => {
+            writer.poison();
+            Consequence::Poisoned
         }
     }
 }
@@ -376,15 +389,7 @@ impl<D: SharedDevice> Shared<D> {
 
     pub(crate) fn failed(&self, state: &mut State, error: DriveError<D::Error>) {
         let dropped = state.buffered > state.writer.written();
-        let consequence = match &error {
-            DriveError::Fault(_) => {
-                state.writer.poison();
-                Consequence::Poisoned
-            }
-            DriveError::Device { action, error, .. } => {
-                state.writer.failed(*action, duralog_core::DeviceError::kind(error))
-            }
-        };
+        let consequence = give_up(&mut state.writer, &error);
         let error = Error::from(error);
         if consequence == Consequence::Again {
             tracing::warn!(%error, "a segment could not be continued, and another is begun");

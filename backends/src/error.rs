@@ -320,6 +320,7 @@ impl From<Fault> for Error {
             Fault::Unsupported { object, offset, number } => Self::Unsupported { object, offset, number },
             Fault::Exhausted => Self::Exhausted,
             Fault::Truncated { low_water } => Self::Truncated { low_water },
+            Fault::Full => Self::NoSpace(DeviceFailure::new(fault)),
             fault => Self::Fault(fault),
         }
     }

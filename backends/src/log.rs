@@ -6,16 +6,16 @@ use std::{
 };
 
 use duralog_core::{
-    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Consequence, DeviceError, Durability, Error as DriveError, Fault,
-    Finding, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError,
-    TakeOverError, View, Writer, WriterOptions, drive,
+    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Consequence, Durability, Error as DriveError, Fault, Finding, Host,
+    Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View,
+    Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
 use crate::{
     background::background,
     checksum,
-    commit::{Counts, Kept, Reached, Shared, State, nonce, stage_error},
+    commit::{Counts, Kept, Reached, Shared, State, give_up, nonce, stage_error},
     config::{Config, Proof, SyncMode},
     device::SharedDevice,
     environment::Environment,
@@ -501,17 +501,6 @@ fn begin<D: SharedDevice>(
             }
             Err(error) if give_up(writer, &error) == Consequence::Again => {}
             Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Tells the writer of a failure.
-fn give_up<E: DeviceError>(writer: &mut Writer, error: &DriveError<E>) -> Consequence {
-    match error {
-        DriveError::Device { action, error, .. } => writer.failed(*action, error.kind()),
-        DriveError::Fault(_) => {
-            writer.poison();
-            Consequence::Poisoned
         }
     }
 }

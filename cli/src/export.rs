@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     exit::{Failure, tell},
-    line,
+    image, line,
     outcome::Outcome,
     report::{PolicyArg, failure},
 };
@@ -20,7 +20,7 @@ use crate::{
 /// One line an entry, as `import` takes it back. Works beside a writer and writes nothing to the log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder of the log
+    /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
     /// The first LSN; the first one kept unless told otherwise
     #[arg(long, value_name = "LSN")]
@@ -44,7 +44,7 @@ pub(crate) struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub(crate) fn open(dir: &'a Path, policy: PolicyArg) -> Result<Self, Failure> {
-        let config = Config::new(dir).existing().with_policy(policy.into());
+        let config = Config::new(image::folder(dir)?).existing().with_policy(policy.into());
         let reader = LogReader::open(config).map_err(Failure::log(dir))?;
         match failure(dir, reader.recovery()) {
             Some(refused) if policy == PolicyArg::Strict => Err(refused),

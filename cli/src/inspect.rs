@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     exit::Failure,
-    map,
+    image, map,
     outcome::{Object, Outcome, object},
     paint::Paint,
     progress::Spinner,
@@ -20,7 +20,7 @@ use crate::{
 /// Works beside a writer and writes nothing. The exit status is 1 if there is damage.
 #[derive(Debug, clap::Args)]
 pub(crate) struct VerifyArgs {
-    /// The folder of the log
+    /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
     /// An LSN that is known to have been durable: a log that lost it is damaged
     #[arg(long, value_name = "LSN")]
@@ -35,7 +35,7 @@ pub(crate) struct VerifyArgs {
 /// Reads the segments' headers and the newest segment. Works beside a writer and writes nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatArgs {
-    /// The folder of the log
+    /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
     /// Print the result as JSON
     #[arg(long)]
@@ -72,7 +72,7 @@ pub(crate) fn verified(
     expect_durable: Option<u64>,
 ) -> Result<(LogReader, Inventory), Failure> {
     let _spinner = Spinner::new("reading every entry");
-    let config = Config { expect_durable: expect_durable.map(Lsn::new), ..Config::new(dir) };
+    let config = Config { expect_durable: expect_durable.map(Lsn::new), ..Config::new(image::folder(dir)?) };
     let mut reader = LogReader::open(config.existing().with_policy(policy)).map_err(Failure::log(dir))?;
     reader.verify().map_err(Failure::log(dir))?;
     let inventory = Inventory::take(&reader).map_err(Failure::log(dir))?;
@@ -82,7 +82,11 @@ pub(crate) fn verified(
 /// Runs `stat`.
 pub(crate) fn stat(args: &StatArgs) -> Outcome {
     let dir = &args.dir;
-    let opened = LogReader::open(Config::new(dir).existing());
+    let folder = match image::folder(dir) {
+        Ok(folder) => folder,
+        Err(failure) => return failure.into(),
+    };
+    let opened = LogReader::open(Config::new(folder).existing());
     let read = opened.and_then(|reader| Inventory::take(&reader).map(|inventory| (reader, inventory)));
     let (reader, inventory) = match read.map_err(Failure::log(dir)) {
         Ok(read) => read,

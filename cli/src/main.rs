@@ -5,6 +5,7 @@ mod checkpoint;
 mod demo;
 mod exit;
 mod export;
+mod image;
 mod import;
 mod inspect;
 mod line;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    match cli.command {
+    let status = match cli.command {
         Command::Demo(args) => demo::run(&args).end(args.json, false),
         Command::Import(args) => import::run(&args).end(args.json, false),
         Command::Export(args) => export::run(&args).end(args.json, true),
@@ -66,7 +67,9 @@ fn main() -> ExitCode {
         Command::Recover(args) => recover::run(&args).end(args.json, false),
         Command::Checkpoint(args) => checkpoint::run(&args).end(args.json, false),
         Command::Truncate(args) => truncate::run(&args).end(args.json, false),
-    }
+    };
+    image::clean();
+    status
 }
 
 /// Shows the library's events on standard error, if `RUST_LOG` asks for them (`RUST_LOG=duralog=info`).

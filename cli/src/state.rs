@@ -22,7 +22,7 @@ use crate::{
 /// the log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The folder of the log
+    /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
     /// What to do about damage
     #[arg(long, value_enum, default_value_t)]

@@ -16,7 +16,7 @@ use crate::{
     fault::Fault,
     frame::{FrameHeader, Mark, SLOT_MAX, Salts, frame_mark},
     report::{Finding, Seen},
-    segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
+    segment::{Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
     tail::Boundary,
 };
 
@@ -33,8 +33,31 @@ pub struct Plan {
     pub(crate) copy: Option<Copying>,
     /// The segment that was found is continued rather than another begun.
     pub(crate) continuing: Option<Continuing>,
+    /// What to do where the medium has room for one more segment and no more.
+    pub(crate) last_room: LastRoom,
     /// The application slot, which every segment repeats: durable before the header, as what is copied is.
     pub(crate) slot: Vec<u8, SLOT_MAX>,
+}
+
+/// What is done where a medium with a fixed number of slots has one free.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
+pub(crate) enum LastRoom {
+    /// It is left free: only a take-over and truncation may need it, and both have to succeed.
+    Leave,
+    /// It is taken: what is before is given up.
+    Take,
+    /// The newest segment is copied into it, whole, and gives its own room back.
+    Replace(Replacing),
+}
+
+/// What the header of a segment says that replaces the one before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Replacing {
+    pub(crate) copy: Copying,
+    pub(crate) first: Lsn,
+    pub(crate) floor: Lsn,
+    pub(crate) predecessor: Predecessor,
 }
 
 /// Entries that may exist only in a cache, and are copied into the new segment.
@@ -180,6 +203,12 @@ pub struct Begin {
     /// Bytes written beyond the last sync.
     unsynced: u32,
     erase: Option<Erase>,
+    /// The new segment is there.
+    created: bool,
+    /// What an earlier begin left dead was removed, to make room.
+    purged: bool,
+    /// Whether there is room to keep what is dead as evidence.
+    keeps_evidence: bool,
     evidence: Option<Cut>,
 }
 
@@ -189,6 +218,10 @@ enum State {
     Mark,
     MarkSync,
     MarkRead,
+    Room {
+        asked: bool,
+    },
+    PurgeSync,
     Create,
     Created,
     /// Recycled room, where no nonce tells old bytes from new ones, is written blank from here on.
@@ -226,6 +259,18 @@ struct Copy {
 }
 
 impl Copy {
+    fn new(update: Update, plan: Copying) -> Self {
+        Self {
+            cursor: Cursor::new(update, &plan.from, plan.start.next, plan.end),
+            middle: 0,
+            staged: 0,
+            last: plan.start.last,
+            cut: plan.start.behind,
+            plan,
+            grown: false,
+        }
+    }
+
     /// Makes the lower part large enough for a frame of `size` bytes, and the upper part for reading it.
     fn make_room(&mut self, len: usize, size: u32, header: &SegmentHeader) -> Result<(), Stop> {
         let middle = (align_up(size, header.granule) + header.stop_at(0)) as usize;
@@ -250,15 +295,7 @@ impl Begin {
     pub fn new(plan: Plan) -> Self {
         let header = &plan.header;
         let salts = Salts::new(plan.update, header.log, header.id, header.epoch, header.nonce);
-        let copy = plan.copy.clone().map(|copying| Copy {
-            cursor: Cursor::new(plan.update, &copying.from, copying.start.next, copying.end),
-            middle: 0,
-            staged: 0,
-            last: copying.start.last,
-            cut: copying.start.behind,
-            plan: copying,
-            grown: false,
-        });
+        let copy = plan.copy.clone().map(|copying| Copy::new(plan.update, copying));
         let at = header.frames_at();
         let erase = plan.erase_above.map(Erase::new);
         Self {
@@ -272,6 +309,9 @@ impl Begin {
             copied: 0,
             unsynced: 0,
             erase,
+            created: false,
+            purged: false,
+            keeps_evidence: true,
             evidence: None,
         }
     }
@@ -287,7 +327,8 @@ impl Begin {
                     if let Some(erase) = &mut self.erase {
                         erase.advance(answer)?;
                     }
-                    self.state = if self.plan.continuing.is_some() { State::Mark } else { State::Create };
+                    self.state =
+                        if self.plan.continuing.is_some() { State::Mark } else { State::Room { asked: false } };
                 }
                 State::Mark => {
                     self.state = State::MarkSync;
@@ -302,12 +343,27 @@ impl Begin {
                     let SegmentHeader { epoch, created, .. } = self.plan.header;
                     return Ok(Begun { place: Place::Found { epoch, time: created, at }, copied: 0 });
                 }
+                State::Room { asked: false } => {
+                    self.state = State::Room { asked: true };
+                    return Err(Step::Free.into());
+                }
+                State::Room { .. } => {
+                    let Answer::Free(free) = answer.take() else {
+                        unreachable!("the driver answered something else to a question for room")
+                    };
+                    self.state = self.room(free)?;
+                }
+                State::PurgeSync => {
+                    self.state = State::Remove { cut: 1, before: SegmentId::NONE, asked: false };
+                    return Err(Step::Sync.into());
+                }
                 State::Create => {
                     self.state = State::Created;
                     let size = u64::from(self.plan.header.segment_size);
                     return Err(Step::Create { object: self.object(), size }.into());
                 }
                 State::Created => {
+                    self.created = true;
                     let recycled = matches!(answer.take(), Answer::Created(Room::Recycled));
                     if recycled && self.plan.header.nonce == 0 {
                         self.state = State::Blank { at: 0 };
@@ -360,6 +416,12 @@ impl Begin {
                         self.state = State::Remove { cut, before, asked: true };
                         return Err(Step::Prev { before: Some(Object::Segment(before)) }.into());
                     }
+                    // It was for want of room: whether there is some now decides.
+                    None if self.purges() => {
+                        self.plan.dead.0.truncate(1);
+                        self.purged = true;
+                        self.state = State::Room { asked: false };
+                    }
                     None => {
                         let Self { at, behind, copied, evidence, .. } = *self;
                         let place = NewPlace { header: self.plan.header, at, behind, evidence };
@@ -369,7 +431,7 @@ impl Begin {
                 State::Remove { cut, .. } => match (answer.object(), self.plan.dead.0.get(cut)) {
                     (Some(Object::Segment(id)), Some(dead)) if dead.contains(id) => {
                         self.state = State::Remove { cut, before: id, asked: false };
-                        if self.evidence.is_some() {
+                        if self.evidence.is_some() || !self.keeps_evidence || self.purges() {
                             return Err(Step::Remove { object: Object::Segment(id) }.into());
                         }
                         self.evidence = Some(*dead);
@@ -378,6 +440,35 @@ impl Begin {
                 },
             }
         }
+    }
+
+    /// Whether it is only making room yet.
+    fn purges(&self) -> bool {
+        !self.created
+    }
+
+    /// Whether there is room for the segment, where a medium has a fixed number of slots.
+    fn room(&mut self, free: Option<u32>) -> Result<State, Fault> {
+        let Some(free) = free else { return Ok(State::Create) };
+        if free <= 1 && !self.purged && self.plan.dead.0.len() > 1 {
+            return Ok(State::PurgeSync);
+        }
+        self.keeps_evidence = free > 2;
+        if free == 1 {
+            match &self.plan.last_room {
+                LastRoom::Leave => return Err(Fault::Full),
+                LastRoom::Take => {}
+                LastRoom::Replace(replacing) => {
+                    let Replacing { copy, first, floor, predecessor } = replacing.clone();
+                    self.plan.header =
+                        SegmentHeader { first, transaction_floor: floor, predecessor, ..self.plan.header };
+                    let cut = Cut { above: predecessor.id, below: self.plan.header.id };
+                    self.plan.dead = Dead([cut].into_iter().collect());
+                    self.copy = Some(Copy::new(self.plan.update, copy));
+                }
+            }
+        }
+        Ok(State::Create)
     }
 
     /// The mark of the new epoch, in the segment that was found.

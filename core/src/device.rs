@@ -143,6 +143,11 @@ pub trait Device {
         asked
     }
 
+    /// How many more objects can be made, where the medium fixes their number.
+    fn free(&self) -> Option<u32> {
+        None
+    }
+
     /// The first object behind `after` in the order of [`Object`], or the very first.
     ///
     /// # Errors
@@ -212,6 +217,10 @@ pub trait AsyncDevice {
     fn reaches(&self, asked: Durability) -> Durability {
         asked
     }
+    /// See [`Device::free`].
+    fn free(&self) -> Option<u32> {
+        None
+    }
     /// See [`Device::next`].
     async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, Self::Error>;
     /// See [`Device::prev`].
@@ -228,6 +237,112 @@ pub trait AsyncDevice {
     async fn remove(&mut self, object: Object) -> Result<(), Self::Error>;
     /// See [`Device::sync`].
     async fn sync(&mut self) -> Result<(), Self::Error>;
+}
+
+/// A device that is lent: whoever opens a log on it has it back afterwards.
+impl<D: Device + ?Sized> Device for &mut D {
+    type Error = D::Error;
+
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        (**self).old_writer()
+    }
+
+    fn reaches(&self, asked: Durability) -> Durability {
+        (**self).reaches(asked)
+    }
+
+    fn free(&self) -> Option<u32> {
+        (**self).free()
+    }
+
+    fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, D::Error> {
+        (**self).next(after)
+    }
+
+    fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, D::Error> {
+        (**self).prev(before)
+    }
+
+    fn create(&mut self, object: Object, size: u64) -> Result<Room, D::Error> {
+        (**self).create(object, size)
+    }
+
+    fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, D::Error> {
+        (**self).read(object, at, buf)
+    }
+
+    fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), D::Error> {
+        (**self).write(object, at, bytes)
+    }
+
+    fn trim(&mut self, object: Object, at: u64) -> Result<(), D::Error> {
+        (**self).trim(object, at)
+    }
+
+    fn remove(&mut self, object: Object) -> Result<(), D::Error> {
+        (**self).remove(object)
+    }
+
+    fn sync(&mut self) -> Result<(), D::Error> {
+        (**self).sync()
+    }
+}
+
+/// A device that is lent: whoever opens a log on it has it back afterwards.
+impl<D: AsyncDevice + ?Sized> AsyncDevice for &mut D {
+    type Error = D::Error;
+
+    fn geometry(&self) -> Geometry {
+        (**self).geometry()
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        (**self).old_writer()
+    }
+
+    fn reaches(&self, asked: Durability) -> Durability {
+        (**self).reaches(asked)
+    }
+
+    fn free(&self) -> Option<u32> {
+        (**self).free()
+    }
+
+    async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, D::Error> {
+        (**self).next(after).await
+    }
+
+    async fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, D::Error> {
+        (**self).prev(before).await
+    }
+
+    async fn create(&mut self, object: Object, size: u64) -> Result<Room, D::Error> {
+        (**self).create(object, size).await
+    }
+
+    async fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, D::Error> {
+        (**self).read(object, at, buf).await
+    }
+
+    async fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), D::Error> {
+        (**self).write(object, at, bytes).await
+    }
+
+    async fn trim(&mut self, object: Object, at: u64) -> Result<(), D::Error> {
+        (**self).trim(object, at).await
+    }
+
+    async fn remove(&mut self, object: Object) -> Result<(), D::Error> {
+        (**self).remove(object).await
+    }
+
+    async fn sync(&mut self) -> Result<(), D::Error> {
+        (**self).sync().await
+    }
 }
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ pub enum Step {
     },
     /// The barrier: everything before is durable.
     Sync,
+    /// How many more objects the device has room for, where that is fixed.
+    Free,
     /// Hand an entry to the host.
     Entry(Place),
     /// Hand a finding to the host.
@@ -119,6 +121,8 @@ pub enum Answer {
     Object(Option<Object>),
     /// What the new object's room is like.
     Created(Room),
+    /// That many more objects can be made; `None` where their number is not fixed.
+    Free(Option<u32>),
     /// A read that failed for good, or a snapshot that broke off: nothing is known about the bytes.
     Unreadable,
 }
@@ -133,7 +137,7 @@ impl Answer {
     pub(crate) fn object(&mut self) -> Option<Object> {
         match self.take() {
             Self::Object(object) => object,
-            other => unreachable!("the driver answered {other:?} to a question for an object"),
+            _ => unreachable!("the driver answered something else to a question for an object"),
         }
     }
 }
@@ -453,6 +457,7 @@ pub fn drive_until_pause<M: Machine + ?Sized, D: Device>(
                 device.sync().map_err(failed(Action::Sync, None))?;
                 Answer::Nothing
             }
+            Step::Free => Answer::Free(device.free()),
             Step::Entry(place) => {
                 if host.entry(Entry::new(&place, buf.bytes())) == Flow::Pause {
                     return Ok(None);
@@ -546,6 +551,7 @@ pub async fn drive_async_until_pause<M: Machine + ?Sized, D: AsyncDevice>(
                 device.sync().await.map_err(failed(Action::Sync, None))?;
                 Answer::Nothing
             }
+            Step::Free => Answer::Free(device.free()),
             Step::Entry(place) => {
                 if host.entry(Entry::new(&place, buf.bytes())) == Flow::Pause {
                     return Ok(None);

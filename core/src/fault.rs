@@ -54,6 +54,8 @@ pub enum Fault {
         /// The version of a header, or the code of a frame.
         number: u8,
     },
+    /// The medium has room for one more segment, and that is kept for a take-over: nothing was done.
+    Full,
     /// More segments lie beside the chain than a writer ever leaves.
     TooManyDead,
     /// LSN, epoch or segment id would pass the highest number of 64 bits.
@@ -93,6 +95,7 @@ impl fmt::Display for Fault {
                 "{object} holds at offset {offset} a version or type {number} that this version of duralog does not know; \
                  a newer one wrote it"
             ),
+            Self::Full => f.write_str("the medium is full: truncate the log"),
             Self::TooManyDead => f.write_str("more segments lie beside the log than a writer ever leaves"),
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
             Self::SnapshotTooShort { missing } => write!(f, "the snapshot ends {missing} bytes before it should"),

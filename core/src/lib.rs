@@ -5,6 +5,7 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+mod async_log;
 mod begin;
 mod chain;
 pub mod checkpoint;
@@ -15,7 +16,9 @@ mod device;
 mod drive;
 mod fault;
 pub mod frame;
+mod handle;
 mod locate;
+mod log;
 mod lsn;
 pub mod meta;
 pub mod operation;
@@ -33,6 +36,7 @@ mod walk;
 mod window;
 mod writer;
 
+pub use async_log::AsyncLog;
 pub use begin::{Begin, Begun, Erase, Plan};
 pub use chain::View;
 pub use decision::Policy;
@@ -42,7 +46,9 @@ pub use drive::{
     drive_async_until_pause, drive_until_pause,
 };
 pub use fault::Fault;
+pub use handle::{Appended, Cause, Each, LogError, LogOptions, LogStats, OpenError};
 pub use locate::Locate;
+pub use log::Log;
 pub use lsn::{CheckpointId, Exhausted, Lsn};
 pub use reader::{Read, Reader};
 pub use recovery::{CALLER_MAX, CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};

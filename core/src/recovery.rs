@@ -107,7 +107,7 @@ enum State {
     Checkpoint(Window),
     Header(SegmentId, HeaderReader),
     /// No segment has a header: whether the lowest ever had one.
-    Body(SegmentId, Window),
+    Body(SegmentId, Window, usize),
     Tail(TailScan),
     Chain {
         asked: bool,
@@ -162,6 +162,8 @@ const FINDINGS_MAX: usize = 6;
 
 /// Behind the copies of a header wherever they may stand, and room for a frame there.
 const HEAD_AREA: usize = 4096 + SEGMENT_HEADER_LEN + 64;
+/// It is looked at in pieces that any buffer has room for.
+const HEAD_PIECE: usize = 64;
 
 impl Chain {
     fn new(newest: SegmentHeader) -> Self {
@@ -234,13 +236,18 @@ impl Recovery {
                     let read = reader.next(buf, answer)?;
                     self.top(id, &read)?
                 }
-                State::Body(id, window) => {
-                    let id = *id;
-                    let live = match window.get(buf, answer, 0, HEAD_AREA)? {
-                        Bytes::Whole(bytes) | Bytes::Short(bytes) => was_live(&buf[bytes]),
+                State::Body(id, window, at) => {
+                    let len = HEAD_PIECE.min(HEAD_AREA - *at);
+                    let bytes = window.get(buf, answer, *at as u64, len)?;
+                    let live = match &bytes {
+                        Bytes::Whole(bytes) | Bytes::Short(bytes) => was_live(&buf[bytes.clone()], *at),
                         Bytes::Unreadable => true,
                     };
-                    return Err(if live { Fault::Damaged(headless(id)) } else { Fault::NoLog }.into());
+                    *at += len;
+                    if !live && *at < HEAD_AREA && matches!(bytes, Bytes::Whole(_)) {
+                        continue;
+                    }
+                    return Err(if live { Fault::Damaged(headless(*id)) } else { Fault::NoLog }.into());
                 }
                 State::Tail(scan) => {
                     let tail = scan.next(buf, answer)?;
@@ -335,7 +342,7 @@ impl Recovery {
         let witnessed = self.meta.is_some() || !self.checkpoints.is_empty();
         match self.unfinished {
             Some(id) if witnessed => Err(Fault::Damaged(headless(id))),
-            Some(id) => Ok(State::Body(id, Window::new(Object::Segment(id), HEAD_AREA as u64))),
+            Some(id) => Ok(State::Body(id, Window::new(Object::Segment(id), HEAD_AREA as u64), 0)),
             None if witnessed => {
                 let id = self.meta.map_or(SegmentId::new(1), |meta| SegmentId::new(meta.segment));
                 Err(Fault::Damaged(Finding { seen: Seen::MissingSegment, ..headless(id) }))
@@ -774,12 +781,12 @@ fn bad_copy(id: SegmentId, offset: u32) -> Finding {
     }
 }
 
-/// Whether bytes stand where only frames do, behind the copies of a header: then the header was once complete.
-fn was_live(bytes: &[u8]) -> bool {
+/// Whether bytes, from this offset on, stand where only frames do, behind the copies of a header: then the header was once complete.
+fn was_live(bytes: &[u8], from: usize) -> bool {
     let blank = |byte: &u8| *byte == 0 || *byte == 0xFF;
     let copy = |at: usize| {
         let copies = COPY_OFFSETS.iter().map(|&offset| offset as usize).chain([0]);
         copies.into_iter().any(|offset| (offset..offset + SEGMENT_HEADER_LEN).contains(&at))
     };
-    bytes.iter().enumerate().any(|(at, byte)| !blank(byte) && !copy(at))
+    bytes.iter().zip(from..).any(|(byte, at)| !blank(byte) && !copy(at))
 }

@@ -173,7 +173,7 @@ fn moved(answer: &mut Answer) -> Result<usize, Fault> {
     match answer.take() {
         Answer::Moved(moved) => Ok(moved),
         Answer::Unreadable => Err(Fault::SnapshotBrokenOff),
-        other => unreachable!("the driver answered {other:?} to a fill"),
+        _ => unreachable!("the driver answered something else to a fill"),
     }
 }
 

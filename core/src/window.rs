@@ -83,7 +83,7 @@ impl Window {
                 // Whoever asked may first get what is in the buffer: the failure is told where a read is needed again.
                 Answer::Unreadable if self.narrow => self.failed = true,
                 Answer::Unreadable => self.narrow = true,
-                other => unreachable!("the driver answered {other:?} to a read"),
+                _ => unreachable!("the driver answered something else to a read"),
             },
             Asked::Grow if buf.len() < len => return Err(Fault::BufferTooSmall { needed: len }.into()),
             Asked::Grow | Asked::Nothing => {}

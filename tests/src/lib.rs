@@ -11,9 +11,11 @@
 //! The [`Oracle`] is told what was appended and what was acknowledged, and uses nothing of the code under test.
 #![forbid(unsafe_code)]
 
+mod awaited;
 mod disk;
 mod environment;
 mod explore;
+mod flash;
 mod golden;
 mod judge;
 mod oracle;
@@ -23,9 +25,11 @@ mod swarm;
 mod watched;
 mod workload;
 
+pub use awaited::{Awaited, poll_times};
 pub use disk::{Call, Directory, Disk, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
+pub use flash::{Ended, Flash, FlashLog, FlashSearch, SLOTS_MAX, TEARS};
 pub use golden::{Golden, file_name, golden};
 pub use judge::{Damaged, Heard};
 pub use oracle::{Found, Giving, Held, Mark, Oracle, Violation, payload};

@@ -1,93 +1,16 @@
 //! Both drivers do the same: what a blocking device and an awaited one hold is equal, byte for byte.
 #![allow(missing_docs)]
 
-use core::{
-    future::Future,
-    pin::{Pin, pin},
-    task::{Context, Poll, Waker},
-};
-
-use duralog::{Geometry, Lsn, MemoryDevice, Object, memory::MemoryError};
+use duralog::{Geometry, Lsn, MemoryDevice};
 use duralog_core::{
-    AsyncDevice, Begin, Commit, Consent, Device, Durability, Entry, Flow, Host, Machine, Policy, Reader, Recovered,
-    Recovery, RecoveryOptions, Room, StageError, Writer, WriterOptions, drive, drive_async,
+    Begin, Commit, Consent, Durability, Entry, Flow, Host, Machine, Policy, Reader, Recovered, Recovery,
+    RecoveryOptions, StageError, Writer, WriterOptions, drive, drive_async,
 };
+use duralog_tests::{Awaited, poll_times};
 use uuid::Uuid;
 
 const GEOMETRY: Geometry =
     Geometry { segment_size: 2048, granule: 16, copy_offset: 128, blank: 0xFF, settled: false, slots: None };
-
-/// A device whose every call is pending once before it is done.
-struct Awaited(MemoryDevice);
-
-/// Pending the first time it is polled.
-struct Once(bool);
-
-impl Future for Once {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if core::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-impl AsyncDevice for Awaited {
-    type Error = MemoryError;
-
-    fn geometry(&self) -> Geometry {
-        self.0.geometry()
-    }
-
-    async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, MemoryError> {
-        Once(false).await;
-        self.0.next(after)
-    }
-
-    async fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, MemoryError> {
-        Once(false).await;
-        self.0.prev(before)
-    }
-
-    async fn create(&mut self, object: Object, size: u64) -> Result<Room, MemoryError> {
-        Once(false).await;
-        self.0.create(object, size)
-    }
-
-    async fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, MemoryError> {
-        Once(false).await;
-        self.0.read(object, at, buf)
-    }
-
-    async fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), MemoryError> {
-        Once(false).await;
-        self.0.write(object, at, bytes)
-    }
-
-    async fn trim(&mut self, object: Object, at: u64) -> Result<(), MemoryError> {
-        Once(false).await;
-        self.0.trim(object, at)
-    }
-
-    async fn remove(&mut self, object: Object) -> Result<(), MemoryError> {
-        Once(false).await;
-        self.0.remove(object)
-    }
-
-    async fn sync(&mut self) -> Result<(), MemoryError> {
-        Once(false).await;
-        self.0.sync()
-    }
-}
-
-/// Polls a future at most `polls` times; `None` if it is still pending then, and it is dropped.
-fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut context = Context::from_waker(Waker::noop());
-    (0..polls).find_map(|_| match future.as_mut().poll(&mut context) {
-        Poll::Ready(output) => Some(output),
-        Poll::Pending => None,
-    })
-}
 
 /// One of the two ways to drive a machine.
 trait Driver {
@@ -100,7 +23,7 @@ impl Driver for MemoryDevice {
     }
 }
 
-impl Driver for Awaited {
+impl Driver for Awaited<MemoryDevice> {
     fn run<M: Machine>(&mut self, machine: M, buf: &mut Vec<u8>, host: &mut impl Host) -> M::Output {
         let done = poll_times(drive_async(machine, self, buf, host), 1_000_000);
         done.expect("it is not pending for ever").unwrap_or_else(|error| panic!("{error}"))

@@ -17,14 +17,23 @@ const PARTS: [Part; 5] =
 const EMBEDDED_TARGETS: [&str; 3] = ["thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
 const CROSS_TARGETS: [&str; 3] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin", "i686-unknown-linux-gnu"];
 
+/// Runs one part by itself.
+pub(crate) fn run_part(name: &'static str, steps: fn() -> Vec<Step>) -> Result<bool, String> {
+    run_parts(&[(name, steps)])
+}
+
 /// Runs the parts named, all if none is; every step of them, whatever failed before. Returns whether all passed.
 pub(crate) fn run(names: &[String]) -> Result<bool, String> {
     if let Some(name) = names.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
         return Err(format!("no part `{name}`; there are {}", PARTS.map(|(part, _)| part).join(", ")));
     }
-    let chosen = || PARTS.iter().filter(|(part, _)| names.is_empty() || names.iter().any(|name| name == part));
+    let chosen = PARTS.iter().filter(|(part, _)| names.is_empty() || names.iter().any(|name| name == part));
+    run_parts(&chosen.copied().collect::<Vec<Part>>())
+}
+
+fn run_parts(parts: &[Part]) -> Result<bool, String> {
     let mut needed: Vec<Tool> = Vec::new();
-    for tool in chosen().flat_map(|(_, steps)| steps()).flat_map(|step| [step.needs, step.wants].concat()) {
+    for tool in parts.iter().flat_map(|(_, steps)| steps()).flat_map(|step| [step.needs, step.wants].concat()) {
         if !needed.contains(&tool) {
             needed.push(tool);
         }
@@ -33,7 +42,7 @@ pub(crate) fn run(names: &[String]) -> Result<bool, String> {
     let faults: Vec<(Tool, String)> = needed.into_iter().filter_map(|tool| Some((tool, tool.fault()?))).collect();
 
     let mut report = Report::default();
-    for (part, steps) in chosen() {
+    for (part, steps) in parts {
         let start = Instant::now();
         let steps = steps();
         if steps.is_empty() {

@@ -2,6 +2,7 @@
 
 mod ci;
 mod compiler;
+mod firmware;
 mod mutants;
 mod report;
 mod step;
@@ -23,6 +24,8 @@ cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
 cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
                             random workloads and faults, a medium of its own for each seed; stops at the first failure
                             with the command that repeats it
+cargo xtask firmware        run the firmware in the emulator, with its power cut at some hundred points
+cargo xtask sizes           what the log takes of a microcontroller's memory
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
@@ -36,6 +39,8 @@ fn main() -> ExitCode {
         "ci" => ci::run(rest),
         "mutants" => mutants::run(rest),
         "swarm" => swarm::run(rest),
+        "firmware" => ci::run_part("firmware", firmware::steps),
+        "sizes" => firmware::sizes(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)

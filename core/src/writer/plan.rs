@@ -3,10 +3,11 @@
 use super::{StageError, State, Writer};
 use crate::{
     Lsn,
-    begin::{Begun, Continuing, Copying, NewPlace, Place, Plan},
+    begin::{Begun, Continuing, Copying, LastRoom, NewPlace, Place, Plan, Replacing},
     chain::{Cut, Dead},
     frame::{Mark, Salts},
     segment::{Predecessor, SegmentHeader, SegmentId, align_up},
+    tail::Boundary,
 };
 
 /// A place where the log is cut at the end: what is behind it is dead from then on.
@@ -54,6 +55,9 @@ impl Writer {
         let copy = self.copy.clone();
         let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor, copy })?;
         plan.continuing = self.continuing(&plan.header);
+        if !self.taken_over || self.low_water_wanted.is_some() {
+            plan.last_room = LastRoom::Replace(self.replacing());
+        }
         if plan.continuing.is_some() {
             self.free_at = None;
             self.state = State::Continuing;
@@ -71,6 +75,7 @@ impl Writer {
         let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
         let beginning = Beginning { epoch, first, predecessor: cut.predecessor, floor: cut.floor, copy: None };
         let mut plan = self.plan_of(now, nonce, beginning)?;
+        plan.last_room = LastRoom::Take;
         plan.header.leftovers = true;
         self.next_after = Some(first);
         Ok(plan)
@@ -87,12 +92,22 @@ impl Writer {
         let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
         let predecessor = self.end_of_segment();
         let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: first, copy: None })?;
+        plan.last_room = LastRoom::Take;
         plan.header.low_water = first;
         plan.header.low_water_covered = false;
         // Nothing of what is before is ever read again.
         plan.header.leftovers = false;
         self.next_after = Some(first);
         Ok(plan)
+    }
+
+    /// How the active segment is replaced by one that holds the same.
+    fn replacing(&self) -> Replacing {
+        let old = &self.segment;
+        let (before, at) = (old.first.previous(), old.frames_at());
+        let start = Boundary { last: before, behind: at, next: at, floor: old.transaction_floor };
+        let copy = Copying { from: *old, start, durable: before, end: self.behind, passes_over: true };
+        Replacing { copy, first: old.first, floor: old.transaction_floor, predecessor: old.predecessor }
     }
 
     /// How writing goes on in the segment that was found, in the epoch of the header that a new one would have.
@@ -202,7 +217,11 @@ impl Writer {
             blank: geometry.blank,
             granule: geometry.granule,
             copy_offset: geometry.copy_offset,
-            segment_size: geometry.segment_size.max(align_up(room, geometry.granule)),
+            segment_size: match geometry.slots {
+                // Slots have one size; what a write limit leaves fits beside the room for marks.
+                Some(_) => geometry.segment_size,
+                None => geometry.segment_size.max(align_up(room, geometry.granule)),
+            },
             write_limit: self.options.write_limit,
             predecessor,
         };
@@ -220,6 +239,7 @@ impl Writer {
             dead,
             copy,
             continuing: None,
+            last_room: LastRoom::Leave,
             slot: self.slot.clone(),
         })
     }

@@ -1,0 +1,94 @@
+//! What stands at the head of each slot (`FORMAT.md`, section 8).
+
+use duralog_core::{CheckpointId, Object, SegmentId, checksum::compute_checksum};
+
+/// The first bytes of a label.
+pub const LABEL_MAGIC: [u8; 4] = *b"WSLT";
+/// The version of labels that is written, and the only one that is read.
+pub const LABEL_VERSION: u8 = 1;
+/// Bytes of a label.
+pub const LABEL_LEN: usize = 32;
+
+const SEGMENT: u8 = 1;
+const CHECKPOINT: u8 = 2;
+const FORMATTING: u8 = 3;
+
+const BLANK_FF: u8 = 1;
+
+/// What a slot is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// An object, or a part of one: a checkpoint may take several slots.
+    Object(Object),
+    /// The medium is being formatted; once this slot is retired, it has been.
+    Formatting,
+}
+
+/// A label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) used: Use,
+    /// Which part of the object, from 0.
+    pub(crate) part: u16,
+    /// Grows by one with each slot taken: where the ring of slots stands.
+    pub(crate) sequence: u32,
+    /// The number of this slot.
+    pub(crate) index: u16,
+    pub(crate) slot_size: u32,
+    pub(crate) granule: u32,
+    pub(crate) blank: u8,
+}
+
+impl Label {
+    pub(crate) fn encode(&self) -> [u8; LABEL_LEN] {
+        let mut bytes = [0; LABEL_LEN];
+        bytes[..4].copy_from_slice(&LABEL_MAGIC);
+        bytes[4] = LABEL_VERSION;
+        let (kind, id) = match self.used {
+            Use::Object(Object::Segment(id)) => (SEGMENT, id.value()),
+            Use::Object(Object::Checkpoint(id)) => (CHECKPOINT, id.value()),
+            // The metadata take no slot.
+            Use::Object(Object::Meta) | Use::Formatting => (FORMATTING, 0),
+        };
+        bytes[5] = kind;
+        bytes[6] = u8::try_from(self.granule.trailing_zeros()).unwrap_or(u8::MAX);
+        bytes[7] = if self.blank == 0xFF { BLANK_FF } else { 0 };
+        bytes[8..10].copy_from_slice(&self.index.to_le_bytes());
+        bytes[10..12].copy_from_slice(&self.part.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.slot_size.to_le_bytes());
+        bytes[16..24].copy_from_slice(&id.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.sequence.to_le_bytes());
+        let sum = compute_checksum(&bytes[..28]);
+        bytes[28..].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// The label that `bytes` are, if they are one of this version.
+    pub(crate) fn decode(bytes: &[u8; LABEL_LEN]) -> Option<Self> {
+        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        if bytes[..4] != LABEL_MAGIC || bytes[4] != LABEL_VERSION || number(28) != compute_checksum(&bytes[..28]) {
+            return None;
+        }
+        let id = u64::from(number(20)) << 32 | u64::from(number(16));
+        let used = match bytes[5] {
+            SEGMENT => Use::Object(Object::Segment(SegmentId::new(id))),
+            CHECKPOINT => Use::Object(Object::Checkpoint(CheckpointId::new(id))),
+            FORMATTING => Use::Formatting,
+            _ => return None,
+        };
+        Some(Self {
+            used,
+            part: short(10),
+            sequence: number(24),
+            index: short(8),
+            slot_size: number(12),
+            granule: 1u32.checked_shl(u32::from(bytes[6])).filter(|granule| *granule <= 4096)?,
+            blank: match bytes[7] {
+                0 => 0,
+                BLANK_FF => 0xFF,
+                _ => return None,
+            },
+        })
+    }
+}

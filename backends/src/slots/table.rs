@@ -1,0 +1,300 @@
+//! What lies in which slot: everything about slots that is not input and output.
+
+use core::ops::Range;
+
+use duralog_core::{CheckpointId, Object, Room, SegmentId};
+
+use super::{
+    SlotError,
+    label::{LABEL_LEN, LABEL_MAGIC, Label, Use},
+    layout::Layout,
+};
+
+/// What a slot holds: an element of the table that [`Slots`](super::Slots) is given memory for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    id: u64,
+    sequence: u32,
+    part: u16,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Nothing that counts.
+    #[default]
+    Free,
+    /// Nothing, and it could not be erased or labelled: it is passed over until the medium is opened again.
+    Bad,
+    Segment,
+    Checkpoint,
+}
+
+impl Slot {
+    fn object(&self) -> Option<Object> {
+        match self.state {
+            State::Free | State::Bad => None,
+            State::Segment => Some(Object::Segment(SegmentId::new(self.id))),
+            State::Checkpoint => Some(Object::Checkpoint(CheckpointId::new(self.id))),
+        }
+    }
+
+    fn is_first_of(&self, object: Object) -> bool {
+        self.part == 0 && self.object() == Some(object)
+    }
+}
+
+/// What was seen at the heads of the slots.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    /// Slots with a label of this layout.
+    labels: u32,
+    /// A label that says that formatting has not ended.
+    formatting: bool,
+    /// A label of another layout.
+    pub(crate) other: Option<Label>,
+    /// Bytes that only this format begins with, where no label is.
+    pub(crate) traces: bool,
+    /// Anything but blank.
+    pub(crate) written: bool,
+}
+
+/// What a medium is that holds no log of this layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Formatted,
+    /// The formatting was interrupted.
+    HalfErased,
+    OtherLayout(Label),
+    /// No label: the rest of the medium tells what it is.
+    NoLabel,
+}
+
+impl Seen {
+    pub(crate) fn verdict(&self) -> Verdict {
+        match (self.formatting, self.labels, self.other) {
+            (true, ..) => Verdict::HalfErased,
+            (_, 1.., _) => Verdict::Formatted,
+            (_, 0, Some(label)) => Verdict::OtherLayout(label),
+            (_, 0, None) => Verdict::NoLabel,
+        }
+    }
+}
+
+/// A piece of an object, and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) address: u32,
+    pub(crate) len: usize,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    pub(crate) layout: Layout,
+    slots: T,
+    /// The highest sequence number, and the slot that has it.
+    sequence: u32,
+    last: usize,
+}
+
+impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
+    pub(crate) fn new(layout: Layout, mut slots: T) -> Self {
+        slots.as_mut().fill(Slot::default());
+        let last = usize::from(layout.slots).saturating_sub(1);
+        Self { layout, slots, sequence: 0, last }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.layout.slots).min(self.slots.as_ref().len())
+    }
+
+    fn slots(&self) -> &[Slot] {
+        let len = self.len();
+        &self.slots.as_ref()[..len]
+    }
+
+    fn slots_mut(&mut self) -> &mut [Slot] {
+        let len = self.len();
+        &mut self.slots.as_mut()[..len]
+    }
+
+    pub(crate) fn base(&self, slot: usize) -> u32 {
+        self.layout.slot_size * u32::try_from(slot).unwrap_or(0)
+    }
+
+    /// Takes note of what stands at the head of a slot.
+    pub(crate) fn scanned(&mut self, slot: usize, head: &[u8; LABEL_LEN], retired: bool, seen: &mut Seen) {
+        seen.written |= head.iter().any(|byte| *byte != self.layout.blank) || retired;
+        seen.traces |= head[..LABEL_MAGIC.len()] == LABEL_MAGIC;
+        let Some(label) = Label::decode(head) else { return };
+        let Layout { slot_size, granule, blank, .. } = self.layout;
+        if (label.slot_size, label.granule, label.blank) != (slot_size, granule, blank) {
+            seen.other = Some(label);
+            return;
+        }
+        if usize::from(label.index) != slot {
+            return;
+        }
+        seen.labels += 1;
+        if label.sequence >= self.sequence {
+            (self.sequence, self.last) = (label.sequence, slot);
+        }
+        match label.used {
+            _ if retired => {}
+            Use::Formatting => seen.formatting = true,
+            Use::Object(object) => self.put(slot, object, label.part, label.sequence),
+        }
+    }
+
+    /// All heads were seen: what is a part of nothing is free.
+    pub(crate) fn complete(&mut self) {
+        for index in 0..self.len() {
+            let Slot { id, sequence, part, state, .. } = self.slots()[index];
+            let older =
+                |first: &Slot| first.state == state && first.id == id && first.part == 0 && first.sequence < sequence;
+            let rival = |other: &Slot| {
+                other.state == state && other.id == id && other.part == part && other.sequence > sequence
+            };
+            let orphaned = part > 0 && !self.slots().iter().any(older);
+            if let (State::Segment | State::Checkpoint, true) = (state, orphaned || self.slots().iter().any(rival)) {
+                self.slots_mut()[index] = Slot::default();
+            }
+        }
+    }
+
+    fn put(&mut self, slot: usize, object: Object, part: u16, sequence: u32) {
+        let (state, id) = match object {
+            Object::Segment(id) => (State::Segment, id.value()),
+            Object::Checkpoint(id) => (State::Checkpoint, id.value()),
+            Object::Meta => return,
+        };
+        self.slots_mut()[slot] = Slot { id, sequence, part, state };
+    }
+
+    pub(crate) fn next(&self, after: Option<Object>) -> Option<Object> {
+        self.objects().filter(|object| after.is_none_or(|after| *object > after)).min()
+    }
+
+    pub(crate) fn prev(&self, before: Option<Object>) -> Option<Object> {
+        self.objects().filter(|object| before.is_none_or(|before| *object < before)).max()
+    }
+
+    fn objects(&self) -> impl Iterator<Item = Object> {
+        self.slots().iter().filter(|slot| slot.part == 0).filter_map(Slot::object)
+    }
+
+    /// How many slots can be taken.
+    pub(crate) fn free(&self) -> u32 {
+        self.slots().iter().map(|slot| u32::from(slot.state == State::Free)).sum()
+    }
+
+    pub(crate) fn first_of(&self, object: Object) -> Option<usize> {
+        self.slots().iter().position(|slot| slot.is_first_of(object))
+    }
+
+    /// Whether a slot may be taken for an object of `size` bytes; of one with no name, nothing is kept.
+    pub(crate) fn may_create<E>(&self, object: Object, size: u64) -> Result<(), SlotError<E>> {
+        if self.first_of(object).is_some() {
+            return Err(SlotError::Exists { object });
+        }
+        if matches!(object, Object::Segment(_)) && size > self.layout.room().into() {
+            return Err(SlotError::TooLarge { size, room: self.layout.room() });
+        }
+        self.may_take(object)
+    }
+
+    /// Whether a slot may be taken: a checkpoint leaves the last one, for the log to be taken over into.
+    pub(crate) fn may_take<E>(&self, object: Object) -> Result<(), SlotError<E>> {
+        let least = if let Object::Checkpoint(_) = object { 2 } else { 1 };
+        if self.free() < least { Err(SlotError::Full) } else { Ok(()) }
+    }
+
+    /// The next free slot of the ring, and the label that makes it that part of the object.
+    pub(crate) fn pick<E>(&self, used: Use, part: u16) -> Result<(usize, Label), SlotError<E>> {
+        let len = self.len();
+        let slot = (1..=len).map(|step| (self.last + step) % len).find(|slot| self.slots()[*slot].state == State::Free);
+        let slot = slot.ok_or(SlotError::Full)?;
+        let sequence = self.sequence.checked_add(1).ok_or(SlotError::Full)?;
+        Ok((slot, self.label(slot, used, part, sequence)))
+    }
+
+    pub(crate) fn label(&self, slot: usize, used: Use, part: u16, sequence: u32) -> Label {
+        let Layout { slot_size, granule, blank, .. } = self.layout;
+        Label { used, part, sequence, index: u16::try_from(slot).unwrap_or(u16::MAX), slot_size, granule, blank }
+    }
+
+    /// The slot was erased and labelled.
+    pub(crate) fn taken(&mut self, slot: usize, label: &Label) {
+        (self.sequence, self.last) = (label.sequence, slot);
+        if let Use::Object(object) = label.used {
+            self.put(slot, object, label.part, label.sequence);
+        }
+    }
+
+    /// The slot could not be erased or labelled.
+    pub(crate) fn bad(&mut self, slot: usize) {
+        self.slots_mut()[slot] = Slot { state: State::Bad, ..Slot::default() };
+        self.last = slot;
+    }
+
+    /// The object is gone, with all its parts.
+    pub(crate) fn removed(&mut self, object: Object) {
+        for slot in self.slots_mut() {
+            if slot.object() == Some(object) {
+                *slot = Slot::default();
+            }
+        }
+    }
+
+    /// The oldest object: formatting gives them up in this order, so that what an interruption leaves is never taken for
+    /// an older state of the log.
+    pub(crate) fn oldest(&self) -> Option<Object> {
+        self.next(None)
+    }
+
+    /// Where the piece of `len` bytes at `at` begins, and how much of it stands together. `None`: the object has no such
+    /// part yet, and may get it.
+    pub(crate) fn place<E>(&self, object: Object, at: u64, len: usize) -> Result<Option<Place>, SlotError<E>> {
+        if self.first_of(object).is_none() {
+            return Err(SlotError::Missing { object });
+        }
+        let room = u64::from(self.layout.room());
+        let part = u16::try_from(at / room).map_err(|_| SlotError::Full)?;
+        if part > 0 && matches!(object, Object::Segment(_)) {
+            return Ok(None);
+        }
+        let found = self.slots().iter().position(|slot| slot.part == part && slot.object() == Some(object));
+        Ok(found.map(|slot| {
+            let within = u32::try_from(at % room).unwrap_or(0);
+            let len = len.min((self.layout.room() - within) as usize);
+            Place { address: self.base(slot) + self.layout.label_area() + within, len }
+        }))
+    }
+
+    /// The part of the object that holds the byte at `at`.
+    pub(crate) fn part(&self, at: u64) -> u16 {
+        u16::try_from(at / u64::from(self.layout.room())).unwrap_or(u16::MAX)
+    }
+
+    /// Bytes of the object's room.
+    pub(crate) fn room_of(&self, object: Object) -> u64 {
+        let parts = self.slots().iter().filter(|slot| slot.object() == Some(object)).count();
+        parts as u64 * u64::from(self.layout.room())
+    }
+}
+
+/// Every slot's room is erased before it is labelled.
+pub(crate) const ROOM: Room = Room::Blank;
+
+/// The pieces in which `len` bytes are read back.
+pub(crate) fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(PIECE).map(move |from| from..len.min(from + PIECE))
+}
+
+/// Bytes read back at once: on the stack.
+pub(crate) const PIECE: usize = 32;
+
+pub(crate) fn offset(address: u32, by: usize) -> u32 {
+    address.saturating_add(u32::try_from(by).unwrap_or(u32::MAX))
+}

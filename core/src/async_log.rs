@@ -1,0 +1,473 @@
+//! [`Log`](crate::Log), awaited: the same handle on an asynchronous device.
+//!
+//! Every decision is that of the machines, which both drive; what is written twice is where a future may wait.
+
+use uuid::Uuid;
+
+use crate::{
+    CheckpointId, Durability, Host, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading, Recovery,
+    Replay, Report, Retention, Retire, TransactionEnd,
+    begin::{Begin, Plan},
+    device::AsyncDevice,
+    drive::{Error, Machine, drive_async, drive_async_until_pause},
+    fault::Fault,
+    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
+    writer::{Commit, StageError, Writer},
+};
+
+/// A log, open for writing, on an asynchronous device.
+///
+/// It is [`Log`](crate::Log) with methods to be awaited; costs are the same. A future that is dropped before its end leaves the
+/// effect of its call unknown: where something was under way to the medium the handle is poisoned
+/// ([`Cause::Abandoned`](crate::Cause::Abandoned)), and opening the log again finds out.
+#[derive(Debug)]
+pub struct AsyncLog<'a, D: AsyncDevice> {
+    device: D,
+    handle: Handle<'a>,
+}
+
+impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
+    /// Makes a log on a device that holds none: the only call that begins one.
+    ///
+    /// `log` is the log's UUID: random, or else unlike that of any other log. When this returns, the log is durable, with
+    /// no entry in it.
+    ///
+    /// # Errors
+    /// [`OpenError::Exists`] if there is a log, or what may have been one; nothing was destroyed.
+    pub async fn format(
+        mut device: D,
+        buf: &'a mut [u8],
+        options: LogOptions,
+        log: Uuid,
+        now: u64,
+    ) -> Result<Self, OpenError<D::Error>> {
+        let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
+        match drive_async(Recovery::new(options.recovery()), &mut device, buf, &mut ()).await {
+            Err(Error::Fault(Fault::NoLog)) => {}
+            Ok(_) | Err(Error::Fault(Fault::Damaged(_) | Fault::Foreign { .. } | Fault::Unsupported { .. })) => {
+                return Err(OpenError::Exists);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let mut log = Self { device, handle: Handle::create(buf, options, writer, log)? };
+        log.begin(now).await?;
+        Ok(log)
+    }
+
+    /// Opens the log for writing. What recovery found is in [`report`](Self::report); everything that was recovered is
+    /// durable when this returns.
+    ///
+    /// # Errors
+    /// [`OpenError::Drive`] with [`Fault::NoLog`] where there is none: this makes none. [`OpenError::Refused`].
+    pub async fn open(
+        mut device: D,
+        buf: &'a mut [u8],
+        options: LogOptions,
+        now: u64,
+    ) -> Result<Self, OpenError<D::Error>> {
+        let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
+        let recovered = drive_async(Recovery::new(options.recovery()), &mut device, buf, &mut ()).await?;
+        let handle = Handle::take_over(buf, options, writer, &recovered)?;
+        drop(recovered);
+        let mut log = Self { device, handle };
+        if log.handle.writer.needs_sync() {
+            log.commit(Durability::Durable).await?;
+        }
+        if log.handle.writer.needs_segment() {
+            log.handle.report.repersisted = log.begin(now).await?;
+        }
+        Ok(log)
+    }
+
+    /// Bytes of the least buffer that takes an entry or batch of `len` bytes of frames on this device: see
+    /// [`frame_len`](crate::frame::FRAME_OVERHEAD).
+    #[must_use]
+    pub fn buffer_min(&self, len: u32) -> usize {
+        self.handle.buffer_min(len)
+    }
+
+    /// What recovery found when the log was opened.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.handle.report
+    }
+
+    /// Figures of the log.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.handle.stats()
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Gives the device back; what was appended and not written is lost. [`close`](Self::close) loses nothing.
+    #[must_use]
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
+    /// Appends one entry: an operation, or opaque bytes. It is as durable as the options say when this returns.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] and [`LogError::TooLarge`]: the entry is not in the log, which goes on.
+    pub async fn append<P: Payload>(&mut self, now: u64, payload: P) -> Result<Appended, LogError<D::Error>> {
+        self.append_in(now, None, &[payload]).await
+    }
+
+    /// Appends entries that a crash keeps all or not at all.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Panics
+    /// If there are no payloads.
+    pub async fn append_batch<P: Payload>(&mut self, now: u64, payloads: &[P]) -> Result<Appended, LogError<D::Error>> {
+        self.append_in(now, None, payloads).await
+    }
+
+    async fn append_in<P: Payload>(
+        &mut self,
+        now: u64,
+        transaction: Option<u64>,
+        payloads: &[P],
+    ) -> Result<Appended, LogError<D::Error>> {
+        let staged = self.stage(now, |writer, buf, now| writer.stage(buf, now, transaction, payloads)).await;
+        let (first, last) = staged?;
+        let durability = if transaction.is_some() { Durability::Buffered } else { self.handle.options.durability };
+        self.reach(first, last, durability).await
+    }
+
+    /// Begins a transaction and returns its id. Its entries count if it is committed.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`LogError::TooManyTransactions`].
+    pub async fn begin_transaction(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
+        let id = self.stage(now, |writer, buf, now| writer.stage_begin(buf, now)).await?;
+        self.reach(Lsn::new(id), Lsn::new(id), Durability::Buffered).await?;
+        Ok(id)
+    }
+
+    /// Appends entries to a transaction, as one batch. They are durable only with its commit.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open.
+    ///
+    /// # Panics
+    /// If there are no payloads.
+    pub async fn append_to<P: Payload>(
+        &mut self,
+        now: u64,
+        transaction: u64,
+        payloads: &[P],
+    ) -> Result<Appended, LogError<D::Error>> {
+        self.append_in(now, Some(transaction), payloads).await
+    }
+
+    /// Ends a transaction. A commit is as durable as the options say when this returns.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open.
+    pub async fn end_transaction(
+        &mut self,
+        now: u64,
+        transaction: u64,
+        end: TransactionEnd,
+    ) -> Result<Appended, LogError<D::Error>> {
+        let lsn = self.stage(now, |writer, buf, now| writer.stage_end(buf, now, transaction, end)).await?;
+        let durability = match end {
+            TransactionEnd::Commit => self.handle.options.durability,
+            TransactionEnd::Rollback => Durability::Buffered,
+        };
+        self.reach(lsn, lsn, durability).await
+    }
+
+    /// Makes everything that was appended durable, and returns the durable LSN. Nothing is done if it is already.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn sync(&mut self) -> Result<Lsn, LogError<D::Error>> {
+        self.commit(Durability::Durable).await?;
+        Ok(self.handle.writer.durable())
+    }
+
+    /// Writes a durable mark, if the durable LSN has moved since the last one: then recovery knows for certain what was
+    /// durable. Nothing writes one unasked: on flash each takes a granule at least.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn mark_durable(&mut self, now: u64) -> Result<(), LogError<D::Error>> {
+        self.commit(Durability::Durable).await?;
+        if self.handle.writer.mark_due() {
+            self.stage(now, |writer, buf, now| writer.stage_durable_mark(buf, now)).await?;
+            self.commit(Durability::Durable).await?;
+        }
+        Ok(())
+    }
+
+    /// The application slot: up to 64 bytes that the log carries along for the application, empty at first.
+    #[must_use]
+    pub fn slot(&self) -> &[u8] {
+        self.handle.writer.slot()
+    }
+
+    /// Replaces the application slot. It is durable when this returns, and stays through truncation.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn set_slot(&mut self, now: u64, bytes: &[u8]) -> Result<(), LogError<D::Error>> {
+        self.stage(now, |writer, buf, now| writer.stage_slot(buf, now, bytes)).await?;
+        self.commit(Durability::Durable).await
+    }
+
+    /// Reads the entries from `from` to `to`, both included, as they stand, and hands each to `host`, borrowed from the
+    /// log's buffer. Below the low-water mark there are none; [`Lsn::ZERO`] stands for the first one kept. `None`: the host
+    /// paused, and reading ends there.
+    ///
+    /// # Errors
+    /// [`LogError::Drive`]: damage, which poisons the handle; what stands before it was handed out.
+    pub async fn read(&mut self, from: Lsn, to: Lsn, host: &mut impl Host) -> Result<Option<Read>, LogError<D::Error>> {
+        self.write_out().await?;
+        let view = self.handle.writer.view();
+        let from = if from == Lsn::ZERO { view.low_water() } else { from };
+        self.run(&mut Reader::new(view, from, to, self.handle.options.policy), host).await
+    }
+
+    /// Reads what counts from `from` on: entries by themselves, and those of transactions where they are committed.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn replay(&mut self, from: Lsn, host: &mut impl Host) -> Result<Option<Read>, LogError<D::Error>> {
+        self.write_out().await?;
+        let view = self.handle.writer.view();
+        let from = from.max(view.low_water());
+        self.run(&mut Replay::new(view, from, self.handle.options.policy), host).await
+    }
+
+    /// Writes a checkpoint of the state as it is now: everything appended before is in the snapshot, which `fill` gives
+    /// out piece by piece until it returns 0. When this returns, it is durable, and older ones beyond those that the
+    /// options keep are gone.
+    ///
+    /// # Errors
+    /// [`LogError::Full`]: there is no checkpoint, and the log goes on.
+    pub async fn checkpoint(
+        &mut self,
+        now: u64,
+        fill: impl FnMut(&mut [u8]) -> usize,
+    ) -> Result<CheckpointId, LogError<D::Error>> {
+        self.commit(Durability::Durable).await?;
+        let head = self.handle.checkpoint_header(now)?;
+        let put = PutCheckpoint::new(self.handle.options.checksum, head, self.handle.geometry);
+        let mut snapshot = Snapshot { fill, metadata_is_out: false };
+        if let Err(error) = drive_async(put, &mut self.device, self.handle.buf, &mut snapshot).await {
+            if !self.handle.is_refusal(&error) {
+                return Err(self.handle.unfit(error));
+            }
+            // Half a checkpoint takes room and says nothing; what cannot be removed goes with the next one.
+            let _ = self.device.remove(crate::Object::Checkpoint(head.id)).await;
+            return Err(LogError::Full);
+        }
+        self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id)).await?;
+        self.commit(Durability::Durable).await?;
+        let checkpoints_from = self.handle.keep(head);
+        self.retire(Retention { checkpoints_from, evidence: true }).await?;
+        Ok(head.id)
+    }
+
+    /// Hands the newest valid checkpoint to the host, piece by piece, and returns its LSN; `None` if there is none. It is
+    /// read twice, so that the host gets no byte of one that is not valid.
+    ///
+    /// # Errors
+    /// The device's.
+    pub async fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
+        self.check_checkpoints().await?;
+        self.write_out().await?;
+        let Some(newest) = self.handle.checkpoints.first().map(|kept| kept.head) else { return Ok(None) };
+        let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
+        let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
+        let read = self.run(&mut read, host).await?;
+        Ok(read.and_then(Result::ok).map(|head| head.lsn))
+    }
+
+    /// Gives up entries below `lsn`, as far as the oldest checkpoint that is kept holds them, and returns the first LSN that
+    /// is kept from then on; see [`discard_before`](Self::discard_before).
+    ///
+    /// # Errors
+    /// As [`discard_before`](Self::discard_before).
+    pub async fn truncate_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
+        self.check_checkpoints().await?;
+        match self.handle.safe_floor() {
+            Some(floor) => self.truncate(now, lsn.min(floor), true).await,
+            None => Ok(self.handle.writer.low_water()),
+        }
+    }
+
+    /// Gives up entries below `lsn`, whether a checkpoint holds them or not, and returns the first LSN that is kept from then
+    /// on. Whole segments below it are removed; what a batch or transaction that ends above it needs stays.
+    ///
+    /// It needs no free room. When this returns, the low-water mark is durable.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub async fn discard_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
+        self.check_checkpoints().await?;
+        let covered = self.handle.safe_floor().is_some_and(|floor| lsn <= floor);
+        self.truncate(now, lsn, covered).await
+    }
+
+    async fn truncate(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<Lsn, LogError<D::Error>> {
+        let lsn = lsn.min(self.handle.writer.durable().next_or_max());
+        if lsn > self.handle.writer.low_water() {
+            self.stage(now, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered)).await?;
+            self.commit(Durability::Durable).await?;
+        }
+        // Where the number of slots is fixed, what was kept as evidence takes room that the log needs.
+        let evidence = self.handle.geometry.slots.is_some();
+        self.retire(Retention { evidence, ..Retention::default() }).await?;
+        Ok(self.handle.writer.low_water())
+    }
+
+    /// Closes the log: everything appended is durable, and a seal says so where there is room for one. Gives the
+    /// device back.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append). The log is closed all the same.
+    pub async fn close(mut self, now: u64) -> Result<D, LogError<D::Error>> {
+        self.commit(Durability::Durable).await?;
+        // What was refused for lack of space is not to be found by the next recovery, if there is room by now.
+        if self.handle.writer.holds_refused() {
+            match self.begin(now).await {
+                Ok(_) | Err(LogError::Full) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.handle.writer.seal_due() {
+            let sealed = self.handle.stage_seal(now)?
+                && match self.commit(Durability::Durable).await {
+                    Err(LogError::Full) => false,
+                    committed => committed.map(|()| true)?,
+                };
+            let end = self.handle.writer.end();
+            self.tidy(Some(Trim::new(end)), sealed).await;
+        }
+        Ok(self.device)
+    }
+
+    /// Stages something, making what room it needs: commits and segments come first where they must.
+    async fn stage<T>(
+        &mut self,
+        now: u64,
+        mut stage: impl FnMut(&mut Writer, &mut [u8], u64) -> Result<T, StageError>,
+    ) -> Result<T, LogError<D::Error>> {
+        loop {
+            self.handle.check()?;
+            match stage(&mut self.handle.writer, self.handle.buf, now) {
+                Ok(staged) => return Ok(staged),
+                Err(StageError::NeedsCommit) => self.commit(Durability::Os).await?,
+                Err(StageError::NeedsSegment) => {
+                    let end = self.handle.writer.end();
+                    self.begin(now).await?;
+                    // A segment that is continued is none that was sealed.
+                    let sealed = end.0 != self.handle.writer.end().0;
+                    self.tidy(sealed.then(|| Trim::new(end)), false).await;
+                }
+                Err(error) => return Err(self.handle.refused(error)),
+            }
+        }
+    }
+
+    /// Waits for what was staged to be as durable as asked, and says so.
+    async fn reach(&mut self, first: Lsn, last: Lsn, durability: Durability) -> Result<Appended, LogError<D::Error>> {
+        if durability == Durability::Buffered {
+            self.handle.buffered = last;
+        } else {
+            self.commit(durability).await?;
+        }
+        Ok(Appended { first, last, durability: self.device.reaches(durability) })
+    }
+
+    /// Commits what is staged: in one write, unless the write limit asks for a sync before it.
+    async fn commit(&mut self, durability: Durability) -> Result<(), LogError<D::Error>> {
+        while let Some(group) = self.handle.take(durability)? {
+            match drive_async(Commit::new(group), &mut self.device, self.handle.buf, &mut ()).await {
+                Ok(()) => self.handle.landed(group),
+                Err(error) => self.handle.failed(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is staged, so that a reader sees it and the buffer is free. Of a poisoned log what is on the medium can
+    /// still be read.
+    async fn write_out(&mut self) -> Result<(), LogError<D::Error>> {
+        if self.handle.writer.is_poisoned() { Ok(()) } else { self.commit(Durability::Os).await }
+    }
+
+    /// Begins a segment, behind a full one or to take the log over, or goes on in the one that was found. Gives the number
+    /// of entries copied.
+    async fn begin(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
+        self.commit(Durability::Durable).await?;
+        loop {
+            let plan = self.handle.writer.plan(now, (self.handle.options.nonce)());
+            let plan: Plan = plan.map_err(|error| self.handle.refused(error))?;
+            match drive_async(Begin::new(plan), &mut self.device, self.handle.buf, &mut ()).await {
+                Ok(begun) => {
+                    self.handle.begun(&begun);
+                    if self.handle.writer.is_ready() {
+                        return Ok(begun.copied());
+                    }
+                }
+                Err(error) => self.handle.failed(error)?,
+            }
+        }
+    }
+
+    /// Gives back what a segment did not use, and replaces the metadata where they are kept. Neither has to succeed.
+    async fn tidy(&mut self, trim: Option<Trim>, clean: bool) {
+        if let Some(trim) = trim {
+            let _ = drive_async(trim, &mut self.device, self.handle.buf, &mut ()).await;
+        }
+        if self.handle.options.metadata {
+            let _ = drive_async(self.handle.meta(clean), &mut self.device, self.handle.buf, &mut ()).await;
+        }
+    }
+
+    /// Removes what lies below the low-water mark, and what `retention` says.
+    async fn retire(&mut self, retention: Retention) -> Result<(), LogError<D::Error>> {
+        self.write_out().await?;
+        let view = self.handle.writer.view();
+        let retired = drive_async(Retire::new(view, retention), &mut self.device, self.handle.buf, &mut ()).await;
+        let oldest = retired.map_err(|error| self.handle.unfit(error))?;
+        self.handle.writer.retired(oldest);
+        if retention.evidence {
+            self.handle.writer.evidence_removed();
+        }
+        Ok(())
+    }
+
+    /// Reads checkpoints that were there when the log was opened, once: what is not valid holds nothing.
+    async fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
+        while let Some(id) = self.handle.unchecked() {
+            self.write_out().await?;
+            let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
+            let read = ReadCheckpoint::new(checksum, log, id, Reading::Check);
+            let read = drive_async(read, &mut self.device, self.handle.buf, &mut ()).await;
+            let valid = read.map_err(|error| self.handle.unfit(error))?.is_ok();
+            self.handle.checked_one(id, valid);
+        }
+        Ok(())
+    }
+
+    /// Drives a machine that reads.
+    async fn run<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        host: &mut impl Host,
+    ) -> Result<Option<M::Output>, LogError<D::Error>> {
+        let read = drive_async_until_pause(machine, &mut self.device, self.handle.buf, host).await;
+        read.map_err(|error| self.handle.unfit(error))
+    }
+}

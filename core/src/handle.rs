@@ -1,0 +1,616 @@
+//! What the two handles of the core have in common: everything but the device.
+//!
+//! [`Log`](crate::Log) and [`AsyncLog`](crate::AsyncLog) drive the same machines with this in their hands; each holds
+//! the loops that touch its device, and nothing else.
+
+use core::fmt;
+
+use heapless::Vec;
+use uuid::Uuid;
+
+use crate::{
+    CheckpointId, Lsn,
+    begin::Begun,
+    checkpoint::{CheckpointHeader, HEADER_LEN},
+    checksum::{Update, portable},
+    decision::Policy,
+    device::{DeviceError, ErrorKind, Object, OldWriter},
+    drive::{Action, Answer, Error, Host, Machine, Step, Stop},
+    fault::Fault,
+    meta::{Meta, PutMeta},
+    recovery::{CHECKPOINTS_MAX, Recovered, RecoveryOptions},
+    report::{Finding, Report},
+    segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN, SegmentId, align_up},
+    writer::{
+        Consent, Consequence, Durability, Group, InvalidOptions, StageError, TakeOverError, Writer, WriterOptions,
+    },
+};
+
+/// How a log is opened by a handle of the core.
+#[derive(Clone, Copy, Debug)]
+pub struct LogOptions {
+    /// What to do about what recovery finds. A log is opened for writing under [`Policy::Strict`] or
+    /// [`Policy::Default`] only: no other finds its way without memory that grows.
+    pub policy: Policy,
+    /// The log that has to be there.
+    pub expect_log: Option<Uuid>,
+    /// An LSN that the caller knows to have been durable.
+    pub expect_durable: Option<Lsn>,
+    /// What an append has reached when it returns; a log of which each append is durable says so on the medium.
+    pub durability: Durability,
+    /// Never more bytes than this are written beyond the last sync; a quarter of a segment where there is none.
+    pub write_limit: Option<u32>,
+    /// The most transactions open at once, 1 to 16.
+    pub max_transactions: u8,
+    /// How many checkpoints are kept, 1 to [`CHECKPOINTS_MAX`].
+    pub checkpoints_kept: u8,
+    /// Whether the metadata object is kept up to date. It speeds nothing up on media that are listed quickly, and each
+    /// update is a write.
+    pub metadata: bool,
+    /// Where the nonce of a new segment comes from: a random source, or always 0.
+    pub nonce: fn() -> u64,
+    /// The implementation of CRC-32C.
+    pub checksum: Update,
+}
+
+impl Default for LogOptions {
+    /// Each append durable, the policy [`Policy::Default`], 8 transactions, 2 checkpoints, no metadata, no random source.
+    fn default() -> Self {
+        Self {
+            policy: Policy::Default,
+            expect_log: None,
+            expect_durable: None,
+            durability: Durability::Durable,
+            write_limit: None,
+            max_transactions: 8,
+            checkpoints_kept: 2,
+            metadata: false,
+            nonce: || 0,
+            checksum: portable,
+        }
+    }
+}
+
+impl LogOptions {
+    pub(crate) fn recovery(&self) -> RecoveryOptions {
+        let Self { policy, expect_log, expect_durable, checksum, .. } = *self;
+        RecoveryOptions { policy, expect_log, expect_durable, checksum }
+    }
+
+    pub(crate) fn writer(&self, geometry: Geometry, old_writer: OldWriter) -> WriterOptions {
+        let mut options = WriterOptions::new(geometry);
+        options.write_limit = self.write_limit.unwrap_or(options.write_limit);
+        options.max_transactions = self.max_transactions;
+        options.old_writer = old_writer;
+        options.immediate = self.durability == Durability::Durable;
+        options.checksum = self.checksum;
+        options
+    }
+}
+
+/// What an append returns: where the entries are in the log, and how durable they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The LSN of the first entry.
+    pub first: Lsn,
+    /// The LSN of the last entry; of one entry, the same.
+    pub last: Lsn,
+    /// What they had reached when the append returned: never more than the medium keeps.
+    pub durability: Durability,
+}
+
+/// Figures of an open log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogStats {
+    /// The LSN that the next entry will have.
+    pub next: Lsn,
+    /// The last LSN on stable storage.
+    pub durable: Lsn,
+    /// The first LSN that truncation keeps.
+    pub low_water: Lsn,
+    /// The newest checkpoint, and its LSN.
+    pub checkpoint: Option<(CheckpointId, Lsn)>,
+    /// Groups written through this handle, each with one write.
+    pub groups: u32,
+    /// Syncs done for them.
+    pub syncs: u32,
+    /// Bytes written in groups.
+    pub bytes: u64,
+    /// Segments begun through this handle.
+    pub segments: u32,
+}
+
+/// What poisoned a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The device could not do this, with an error of this kind; the call that met it returned the error itself.
+    Device {
+        /// What was being done.
+        action: Action,
+        /// The kind of the error.
+        kind: ErrorKind,
+    },
+    /// The medium holds what it must not: the call that met it returned the fault.
+    Fault,
+    /// The medium was full, and appends that had been answered before they were written are gone.
+    Dropped,
+    /// A future was dropped before it had come to its end.
+    Abandoned,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device { action, .. } => write!(f, "the device failed to {action}"),
+            Self::Fault => f.write_str("the medium holds what it must not"),
+            Self::Dropped => f.write_str("the medium was full, and appends not yet written were lost"),
+            Self::Abandoned => f.write_str("an operation was abandoned half-way"),
+        }
+    }
+}
+
+/// Why an open log did not do what it was asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LogError<E> {
+    /// The medium is full: nothing was done, nothing is lost, and the handle goes on once truncation has made room.
+    Full,
+    /// The entry or batch is larger than the write limit allows.
+    TooLarge {
+        /// Bytes of the frames that it would take.
+        len: u64,
+        /// The most that they may take.
+        max: u32,
+    },
+    /// The buffer that the log was given is too small.
+    BufferTooSmall {
+        /// Bytes that it would take.
+        needed: usize,
+    },
+    /// The code is one that only the log itself writes, or none at all.
+    Reserved {
+        /// That code.
+        code: u8,
+    },
+    /// The transaction is not open.
+    NoTransaction,
+    /// As many transactions are open as the log allows.
+    TooManyTransactions {
+        /// That many.
+        max: u8,
+    },
+    /// No LSN, epoch or id is left.
+    Exhausted,
+    /// An earlier write or sync failed or was abandoned: open the log again.
+    Poisoned {
+        /// What did it.
+        cause: Cause,
+    },
+    /// The device failed, or the medium holds what it must not. Where it was a write or a sync, the handle is poisoned,
+    /// and only opening the log again tells which of the last entries it holds.
+    Drive(Error<E>),
+}
+
+impl<E> From<Error<E>> for LogError<E> {
+    fn from(error: Error<E>) -> Self {
+        Self::Drive(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for LogError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the medium is full: truncate the log"),
+            Self::TooLarge { len, max } => write!(f, "{len} bytes are too large, {max} may be appended at once"),
+            Self::BufferTooSmall { needed } => write!(f, "the log's buffer is too small: {needed} bytes are needed"),
+            Self::Reserved { code } => write!(f, "the code {code} is the log's own"),
+            Self::NoTransaction => f.write_str("the transaction is not open"),
+            Self::TooManyTransactions { max } => write!(f, "no more than {max} transactions may be open at once"),
+            Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
+            Self::Poisoned { cause } => write!(f, "open the log again: {cause}"),
+            Self::Drive(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for LogError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        if let Self::Drive(error) = self { Some(error) } else { None }
+    }
+}
+
+/// Why a log was not opened, or not made. Nothing was destroyed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError<E> {
+    /// A value of the options cannot be.
+    Options(InvalidOptions),
+    /// The options ask for a policy that writes only with memory that grows.
+    Policy(Policy),
+    /// There is a log already, where one was to be made.
+    Exists,
+    /// The policy refuses to write after what was found: damage, or a log that ends before what is known to have been
+    /// durable.
+    Refused(Option<Finding>),
+    /// The log could not be taken over.
+    TakeOver(LogError<E>),
+    /// The medium holds no log, or one that cannot be read.
+    Drive(Error<E>),
+}
+
+impl<E> From<Error<E>> for OpenError<E> {
+    fn from(error: Error<E>) -> Self {
+        Self::Drive(error)
+    }
+}
+
+impl<E> From<LogError<E>> for OpenError<E> {
+    fn from(error: LogError<E>) -> Self {
+        Self::TakeOver(error)
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for OpenError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Options(invalid) => invalid.fmt(f),
+            Self::Policy(_) => f.write_str("under this policy the core reads a log and does not write to it"),
+            Self::Exists => f.write_str("there is a log already"),
+            Self::Refused(Some(finding)) => write!(f, "damage: {finding}"),
+            Self::Refused(None) => f.write_str("the log ends before what is known to have been durable"),
+            Self::TakeOver(error) => error.fmt(f),
+            Self::Drive(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: core::error::Error + 'static> core::error::Error for OpenError<E> {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Options(invalid) => Some(invalid),
+            Self::TakeOver(error) => Some(error),
+            Self::Drive(error) => Some(error),
+            Self::Policy(_) | Self::Exists | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// A host that hands each entry to a closure.
+#[derive(Debug)]
+pub struct Each<F>(pub F);
+
+impl<F: FnMut(crate::Entry<'_>) -> crate::Flow> Host for Each<F> {
+    fn entry(&mut self, entry: crate::Entry<'_>) -> crate::Flow {
+        (self.0)(entry)
+    }
+}
+
+/// The host of a checkpoint: no ids, an empty map of metadata, and the snapshot that a closure gives out.
+pub(crate) struct Snapshot<F> {
+    pub(crate) fill: F,
+    pub(crate) metadata_is_out: bool,
+}
+
+impl<F: FnMut(&mut [u8]) -> usize> Host for Snapshot<F> {
+    fn fill(&mut self, buf: &mut [u8]) -> usize {
+        if core::mem::replace(&mut self.metadata_is_out, true) {
+            return (self.fill)(buf).min(buf.len());
+        }
+        // The machine asks for as many bytes as the header says: the one of an empty map.
+        buf.iter_mut().take(1).map(|byte| *byte = 0).count()
+    }
+}
+
+/// Gives back the blank room behind the end of a segment.
+#[derive(Debug)]
+pub(crate) struct Trim {
+    segment: SegmentId,
+    end: u32,
+    done: bool,
+}
+
+impl Trim {
+    pub(crate) fn new((segment, end): (SegmentId, u32)) -> Self {
+        Self { segment, end, done: false }
+    }
+}
+
+impl Machine for Trim {
+    type Output = ();
+
+    fn step(&mut self, _: &mut [u8], _: Answer) -> Result<(), Stop> {
+        if core::mem::replace(&mut self.done, true) {
+            return Ok(());
+        }
+        Err(Step::Trim { object: Object::Segment(self.segment), at: self.end.into() }.into())
+    }
+}
+
+/// A checkpoint that is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(crate) head: CheckpointHeader,
+    /// Whether all of it is known to be valid.
+    pub(crate) checked: bool,
+}
+
+/// An open log without its device.
+#[derive(Debug)]
+pub(crate) struct Handle<'a> {
+    pub(crate) writer: Writer,
+    pub(crate) buf: &'a mut [u8],
+    pub(crate) options: LogOptions,
+    pub(crate) geometry: Geometry,
+    pub(crate) report: Report,
+    /// Newest first.
+    pub(crate) checkpoints: Vec<Kept, CHECKPOINTS_MAX>,
+    pub(crate) highest_checkpoint: CheckpointId,
+    stats: LogStats,
+    /// The last LSN of an append that was answered before it was written.
+    pub(crate) buffered: Lsn,
+    cause: Option<Cause>,
+}
+
+impl<'a> Handle<'a> {
+    /// A new log.
+    pub(crate) fn create<E>(
+        buf: &'a mut [u8],
+        options: LogOptions,
+        (geometry, writer): (Geometry, WriterOptions),
+        log: Uuid,
+    ) -> Result<Self, OpenError<E>> {
+        let writer = Writer::create(writer, log).map_err(OpenError::Options)?;
+        let report = Report::made(log, options.policy);
+        Ok(Self::new(buf, options, geometry, writer, report))
+    }
+
+    /// A log that was recovered.
+    pub(crate) fn take_over<E>(
+        buf: &'a mut [u8],
+        options: LogOptions,
+        (geometry, writer): (Geometry, WriterOptions),
+        recovered: &Recovered,
+    ) -> Result<Self, OpenError<E>> {
+        let writer = Writer::take_over(writer, recovered, Consent::None);
+        let writer = writer.map_err(|error| match error {
+            TakeOverError::Options(invalid) => OpenError::Options(invalid),
+            TakeOverError::Refused => OpenError::Refused(recovered.report.first_damage),
+        })?;
+        let mut handle = Self::new(buf, options, geometry, writer, recovered.report.clone());
+        let kept = recovered.checkpoints.iter().map(|head| Kept { head: *head, checked: false });
+        handle.checkpoints = kept.collect();
+        handle.highest_checkpoint = recovered.highest_checkpoint;
+        Ok(handle)
+    }
+
+    /// The writer's options, where the handle can do what it is asked.
+    pub(crate) fn checked<E>(
+        options: &LogOptions,
+        geometry: Geometry,
+        old_writer: OldWriter,
+    ) -> Result<(Geometry, WriterOptions), OpenError<E>> {
+        if !matches!(options.policy, Policy::Strict | Policy::Default) {
+            return Err(OpenError::Policy(options.policy));
+        }
+        let writer = options.writer(geometry, old_writer);
+        writer.validate().map_err(OpenError::Options)?;
+        Ok((geometry, writer))
+    }
+
+    fn new(buf: &'a mut [u8], options: LogOptions, geometry: Geometry, writer: Writer, report: Report) -> Self {
+        let buffered = writer.written();
+        Self {
+            writer,
+            buf,
+            options,
+            geometry,
+            report,
+            checkpoints: Vec::new(),
+            highest_checkpoint: CheckpointId::default(),
+            stats: LogStats::default(),
+            buffered,
+            cause: None,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> LogStats {
+        LogStats {
+            next: self.writer.next_lsn(),
+            durable: self.writer.durable(),
+            low_water: self.writer.low_water(),
+            checkpoint: self.checkpoints.first().map(|kept| (kept.head.id, kept.head.lsn)),
+            ..self.stats
+        }
+    }
+
+    /// Whether anything may be written. Whoever finds the writer in the middle of something finds it abandoned.
+    pub(crate) fn check<E>(&mut self) -> Result<(), LogError<E>> {
+        if self.cause.is_none() && self.writer.is_poisoned() {
+            self.cause = Some(Cause::Abandoned);
+        }
+        match self.cause {
+            Some(cause) => Err(LogError::Poisoned { cause }),
+            None => Ok(()),
+        }
+    }
+
+    /// Stages the seal of a close, if the segment has room for it: a log without one is as durable, and opens as one does
+    /// after a crash.
+    pub(crate) fn stage_seal<E>(&mut self, now: u64) -> Result<bool, LogError<E>> {
+        self.check()?;
+        match self.writer.stage_seal(self.buf, now) {
+            Ok(()) => Ok(true),
+            Err(StageError::NeedsSegment) => Ok(false),
+            Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    /// Takes the group to be committed next.
+    pub(crate) fn take<E>(&mut self, durability: Durability) -> Result<Option<Group>, LogError<E>> {
+        self.check()?;
+        let taken = self.writer.take(self.buf, durability);
+        taken.map_err(|error| self.refused(error))
+    }
+
+    pub(crate) fn landed(&mut self, group: Group) {
+        self.writer.landed(group);
+        self.stats.groups += u32::from(!group.is_empty());
+        self.stats.bytes += u64::from(group.len());
+        self.stats.syncs += u32::from(group.syncs());
+    }
+
+    pub(crate) fn begun(&mut self, begun: &Begun) {
+        let before = self.writer.end().0;
+        self.writer.begun(begun);
+        self.stats.segments += u32::from(self.writer.end().0 != before);
+    }
+
+    /// What the metadata say of the log.
+    pub(crate) fn meta(&self, clean: bool) -> PutMeta {
+        let meta: Meta = self.writer.meta(clean);
+        PutMeta::new(meta, self.geometry)
+    }
+
+    /// Why nothing was staged.
+    pub(crate) fn refused<E>(&mut self, error: StageError) -> LogError<E> {
+        match error {
+            StageError::TooLarge { len, max } => LogError::TooLarge { len, max },
+            StageError::BufferTooSmall { needed } => LogError::BufferTooSmall { needed },
+            StageError::Reserved { code } => LogError::Reserved { code },
+            StageError::NoTransaction => LogError::NoTransaction,
+            StageError::TooManyTransactions { max } => LogError::TooManyTransactions { max },
+            StageError::Exhausted => LogError::Exhausted,
+            // Whoever asks for room commits or begins a segment: only an abandoned writer cannot.
+            StageError::Poisoned | StageError::NeedsSegment | StageError::NeedsCommit => {
+                self.writer.poison();
+                LogError::Poisoned { cause: *self.cause.get_or_insert(Cause::Abandoned) }
+            }
+        }
+    }
+
+    /// A group or a segment failed. It is no error where the writer has another way.
+    pub(crate) fn failed<E: DeviceError>(&mut self, error: Error<E>) -> Result<(), LogError<E>> {
+        let (action, kind) = match &error {
+            Error::Device { action, error, .. } => (*action, error.kind()),
+            Error::Fault(Fault::Full) => (Action::Create, ErrorKind::NoSpace),
+            // The buffer was too small for what had to be copied: nothing was written that counts.
+            Error::Fault(_) => {
+                self.poison(Cause::Fault);
+                return Err(LogError::Drive(error));
+            }
+        };
+        let dropped = self.buffered > self.writer.written();
+        match self.writer.failed(action, kind) {
+            Consequence::Again => return Ok(()),
+            Consequence::Poisoned => {
+                self.poison(Cause::Device { action, kind });
+                return Err(LogError::Drive(error));
+            }
+            Consequence::Refused => {}
+        }
+        if dropped {
+            self.poison(Cause::Dropped);
+        }
+        Err(LogError::Full)
+    }
+
+    /// Reading met a fault, or a sync outside the writer failed.
+    pub(crate) fn unfit<E: DeviceError>(&mut self, error: Error<E>) -> LogError<E> {
+        match &error {
+            Error::Fault(Fault::Damaged(_) | Fault::Foreign { .. }) => self.poison(Cause::Fault),
+            Error::Device { action: action @ (Action::Write | Action::Sync | Action::Create), error, .. } => {
+                self.poison(Cause::Device { action: *action, kind: error.kind() });
+            }
+            _ => {}
+        }
+        LogError::Drive(error)
+    }
+
+    fn poison(&mut self, cause: Cause) {
+        self.writer.poison();
+        self.cause.get_or_insert(cause);
+    }
+
+    /// The header of a checkpoint at the end of the log as it is.
+    pub(crate) fn checkpoint_header<E>(&mut self, now: u64) -> Result<CheckpointHeader, LogError<E>> {
+        let id = self.highest_checkpoint.value().checked_add(1).ok_or(LogError::Exhausted)?;
+        self.highest_checkpoint = CheckpointId::new(id);
+        Ok(CheckpointHeader {
+            log: self.writer.log(),
+            epoch: self.writer.epoch(),
+            id: self.highest_checkpoint,
+            lsn: self.writer.next_lsn().previous(),
+            floor: self.writer.replay_floor(),
+            created_at: now / 1_000_000,
+            documents: 0,
+            chunks: 0,
+            metadata_len: 1,
+        })
+    }
+
+    /// A checkpoint is complete. Gives the oldest that is kept.
+    pub(crate) fn keep(&mut self, head: CheckpointHeader) -> CheckpointId {
+        let kept = usize::from(self.options.checkpoints_kept).clamp(1, CHECKPOINTS_MAX);
+        self.checkpoints.truncate(kept - 1);
+        // There is room: one less than are kept are there.
+        let _ = self.checkpoints.insert(0, Kept { head, checked: true });
+        self.checkpoints.last().map_or(head.id, |kept| kept.head.id)
+    }
+
+    /// The next checkpoint that has to be read before anything is given up on the strength of it.
+    pub(crate) fn unchecked(&self) -> Option<CheckpointId> {
+        self.checkpoints.iter().find(|kept| !kept.checked).map(|kept| kept.head.id)
+    }
+
+    /// That checkpoint was read: one that is not valid keeps nothing.
+    pub(crate) fn checked_one(&mut self, id: CheckpointId, valid: bool) {
+        self.checkpoints.retain(|kept| kept.head.id != id || valid);
+        for kept in self.checkpoints.iter_mut().filter(|kept| kept.head.id == id) {
+            kept.checked = true;
+        }
+    }
+
+    /// Whether the device had no room, and nothing else is wrong.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn is_refusal<E: DeviceError>(&self, error: &Error<E>) -> bool {
+        error.device_kind() == Some(ErrorKind::NoSpace) && !matches!(error, Error::Device { action: Action::Sync, .. })
+    }
+
+    /// Bytes of the least buffer for `len` bytes of frames; the log's own needs are a header, and the head of a checkpoint.
+    pub(crate) fn buffer_min(&self, len: u32) -> usize {
+        let granule = self.geometry.granule;
+        let own = 2 * HEADER_LEN + granule as usize;
+        own.max(SEGMENT_HEADER_LEN).max(align_up(len + LONGEST_LEAD, granule) as usize)
+    }
+
+    /// The LSN below which nothing is needed, by the oldest checkpoint kept.
+    pub(crate) fn safe_floor(&self) -> Option<Lsn> {
+        self.checkpoints.iter().map(|kept| kept.head.floor).min()
+    }
+}
+
+impl Report {
+    /// Of a log that was just made.
+    fn made(log: Uuid, policy: Policy) -> Self {
+        Self {
+            log,
+            epoch: 1,
+            policy,
+            low_water: Lsn::FIRST,
+            last: Lsn::ZERO,
+            verified: None,
+            durable: Lsn::ZERO,
+            closed: false,
+            torn_tail: None,
+            damage: 0,
+            first_damage: None,
+            harmless: 0,
+            accepted_loss: Lsn::ZERO,
+            unfinished: None,
+            repersisted: 0,
+            checkpoint: None,
+        }
+    }
+}

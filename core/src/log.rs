@@ -1,0 +1,520 @@
+//! The core's own handle: a log on any blocking device, in memory that the caller owns.
+//!
+//! ```text
+//! append ──► frame in the buffer ──► one write, one sync ──► answered      (no thread, no clock, no allocation)
+//! ```
+//!
+//! It is for programs of one task: a microcontroller, a boot loader, a test. What a native program gets beyond it (group
+//! commit of many threads, a background thread) is in the crate `duralog`; the bytes are the same.
+
+use uuid::Uuid;
+
+use crate::{
+    CheckpointId, Durability, Host, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading, Recovery,
+    Replay, Report, Retention, Retire, TransactionEnd,
+    begin::{Begin, Plan},
+    device::Device,
+    drive::{Error, Machine, drive, drive_until_pause},
+    fault::Fault,
+    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
+    writer::{Commit, StageError, Writer},
+};
+
+/// A log, open for writing, on a blocking device.
+///
+/// All memory is the caller's: the log itself is a value of some two KiB, and works in the buffer that it was given. That
+/// holds what is staged, and what is read: it must have room for the largest entry or batch with the marks beside it
+/// ([`Log::buffer_min`]), and twice as much where a take-over has to copy entries. A larger one makes fewer, larger reads.
+///
+/// Where a method has an argument `now`, it is the time in microseconds since the Unix epoch; a device without a clock
+/// gives 0. Costs are given in calls to the device: *S* is the number of segments, *C* of checkpoints, *B* the bytes of a
+/// segment divided by those of the buffer, rounded up.
+///
+/// A method that fails with [`LogError::Full`] changed nothing. After any other failure of a write or sync the handle is
+/// *poisoned*: it refuses to write, and opening the log again finds out what is there.
+#[derive(Debug)]
+pub struct Log<'a, D: Device> {
+    device: D,
+    handle: Handle<'a>,
+}
+
+impl<'a, D: Device> Log<'a, D> {
+    /// Makes a log on a device that holds none: the only call that begins one.
+    ///
+    /// `log` is the log's UUID: random, or else unlike that of any other log. When this returns, the log is durable, with
+    /// no entry in it.
+    ///
+    /// Costs at most 9 reads for each object on the medium, and then 2 listings, 1 create, 2 writes, 2 syncs, and a removal
+    /// for each segment of a creation that was interrupted.
+    ///
+    /// # Errors
+    /// [`OpenError::Exists`] if there is a log, or what may have been one; nothing was destroyed.
+    pub fn format(
+        mut device: D,
+        buf: &'a mut [u8],
+        options: LogOptions,
+        log: Uuid,
+        now: u64,
+    ) -> Result<Self, OpenError<D::Error>> {
+        let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
+        match drive(Recovery::new(options.recovery()), &mut device, buf, &mut ()) {
+            Err(Error::Fault(Fault::NoLog)) => {}
+            Ok(_) | Err(Error::Fault(Fault::Damaged(_) | Fault::Foreign { .. } | Fault::Unsupported { .. })) => {
+                return Err(OpenError::Exists);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let mut log = Self { device, handle: Handle::create(buf, options, writer, log)? };
+        log.begin(now)?;
+        Ok(log)
+    }
+
+    /// Opens the log for writing. What recovery found is in [`report`](Self::report); everything that was recovered is
+    /// durable when this returns.
+    ///
+    /// Costs at most 9 reads for each object on the medium, 2 *B* reads of the newest segment and 2 S + C listings. Where
+    /// entries were found that may not be durable, what a rotation costs, and 2 *B* reads, writes and syncs for copying.
+    ///
+    /// # Errors
+    /// [`OpenError::Drive`] with [`Fault::NoLog`] where there is none: this makes none. [`OpenError::Refused`].
+    pub fn open(mut device: D, buf: &'a mut [u8], options: LogOptions, now: u64) -> Result<Self, OpenError<D::Error>> {
+        let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
+        let recovered = drive(Recovery::new(options.recovery()), &mut device, buf, &mut ())?;
+        let handle = Handle::take_over(buf, options, writer, &recovered)?;
+        drop(recovered);
+        let mut log = Self { device, handle };
+        if log.handle.writer.needs_sync() {
+            log.commit(Durability::Durable)?;
+        }
+        if log.handle.writer.needs_segment() {
+            log.handle.report.repersisted = log.begin(now)?;
+        }
+        Ok(log)
+    }
+
+    /// Bytes of the least buffer that takes an entry or batch of `len` bytes of frames on this device: see
+    /// [`frame_len`](crate::frame::FRAME_OVERHEAD).
+    #[must_use]
+    pub fn buffer_min(&self, len: u32) -> usize {
+        self.handle.buffer_min(len)
+    }
+
+    /// What recovery found when the log was opened.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.handle.report
+    }
+
+    /// Figures of the log.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.handle.stats()
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Gives the device back; what was appended and not written is lost. [`close`](Self::close) loses nothing.
+    #[must_use]
+    pub fn into_device(self) -> D {
+        self.device
+    }
+
+    /// Appends one entry: an operation, or opaque bytes. It is as durable as the options say when this returns.
+    ///
+    /// Costs at most 1 write and 1 sync; 2 writes and 2 syncs where the write limit is reached; where the segment is full,
+    /// also what a rotation costs: 2 listings, 1 create, 3 writes, 3 syncs, and the removal of segments that a crash left.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] and [`LogError::TooLarge`]: the entry is not in the log, which goes on.
+    pub fn append<P: Payload>(&mut self, now: u64, payload: P) -> Result<Appended, LogError<D::Error>> {
+        self.append_in(now, None, &[payload])
+    }
+
+    /// Appends entries that a crash keeps all or not at all.
+    ///
+    /// Costs as [`append`](Self::append).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    ///
+    /// # Panics
+    /// If there are no payloads.
+    pub fn append_batch<P: Payload>(&mut self, now: u64, payloads: &[P]) -> Result<Appended, LogError<D::Error>> {
+        self.append_in(now, None, payloads)
+    }
+
+    fn append_in<P: Payload>(
+        &mut self,
+        now: u64,
+        transaction: Option<u64>,
+        payloads: &[P],
+    ) -> Result<Appended, LogError<D::Error>> {
+        let staged = self.stage(now, |writer, buf, now| writer.stage(buf, now, transaction, payloads));
+        let (first, last) = staged?;
+        let durability = if transaction.is_some() { Durability::Buffered } else { self.handle.options.durability };
+        self.reach(first, last, durability)
+    }
+
+    /// Begins a transaction and returns its id. Its entries count if it is committed.
+    ///
+    /// Costs as [`append`](Self::append), without the sync.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`LogError::TooManyTransactions`].
+    pub fn begin_transaction(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
+        let id = self.stage(now, |writer, buf, now| writer.stage_begin(buf, now))?;
+        self.reach(Lsn::new(id), Lsn::new(id), Durability::Buffered)?;
+        Ok(id)
+    }
+
+    /// Appends entries to a transaction, as one batch. They are durable only with its commit.
+    ///
+    /// Costs as [`append`](Self::append), without the sync.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open.
+    ///
+    /// # Panics
+    /// If there are no payloads.
+    pub fn append_to<P: Payload>(
+        &mut self,
+        now: u64,
+        transaction: u64,
+        payloads: &[P],
+    ) -> Result<Appended, LogError<D::Error>> {
+        self.append_in(now, Some(transaction), payloads)
+    }
+
+    /// Ends a transaction. A commit is as durable as the options say when this returns.
+    ///
+    /// Costs as [`append`](Self::append).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open.
+    pub fn end_transaction(
+        &mut self,
+        now: u64,
+        transaction: u64,
+        end: TransactionEnd,
+    ) -> Result<Appended, LogError<D::Error>> {
+        let lsn = self.stage(now, |writer, buf, now| writer.stage_end(buf, now, transaction, end))?;
+        let durability = match end {
+            TransactionEnd::Commit => self.handle.options.durability,
+            TransactionEnd::Rollback => Durability::Buffered,
+        };
+        self.reach(lsn, lsn, durability)
+    }
+
+    /// Makes everything that was appended durable, and returns the durable LSN. Nothing is done if it is already.
+    ///
+    /// Costs at most 1 write and 2 syncs.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn sync(&mut self) -> Result<Lsn, LogError<D::Error>> {
+        self.commit(Durability::Durable)?;
+        Ok(self.handle.writer.durable())
+    }
+
+    /// Writes a durable mark, if the durable LSN has moved since the last one: then recovery knows for certain what was
+    /// durable. Nothing writes one unasked: on flash each takes a granule at least.
+    ///
+    /// Costs at most 2 writes and 3 syncs.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn mark_durable(&mut self, now: u64) -> Result<(), LogError<D::Error>> {
+        self.commit(Durability::Durable)?;
+        if self.handle.writer.mark_due() {
+            self.stage(now, |writer, buf, now| writer.stage_durable_mark(buf, now))?;
+            self.commit(Durability::Durable)?;
+        }
+        Ok(())
+    }
+
+    /// The application slot: up to 64 bytes that the log carries along for the application, empty at first.
+    #[must_use]
+    pub fn slot(&self) -> &[u8] {
+        self.handle.writer.slot()
+    }
+
+    /// Replaces the application slot. It is durable when this returns, and stays through truncation.
+    ///
+    /// Costs as [`append`](Self::append).
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn set_slot(&mut self, now: u64, bytes: &[u8]) -> Result<(), LogError<D::Error>> {
+        self.stage(now, |writer, buf, now| writer.stage_slot(buf, now, bytes))?;
+        self.commit(Durability::Durable)
+    }
+
+    /// Reads the entries from `from` to `to`, both included, as they stand, and hands each to `host`, borrowed from the
+    /// log's buffer. Below the low-water mark there are none; [`Lsn::ZERO`] stands for the first one kept. `None`: the host
+    /// paused, and reading ends there.
+    ///
+    /// Costs at most 1 write, and then for each segment read 2 listings, 5 reads of headers, and 2 *B* reads, twice as many
+    /// where batches are in it.
+    ///
+    /// # Errors
+    /// [`LogError::Drive`]: damage, which poisons the handle; what stands before it was handed out.
+    pub fn read(&mut self, from: Lsn, to: Lsn, host: &mut impl Host) -> Result<Option<Read>, LogError<D::Error>> {
+        self.write_out()?;
+        let view = self.handle.writer.view();
+        let from = if from == Lsn::ZERO { view.low_water() } else { from };
+        self.run(&mut Reader::new(view, from, to, self.handle.options.policy), host)
+    }
+
+    /// Reads what counts from `from` on: entries by themselves, and those of transactions where they are committed.
+    ///
+    /// Costs as [`read`](Self::read), and as much again for the span of each committed transaction.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn replay(&mut self, from: Lsn, host: &mut impl Host) -> Result<Option<Read>, LogError<D::Error>> {
+        self.write_out()?;
+        let view = self.handle.writer.view();
+        let from = from.max(view.low_water());
+        self.run(&mut Replay::new(view, from, self.handle.options.policy), host)
+    }
+
+    /// Writes a checkpoint of the state as it is now: everything appended before is in the snapshot, which `fill` gives
+    /// out piece by piece until it returns 0. When this returns, it is durable, and older ones beyond those that the
+    /// options keep are gone.
+    ///
+    /// Costs at most: a sync, 1 create, as many writes as half the buffer goes into the snapshot and 2 more, 1 sync, an
+    /// append, 6 reads and 2 listings for each segment and a listing and a removal for each checkpoint.
+    ///
+    /// # Errors
+    /// [`LogError::Full`]: there is no checkpoint, and the log goes on.
+    pub fn checkpoint(
+        &mut self,
+        now: u64,
+        fill: impl FnMut(&mut [u8]) -> usize,
+    ) -> Result<CheckpointId, LogError<D::Error>> {
+        self.commit(Durability::Durable)?;
+        let head = self.handle.checkpoint_header(now)?;
+        let put = PutCheckpoint::new(self.handle.options.checksum, head, self.handle.geometry);
+        let mut snapshot = Snapshot { fill, metadata_is_out: false };
+        if let Err(error) = drive(put, &mut self.device, self.handle.buf, &mut snapshot) {
+            if !self.handle.is_refusal(&error) {
+                return Err(self.handle.unfit(error));
+            }
+            // Half a checkpoint takes room and says nothing; what cannot be removed goes with the next one.
+            let _ = self.device.remove(crate::Object::Checkpoint(head.id));
+            return Err(LogError::Full);
+        }
+        self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id))?;
+        self.commit(Durability::Durable)?;
+        let checkpoints_from = self.handle.keep(head);
+        self.retire(Retention { checkpoints_from, evidence: true })?;
+        Ok(head.id)
+    }
+
+    /// Hands the newest valid checkpoint to the host, piece by piece, and returns its LSN; `None` if there is none. It is
+    /// read twice, so that the host gets no byte of one that is not valid.
+    ///
+    /// Costs at most 2 reads for each part of the checkpoints that the buffer holds.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
+        self.check_checkpoints()?;
+        self.write_out()?;
+        let Some(newest) = self.handle.checkpoints.first().map(|kept| kept.head) else { return Ok(None) };
+        let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
+        let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
+        let read = self.run(&mut read, host)?;
+        Ok(read.and_then(Result::ok).map(|head| head.lsn))
+    }
+
+    /// Gives up entries below `lsn`, as far as the oldest checkpoint that is kept holds them, and returns the first LSN that
+    /// is kept from then on; see [`discard_before`](Self::discard_before).
+    ///
+    /// Costs also the reading of checkpoints that were there when the log was opened, once.
+    ///
+    /// # Errors
+    /// As [`discard_before`](Self::discard_before).
+    pub fn truncate_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
+        self.check_checkpoints()?;
+        match self.handle.safe_floor() {
+            Some(floor) => self.truncate(now, lsn.min(floor), true),
+            None => Ok(self.handle.writer.low_water()),
+        }
+    }
+
+    /// Gives up entries below `lsn`, whether a checkpoint holds them or not, and returns the first LSN that is kept from then
+    /// on. Whole segments below it are removed; what a batch or transaction that ends above it needs stays.
+    ///
+    /// It needs no free room. When this returns, the low-water mark is durable.
+    ///
+    /// Costs at most 2 writes and 4 syncs, and then 6 reads and 3 listings for each segment, and a removal for each that
+    /// goes.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn discard_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
+        self.check_checkpoints()?;
+        let covered = self.handle.safe_floor().is_some_and(|floor| lsn <= floor);
+        self.truncate(now, lsn, covered)
+    }
+
+    fn truncate(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<Lsn, LogError<D::Error>> {
+        let lsn = lsn.min(self.handle.writer.durable().next_or_max());
+        if lsn > self.handle.writer.low_water() {
+            self.stage(now, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered))?;
+            self.commit(Durability::Durable)?;
+        }
+        // Where the number of slots is fixed, what was kept as evidence takes room that the log needs.
+        let evidence = self.handle.geometry.slots.is_some();
+        self.retire(Retention { evidence, ..Retention::default() })?;
+        Ok(self.handle.writer.low_water())
+    }
+
+    /// Closes the log: everything appended is durable, and a seal says so where there is room for one. Gives the
+    /// device back.
+    ///
+    /// Costs at most 2 writes and 3 syncs.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append). The log is closed all the same.
+    pub fn close(mut self, now: u64) -> Result<D, LogError<D::Error>> {
+        self.commit(Durability::Durable)?;
+        // What was refused for lack of space is not to be found by the next recovery, if there is room by now.
+        if self.handle.writer.holds_refused() {
+            match self.begin(now) {
+                Ok(_) | Err(LogError::Full) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.handle.writer.seal_due() {
+            let sealed = self.handle.stage_seal(now)?
+                && match self.commit(Durability::Durable) {
+                    Err(LogError::Full) => false,
+                    committed => committed.map(|()| true)?,
+                };
+            let end = self.handle.writer.end();
+            self.tidy(Some(Trim::new(end)), sealed);
+        }
+        Ok(self.device)
+    }
+
+    /// Stages something, making what room it needs: commits and segments come first where they must.
+    fn stage<T>(
+        &mut self,
+        now: u64,
+        mut stage: impl FnMut(&mut Writer, &mut [u8], u64) -> Result<T, StageError>,
+    ) -> Result<T, LogError<D::Error>> {
+        loop {
+            self.handle.check()?;
+            match stage(&mut self.handle.writer, self.handle.buf, now) {
+                Ok(staged) => return Ok(staged),
+                Err(StageError::NeedsCommit) => self.commit(Durability::Os)?,
+                Err(StageError::NeedsSegment) => {
+                    let end = self.handle.writer.end();
+                    self.begin(now)?;
+                    // A segment that is continued is none that was sealed.
+                    let sealed = end.0 != self.handle.writer.end().0;
+                    self.tidy(sealed.then(|| Trim::new(end)), false);
+                }
+                Err(error) => return Err(self.handle.refused(error)),
+            }
+        }
+    }
+
+    /// Waits for what was staged to be as durable as asked, and says so.
+    fn reach(&mut self, first: Lsn, last: Lsn, durability: Durability) -> Result<Appended, LogError<D::Error>> {
+        if durability == Durability::Buffered {
+            self.handle.buffered = last;
+        } else {
+            self.commit(durability)?;
+        }
+        Ok(Appended { first, last, durability: self.device.reaches(durability) })
+    }
+
+    /// Commits what is staged: in one write, unless the write limit asks for a sync before it.
+    fn commit(&mut self, durability: Durability) -> Result<(), LogError<D::Error>> {
+        while let Some(group) = self.handle.take(durability)? {
+            match drive(Commit::new(group), &mut self.device, self.handle.buf, &mut ()) {
+                Ok(()) => self.handle.landed(group),
+                Err(error) => self.handle.failed(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is staged, so that a reader sees it and the buffer is free. Of a poisoned log what is on the medium can
+    /// still be read.
+    fn write_out(&mut self) -> Result<(), LogError<D::Error>> {
+        if self.handle.writer.is_poisoned() { Ok(()) } else { self.commit(Durability::Os) }
+    }
+
+    /// Begins a segment, behind a full one or to take the log over, or goes on in the one that was found. Gives the number
+    /// of entries copied.
+    fn begin(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
+        self.commit(Durability::Durable)?;
+        loop {
+            let plan = self.handle.writer.plan(now, (self.handle.options.nonce)());
+            let plan: Plan = plan.map_err(|error| self.handle.refused(error))?;
+            match drive(Begin::new(plan), &mut self.device, self.handle.buf, &mut ()) {
+                Ok(begun) => {
+                    self.handle.begun(&begun);
+                    if self.handle.writer.is_ready() {
+                        return Ok(begun.copied());
+                    }
+                }
+                Err(error) => self.handle.failed(error)?,
+            }
+        }
+    }
+
+    /// Gives back what a segment did not use, and replaces the metadata where they are kept. Neither has to succeed.
+    fn tidy(&mut self, trim: Option<Trim>, clean: bool) {
+        if let Some(trim) = trim {
+            let _ = drive(trim, &mut self.device, self.handle.buf, &mut ());
+        }
+        if self.handle.options.metadata {
+            let _ = drive(self.handle.meta(clean), &mut self.device, self.handle.buf, &mut ());
+        }
+    }
+
+    /// Removes what lies below the low-water mark, and what `retention` says.
+    fn retire(&mut self, retention: Retention) -> Result<(), LogError<D::Error>> {
+        self.write_out()?;
+        let view = self.handle.writer.view();
+        let retired = drive(Retire::new(view, retention), &mut self.device, self.handle.buf, &mut ());
+        let oldest = retired.map_err(|error| self.handle.unfit(error))?;
+        self.handle.writer.retired(oldest);
+        if retention.evidence {
+            self.handle.writer.evidence_removed();
+        }
+        Ok(())
+    }
+
+    /// Reads checkpoints that were there when the log was opened, once: what is not valid holds nothing.
+    fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
+        while let Some(id) = self.handle.unchecked() {
+            self.write_out()?;
+            let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
+            let read = ReadCheckpoint::new(checksum, log, id, Reading::Check);
+            let read = drive(read, &mut self.device, self.handle.buf, &mut ());
+            let valid = read.map_err(|error| self.handle.unfit(error))?.is_ok();
+            self.handle.checked_one(id, valid);
+        }
+        Ok(())
+    }
+
+    /// Drives a machine that reads.
+    fn run<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        host: &mut impl Host,
+    ) -> Result<Option<M::Output>, LogError<D::Error>> {
+        let read = drive_until_pause(machine, &mut self.device, self.handle.buf, host);
+        read.map_err(|error| self.handle.unfit(error))
+    }
+}

@@ -1,0 +1,128 @@
+//! What the device does: it opens its log, looks at what it holds, and appends.
+
+use core::fmt::Write as _;
+
+use duralog::slots::{Nor, OpenSlotsError, Slot, Slots};
+use duralog_core::{Durability, Each, Entry, Error, Fault, Flow, Log, LogOptions, Lsn, OpenError};
+use firmware::{BUFFER, FLASH, LOG, PAYLOAD_MAX, SLOTS, layout, parse, payload, print};
+use semihosting::{experimental::env, io, println, process};
+
+use crate::{
+    flash::{Cut, FileFlash},
+    stack,
+};
+
+type Device = Slots<Nor<FileFlash>, [Slot; SLOTS as usize]>;
+
+/// There is no clock.
+const NOW: u64 = 0;
+
+/// What the host tells this life.
+struct Life {
+    number: u32,
+    appends: u32,
+    cut: Option<Cut>,
+    seed: u32,
+}
+
+impl Life {
+    fn told() -> Self {
+        let arguments = env::args::<128>().expect("there is a command line");
+        let mut numbers = arguments.skip(1).map(|word| word.ok().and_then(|word| word.parse().ok()));
+        let mut next = || numbers.next().flatten();
+        let (number, appends) = (next().unwrap_or(0), next().unwrap_or(10));
+        let seed = next().unwrap_or(0);
+        let (step, erase) = (next(), next());
+        Self { number, appends, seed, cut: erase.map(Cut::Erase).or(step.map(Cut::Step)) }
+    }
+}
+
+/// The log's flash as it is found, or formatted where no log ever was.
+fn device(flash: FileFlash) -> Device {
+    let medium = || Nor::new(flash, 0, FLASH as u32);
+    let mut medium = medium();
+    let layout = layout(duralog::slots::Medium::info(&medium));
+    let found = Slots::open(&mut medium, layout, [Slot::default(); SLOTS as usize]).map(drop);
+    let opened = match found {
+        Ok(()) => Slots::open(medium, layout, [Slot::default(); SLOTS as usize]),
+        Err(OpenSlotsError::Blank | OpenSlotsError::HalfErased | OpenSlotsError::Foreign) => {
+            println!("formatting");
+            Slots::format(medium, layout, [Slot::default(); SLOTS as usize])
+        }
+        Err(error) => panic!("{error}"),
+    };
+    opened.unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn run(bytes: &'static mut [u8; FLASH], buf: &mut [u8; BUFFER]) -> ! {
+    let life = Life::told();
+    let mut device = device(FileFlash::open(bytes, life.cut, life.seed));
+    let options = LogOptions { durability: Durability::Durable, ..LogOptions::default() };
+    let (opened, depth) = stack::measured(|| Log::open(&mut device, buf, options, NOW).map(|log| log.report().clone()));
+    let mut log = match &opened {
+        Ok(_) => Log::open(device, buf, options, NOW),
+        Err(OpenError::Drive(Error::Fault(Fault::NoLog))) => Log::format(device, buf, options, LOG, NOW),
+        Err(error) => panic!("{error}"),
+    }
+    .unwrap_or_else(|error| panic!("{error}"));
+    let mut line = io::stdout().expect("there is a terminal");
+    // What the first opening found: it took the log over, if there was one.
+    if let Ok(report) = &opened {
+        let _ = write!(Text(&mut line), "report ").and_then(|()| print(report, &mut Text(&mut line)));
+    }
+    println!("\nstack {depth}");
+
+    // What the log holds: here one would build the state up again.
+    let mut entries = 0u32;
+    let mut each = Each(|entry: Entry<'_>| {
+        assert!(parse(entry.payload).is_some(), "{} holds other bytes than were appended", entry.lsn);
+        entries += 1;
+        Flow::Continue
+    });
+    if let Err(error) = log.read(Lsn::ZERO, Lsn::MAX, &mut each) {
+        panic!("{error}");
+    }
+    println!("entries {entries}");
+
+    let mut number = 0;
+    while number < life.appends {
+        let (mut one, mut two) = ([0; PAYLOAD_MAX], [0; PAYLOAD_MAX]);
+        // Every third time two at once.
+        let one = payload(life.number, number, &mut one);
+        let two = payload(life.number, number + 1, &mut two);
+        let both = number % 3 == 2;
+        println!("append {number}");
+        let appended = if both { log.append_batch(NOW, &[one, two]) } else { log.append(NOW, one) };
+        match appended {
+            Ok(appended) => println!("acknowledged {} {}", appended.first.value(), appended.last.value()),
+            Err(error) => panic!("{error}"),
+        }
+        number += if both { 2 } else { 1 };
+        // A ring: the last sixty entries are kept, or fewer where short lives left their segments half empty.
+        let mut keep = 60;
+        while log.device().free_slots() < 3 && keep > 0 {
+            let from = Lsn::new(log.stats().next.value().saturating_sub(keep).max(1));
+            println!("giving up {}", from.value());
+            let kept = log.discard_before(NOW, from).unwrap_or_else(|error| panic!("{error}"));
+            println!("kept {}", kept.value());
+            keep /= 2;
+        }
+    }
+    // Most devices are never closed.
+    if life.number % 2 == 0 {
+        let device = log.close(NOW).unwrap_or_else(|error| panic!("{error}"));
+        println!("steps {}", device.medium().flash().steps);
+    } else {
+        println!("steps {}", log.device().medium().flash().steps);
+    }
+    process::exit(0)
+}
+
+/// Text for a stream of bytes.
+struct Text<'a, W>(&'a mut W);
+
+impl<W: io::Write> core::fmt::Write for Text<'_, W> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.write_all(text.as_bytes()).map_err(|_| core::fmt::Error)
+    }
+}

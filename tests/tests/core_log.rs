@@ -1,0 +1,377 @@
+//! The core's own handles, blocking and awaited, write what the native log writes: the same bytes for the same calls.
+#![allow(missing_docs)]
+
+use std::sync::Arc;
+
+use duralog::{
+    Config, Durability, Environment, Geometry, Log, Lsn, MemoryDevice, Object, Snapshot, SyncMode, Transaction,
+};
+use duralog_core::{
+    AsyncLog, Cause, Each, Error, Fault, Flow, LogError, LogOptions, OpenError, Policy, TransactionEnd,
+};
+use duralog_tests::{Awaited, payload, poll_times};
+use uuid::Uuid;
+
+const GEOMETRY: Geometry =
+    Geometry { segment_size: 2048, granule: 16, copy_offset: 128, blank: 0xFF, settled: false, slots: None };
+const NOW: u64 = 1_700_000_000_000_000;
+const ID: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788);
+/// As much as the native log reads and stages at once.
+const BUF: usize = 256 << 10;
+
+/// No clock, and a source of random numbers that knows one.
+#[derive(Debug)]
+struct Still;
+
+impl Environment for Still {
+    fn now_us(&self) -> u64 {
+        NOW
+    }
+
+    fn random(&self) -> u128 {
+        0x5555
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    Append(usize),
+    Batch(usize, usize),
+    /// Two entries in a transaction, one beside it, and the end.
+    Transaction(TransactionEnd),
+    Sync,
+    Slot(&'static [u8]),
+    Checkpoint(usize),
+    Truncate(u64),
+    Discard(u64),
+    /// Closes it and opens it again.
+    Reopen,
+    /// The same, without closing it.
+    Abandon,
+}
+
+use Call::{Abandon, Append, Batch, Checkpoint, Discard, Reopen, Slot, Sync, Truncate};
+
+/// Something that calls are made on.
+trait Driven {
+    fn call(&mut self, call: Call, number: u64);
+    fn medium(&self) -> &MemoryDevice;
+    fn entries(&mut self) -> Vec<(u64, Vec<u8>)>;
+}
+
+struct Native {
+    log: Option<Log<MemoryDevice>>,
+    medium: MemoryDevice,
+    mode: SyncMode,
+}
+
+impl Native {
+    fn new(mode: SyncMode) -> Self {
+        let device = MemoryDevice::new(GEOMETRY);
+        let medium = device.reader();
+        let log = Some(Log::open_device(device, Self::config(mode)).unwrap());
+        Self { log, medium, mode }
+    }
+
+    fn config(mode: SyncMode) -> Config {
+        let config = Config { idle_mark: None, write_behind: None, expect_log_id: Some(ID), ..Config::default() };
+        config.with_sync_mode(mode).with_environment(Arc::new(Still))
+    }
+}
+
+impl Driven for Native {
+    fn call(&mut self, call: Call, number: u64) {
+        let log = self.log.as_ref().unwrap();
+        match call {
+            Append(len) => drop(log.append(&payload(number, len)[..]).unwrap()),
+            Batch(count, len) => {
+                let payloads: Vec<_> = (0..count as u64).map(|n| payload(number + n, len)).collect();
+                let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
+                log.append_batch(&payloads).unwrap();
+            }
+            Call::Transaction(end) => {
+                let transaction: Transaction<'_, _> = log.transaction().unwrap();
+                transaction.append(&payload(number, 9)[..]).unwrap();
+                log.append(&payload(number, 3)[..]).unwrap();
+                transaction.append(&payload(number, 20)[..]).unwrap();
+                match end {
+                    TransactionEnd::Commit => drop(transaction.commit().unwrap()),
+                    TransactionEnd::Rollback => transaction.rollback().unwrap(),
+                }
+            }
+            Sync => drop(log.sync().unwrap()),
+            Slot(bytes) => log.set_slot(bytes).unwrap(),
+            Checkpoint(len) => {
+                let snapshot = Snapshot { bytes: payload(number, len), ..Snapshot::default() };
+                log.checkpoint(log.checkpoint_at(), &snapshot).unwrap();
+            }
+            Truncate(lsn) => drop(log.truncate_before(Lsn::new(lsn)).unwrap()),
+            Discard(lsn) => drop(log.discard_before(Lsn::new(lsn)).unwrap()),
+            Reopen | Abandon => {
+                if let Reopen = call {
+                    log.close().unwrap();
+                }
+                self.log = None;
+                let device = self.medium.writer().unwrap();
+                self.log = Some(Log::open_device(device, Self::config(self.mode)).unwrap());
+            }
+        }
+    }
+
+    fn medium(&self) -> &MemoryDevice {
+        &self.medium
+    }
+
+    fn entries(&mut self) -> Vec<(u64, Vec<u8>)> {
+        let entries = self.log.as_ref().unwrap().read_from(Lsn::ZERO).unwrap();
+        entries.map(|entry| entry.map(|entry| (entry.lsn.value(), entry.payload)).unwrap()).collect()
+    }
+}
+
+fn options(mode: SyncMode) -> LogOptions {
+    let durability = if mode == SyncMode::Immediate { Durability::Durable } else { Durability::Buffered };
+    LogOptions { durability, metadata: true, nonce: || 0x5555, expect_log: Some(ID), ..LogOptions::default() }
+}
+
+/// Awaits.
+fn now<F: Future>(future: F) -> F::Output {
+    poll_times(future, 1_000_000).expect("it is not pending for ever")
+}
+
+/// The two handles of the core differ in nothing but that one is awaited.
+macro_rules! core_handle {
+    ($name:ident, $log:ty, $device:expr, $on:ident) => {
+        struct $name {
+            log: Option<$log>,
+            medium: MemoryDevice,
+            mode: SyncMode,
+        }
+
+        impl $name {
+            fn new(mode: SyncMode) -> Self {
+                let device = MemoryDevice::new(GEOMETRY);
+                let medium = device.reader();
+                let log = $on(<$log>::format($device(device), buf(), options(mode), ID, NOW));
+                Self { log: Some(log.unwrap()), medium, mode }
+            }
+        }
+
+        impl Driven for $name {
+            fn call(&mut self, call: Call, number: u64) {
+                let log = self.log.as_mut().unwrap();
+                match call {
+                    Append(len) => {
+                        let appended = $on(log.append(NOW, &payload(number, len)[..])).unwrap();
+                        assert_eq!(appended.durability, Durability::Buffered, "memory keeps no more");
+                    }
+                    Batch(count, len) => {
+                        let payloads: Vec<_> = (0..count as u64).map(|n| payload(number + n, len)).collect();
+                        let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
+                        $on(log.append_batch(NOW, &payloads)).unwrap();
+                    }
+                    Call::Transaction(end) => {
+                        let id = $on(log.begin_transaction(NOW)).unwrap();
+                        $on(log.append_to(NOW, id, &[&payload(number, 9)[..]])).unwrap();
+                        $on(log.append(NOW, &payload(number, 3)[..])).unwrap();
+                        $on(log.append_to(NOW, id, &[&payload(number, 20)[..]])).unwrap();
+                        $on(log.end_transaction(NOW, id, end)).unwrap();
+                    }
+                    Sync => drop($on(log.sync()).unwrap()),
+                    Slot(bytes) => $on(log.set_slot(NOW, bytes)).unwrap(),
+                    Checkpoint(len) => {
+                        let snapshot = payload(number, len);
+                        let mut rest = &snapshot[..];
+                        let id = $on(log.checkpoint(NOW, |buf| {
+                            let len = rest.len().min(buf.len());
+                            let (next, later) = rest.split_at(len);
+                            buf[..len].copy_from_slice(next);
+                            rest = later;
+                            len
+                        }));
+                        assert_eq!(log.stats().checkpoint.unwrap().0, id.unwrap());
+                    }
+                    Truncate(lsn) => drop($on(log.truncate_before(NOW, Lsn::new(lsn))).unwrap()),
+                    Discard(lsn) => drop($on(log.discard_before(NOW, Lsn::new(lsn))).unwrap()),
+                    Reopen | Abandon => {
+                        let mut log = self.log.take().unwrap();
+                        if let Reopen = call {
+                            drop($on(log.close(NOW)).unwrap());
+                        } else {
+                            // The native log syncs when it is dropped.
+                            $on(log.sync()).unwrap();
+                            drop(log);
+                        }
+                        let device = $device(self.medium.writer().unwrap());
+                        self.log = Some($on(<$log>::open(device, buf(), options(self.mode), NOW)).unwrap());
+                    }
+                }
+            }
+
+            fn medium(&self) -> &MemoryDevice {
+                &self.medium
+            }
+
+            fn entries(&mut self) -> Vec<(u64, Vec<u8>)> {
+                let mut entries = vec![];
+                let mut each = Each(|entry: duralog_core::Entry<'_>| {
+                    entries.push((entry.lsn.value(), entry.payload.to_vec()));
+                    Flow::Continue
+                });
+                let log = self.log.as_mut().unwrap();
+                $on(log.read(Lsn::ZERO, Lsn::MAX, &mut each)).unwrap().unwrap();
+                entries
+            }
+        }
+    };
+}
+
+fn at_once<T>(done: T) -> T {
+    done
+}
+
+fn buf() -> &'static mut [u8] {
+    vec![0; BUF].leak()
+}
+
+core_handle!(Blocking, duralog_core::Log<'static, MemoryDevice>, core::convert::identity, at_once);
+core_handle!(Async, AsyncLog<'static, Awaited<MemoryDevice>>, Awaited, now);
+
+const CALLS: &[Call] = &[
+    Append(24),
+    Append(0),
+    Batch(3, 12),
+    Slot(b"where I was"),
+    Sync,
+    Call::Transaction(TransactionEnd::Commit),
+    Append(300),
+    Append(200),
+    Reopen,
+    Reopen,
+    Batch(2, 150),
+    Call::Transaction(TransactionEnd::Rollback),
+    // The native log takes the place of a checkpoint before it syncs, when the rollback is not written yet.
+    Sync,
+    Checkpoint(700),
+    Append(290),
+    Append(300),
+    Abandon,
+    Append(40),
+    Checkpoint(10),
+    Truncate(9),
+    Append(250),
+    Append(290),
+    Checkpoint(0),
+    Truncate(1000),
+    Slot(b""),
+    Append(290),
+    Discard(28),
+    Abandon,
+    Abandon,
+    Batch(4, 60),
+    Sync,
+    Reopen,
+];
+
+#[test]
+fn the_handles_of_the_core_write_the_bytes_of_the_native_log() {
+    for mode in [SyncMode::Immediate, SyncMode::Async] {
+        let mut native = Native::new(mode);
+        let mut others: [Box<dyn Driven>; 2] = [Box::new(Blocking::new(mode)), Box::new(Async::new(mode))];
+        for (number, call) in (0..).step_by(10).zip(CALLS) {
+            native.call(*call, number);
+            for other in &mut others {
+                other.call(*call, number);
+                let names = native.medium().names();
+                assert_eq!(names, other.medium().names(), "{mode:?}, after {call:?} {number}");
+                for object in names {
+                    let (here, there) = (native.medium().object(object), other.medium().object(object));
+                    assert!(here == there, "{object} differs in {mode:?}, after {call:?} {number}");
+                }
+            }
+        }
+        let entries = native.entries();
+        assert!(entries.len() > 4);
+        for mut other in others {
+            assert_eq!(other.entries(), entries);
+            assert_eq!(other.medium().names(), native.medium().names());
+        }
+        assert!(native.medium().names().iter().any(|object| matches!(object, Object::Checkpoint(_))));
+    }
+}
+
+#[test]
+fn a_log_is_made_by_one_call_and_opened_by_another() {
+    let mut device = MemoryDevice::new(GEOMETRY);
+    let mut buf = [0; 8192];
+    let open = duralog_core::Log::open(&mut device, &mut buf, LogOptions::default(), NOW);
+    assert!(matches!(open, Err(OpenError::Drive(Error::Fault(Fault::NoLog)))));
+    duralog_core::Log::format(&mut device, &mut buf, LogOptions::default(), ID, NOW).map(drop).unwrap();
+    let again = duralog_core::Log::format(&mut device, &mut buf, LogOptions::default(), ID, NOW);
+    assert!(matches!(again, Err(OpenError::Exists)));
+    let salvage = LogOptions { policy: Policy::Salvage, ..LogOptions::default() };
+    let refused = duralog_core::Log::open(&mut device, &mut buf, salvage, NOW);
+    assert!(matches!(refused, Err(OpenError::Policy(Policy::Salvage))));
+    let mut log = duralog_core::Log::open(&mut device, &mut buf, LogOptions::default(), NOW).unwrap();
+    assert_eq!(log.report().last, Lsn::ZERO);
+    assert_eq!(log.append(NOW, &b"first"[..]).unwrap().first, Lsn::FIRST);
+}
+
+#[test]
+fn an_entry_needs_the_buffer_that_the_log_asks_for_and_no_more() {
+    let mut device = MemoryDevice::new(GEOMETRY);
+    duralog_core::Log::format(&mut device, &mut [0; 8192], LogOptions::default(), ID, NOW).map(drop).unwrap();
+    for len in [0, 40, 100] {
+        let mut large = [0; 512];
+        let log = duralog_core::Log::open(&mut device, &mut large, LogOptions::default(), NOW).unwrap();
+        let needed = log.buffer_min(len + 33);
+        drop(log);
+        let payload = payload(1, len as usize);
+        let mut buf = vec![0; needed];
+        let mut log = duralog_core::Log::open(&mut device, &mut buf, LogOptions::default(), NOW).unwrap();
+        log.append(NOW, &payload[..]).unwrap();
+        let larger = vec![0; needed];
+        assert!(matches!(log.append(NOW, &larger[..]), Err(LogError::BufferTooSmall { .. })));
+        log.append(NOW, &payload[..]).unwrap();
+        log.close(NOW).unwrap();
+    }
+}
+
+#[test]
+fn what_poisons_a_handle_is_told_by_every_later_call() {
+    let mut device = Awaited(MemoryDevice::new(GEOMETRY));
+    let mut buf = [0; 8192];
+    let mut log = now(AsyncLog::format(&mut device, &mut buf, LogOptions::default(), ID, NOW)).unwrap();
+    assert!(poll_times(log.append(NOW, &b"never finished"[..]), 1).is_none());
+    for _ in 0..2 {
+        let refused = now(log.append(NOW, &b"later"[..]));
+        assert!(matches!(refused, Err(LogError::Poisoned { cause: Cause::Abandoned })));
+    }
+    let mut entries = 0;
+    let mut each = Each(|_: duralog_core::Entry<'_>| {
+        entries += 1;
+        Flow::Continue
+    });
+    now(log.read(Lsn::ZERO, Lsn::MAX, &mut each)).unwrap();
+    assert_eq!(entries, 0);
+}
+
+#[test]
+fn a_log_that_found_no_room_for_a_segment_is_closed_without_a_seal_and_loses_nothing() {
+    let device = MemoryDevice::new(GEOMETRY).with_capacity_limit(u64::from(GEOMETRY.segment_size));
+    let medium = device.reader();
+    let mut log = duralog_core::Log::format(device, buf(), LogOptions::default(), ID, NOW).unwrap();
+    let mut appended = 0;
+    let full = loop {
+        match log.append(NOW, &payload(appended, 60)[..]) {
+            Ok(_) => appended += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, LogError::Full), "{full}");
+    drop(log.close(NOW).unwrap());
+    let device = medium.writer().unwrap().with_capacity_limit(u64::MAX);
+    let mut log = duralog_core::Log::open(device, buf(), LogOptions::default(), NOW).unwrap();
+    assert!(!log.report().closed);
+    assert_eq!(log.report().last.value(), appended);
+    log.append(NOW, &b"there is room again"[..]).unwrap();
+}

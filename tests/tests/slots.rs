@@ -1,0 +1,377 @@
+//! Media without names: slots of flash, of block devices and of streams.
+#![allow(missing_docs)]
+
+use duralog::slots::{
+    AsyncMedium, AsyncSlots, BlockDevice, Info, Layout, Medium, Nor, OpenSlotsError, SECTOR, Sectors, Slot, Slots,
+    Stream,
+    chip::{Chip, ChipError},
+};
+use duralog_core::{AsyncLog, Device, Each, Entry, Flow, Log, LogError, LogOptions, Lsn, Object};
+use duralog_tests::{Ended, Flash, Op, payload, poll_times};
+use embedded_storage::nor_flash::NorFlash;
+use uuid::Uuid;
+
+const ID: Uuid = Uuid::from_u128(77);
+const SLOT: u32 = 2048;
+type Small = Chip<8, 1024>;
+
+fn table() -> [Slot; 32] {
+    [Slot::default(); 32]
+}
+
+fn medium(chip: &mut Small) -> Nor<&mut Small> {
+    let len = u32::try_from(chip.bytes().len()).unwrap();
+    Nor::new(chip, 0, len)
+}
+
+fn layout(chip: &mut Small) -> Layout {
+    Layout::new(medium(chip).info(), SLOT)
+}
+
+fn entries<D: Device>(log: &mut Log<'_, D>) -> Vec<(u64, Vec<u8>)> {
+    let mut found = vec![];
+    let mut each = Each(|entry: Entry<'_>| {
+        found.push((entry.lsn.value(), entry.payload.to_vec()));
+        Flow::Continue
+    });
+    assert!(log.read(Lsn::ZERO, Lsn::MAX, &mut each).is_ok());
+    found
+}
+
+/// Appends, rotates, gives up the front, closes; and what is there after that.
+fn life<D: Device>(device: &mut D) -> Vec<(u64, Vec<u8>)> {
+    let mut buf = [0; 4096];
+    let mut log = Log::format(&mut *device, &mut buf, LogOptions::default(), ID, 0).unwrap_or_else(|e| panic!("{e}"));
+    for n in 0..60 {
+        log.append(0, &payload(n, 50)[..]).unwrap();
+    }
+    log.discard_before(0, Lsn::new(30)).unwrap();
+    log.append_batch(0, &[&payload(60, 9)[..], &payload(61, 9)[..]]).unwrap();
+    log.close(0).unwrap();
+    let mut log = Log::open(&mut *device, &mut buf, LogOptions::default(), 0).unwrap_or_else(|e| panic!("{e}"));
+    assert!(log.report().closed && log.report().damage == 0);
+    entries(&mut log)
+}
+
+#[test]
+fn the_chip_finds_a_word_that_is_written_twice() {
+    let mut chip = Small::new(4, 0xFF);
+    chip.write(8, &[1; 16]).unwrap();
+    assert_eq!(chip.violation(), None);
+    assert_eq!(chip.write(16, &[0; 8]), Err(ChipError::WrittenTwice { at: 16 }));
+    assert_eq!(chip.violation(), Some(ChipError::WrittenTwice { at: 16 }));
+    chip.erase(0, 1024).unwrap();
+    chip.write(16, &[0; 8]).unwrap();
+}
+
+#[test]
+fn what_a_medium_holds_is_told_apart_before_anything_is_written() {
+    let mut chip = Small::new(12, 0xFF);
+    let layout = layout(&mut chip);
+    let open = |chip: &mut Small, layout| Slots::open(medium(chip), layout, table()).map(drop);
+    assert_eq!(open(&mut chip, layout), Err(OpenSlotsError::Blank));
+    let mut foreign = chip.clone();
+    foreign.change(|bytes| bytes[5000..5010].fill(0));
+    assert_eq!(open(&mut foreign, layout), Err(OpenSlotsError::Foreign));
+
+    let mut formatted = chip.clone();
+    Slots::format(medium(&mut formatted), layout, table()).map(drop).unwrap();
+    assert_eq!(open(&mut formatted, layout), Ok(()));
+    let other = Layout { slot_size: 4096, slots: 3, ..layout };
+    let found = OpenSlotsError::OtherLayout { slot_size: SLOT, granule: 8, blank: 0xFF };
+    assert_eq!(open(&mut formatted, other), Err(found));
+    // Formatted again it costs no erase.
+    let erases: u32 = formatted.erases().iter().sum();
+    Slots::format(medium(&mut formatted), layout, table()).map(drop).unwrap();
+    assert_eq!(formatted.erases().iter().sum::<u32>(), erases);
+
+    let mut buf = [0; 2048];
+    let device = Slots::open(medium(&mut formatted), layout, table()).unwrap();
+    Log::format(device, &mut buf, LogOptions::default(), ID, 0).map(drop).unwrap();
+    let mut half = formatted.clone();
+    // The labels are gone, the header of a segment is not.
+    half.change(|bytes| bytes.chunks_mut(2048).for_each(|slot| slot[..40].fill(0xFF)));
+    assert_eq!(open(&mut half, layout), Err(OpenSlotsError::HalfErased));
+    for refused in [&foreign, &half] {
+        assert_eq!(refused.violation(), None);
+    }
+}
+
+#[test]
+fn a_device_that_restarts_often_erases_no_more_than_its_bytes_ask_for() {
+    const CYCLES: u64 = 1000;
+    let mut chip = Small::new(16, 0xFF);
+    let layout = layout(&mut chip);
+    Slots::format(medium(&mut chip), layout, table()).map(drop).unwrap();
+    let mut buf = [0; 2048];
+    let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+    let log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+    log.close(0).unwrap();
+    let (before, mut bytes) = (chip.erases().to_vec(), 0);
+    for n in 0..CYCLES {
+        let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+        let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
+        log.append(0, &payload(n, 40)[..]).unwrap();
+        if log.device().free_slots() < 3 {
+            log.discard_before(0, log.stats().next).unwrap();
+        }
+        // The seal is one more write; of the epoch mark the handle tells nothing.
+        bytes += log.stats().bytes + 2 * 56;
+        log.close(0).unwrap();
+    }
+    assert_eq!(chip.violation(), None);
+    let erased: Vec<u32> = chip.erases().iter().zip(&before).map(|(after, before)| after - before).collect();
+    let room = u64::from(layout.room() - 256 - 8 * 112);
+    let sectors = u64::from(SLOT / 1024);
+    let asked = (bytes.div_ceil(room) + 2) * sectors;
+    let total = u64::from(erased.iter().sum::<u32>());
+    println!("{CYCLES} cycles, {bytes} bytes, {total} erases of sectors; {asked} would do");
+    assert!(total <= asked, "{total} erases for {bytes} bytes, {asked} would do");
+    // The ring wears evenly.
+    let (least, most) = (erased.iter().min().unwrap(), erased.iter().max().unwrap());
+    assert!(most - least <= 1, "{erased:?}");
+}
+
+#[test]
+fn a_slot_that_cannot_be_erased_is_passed_over() {
+    let mut chip = Small::new(40, 0xFF);
+    let layout = layout(&mut chip);
+    Slots::format(medium(&mut chip), layout, table()).map(drop).unwrap();
+    chip.wear_sector(2 * 2048);
+    let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+    let entries = life(&mut device);
+    assert_eq!(entries.last().unwrap().0, 62);
+    assert_eq!(chip.erases()[4], 1, "only the formatting had erased it");
+}
+
+#[test]
+fn a_word_that_cannot_be_written_costs_a_segment_and_no_entry() {
+    let mut chip = Small::new(12, 0xFF);
+    let layout = layout(&mut chip);
+    Slots::format(medium(&mut chip), layout, table()).map(drop).unwrap();
+    let mut buf = [0; 2048];
+    let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+    let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+    log.append(0, &payload(1, 40)[..]).unwrap();
+    drop(log);
+    // Behind the first entry, in the first slot that is taken: the second.
+    chip.wear_word(2048 + 64 + 256 + 200);
+    let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+    let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
+    let mut failed = 0;
+    for n in 2..6 {
+        match log.append(0, &payload(n, 40)[..]) {
+            Ok(_) => {}
+            Err(LogError::Drive(_)) => failed += 1,
+            Err(LogError::Poisoned { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(log);
+    let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+    let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
+    assert_eq!(failed, 1);
+    let next = log.stats().next;
+    assert_eq!(log.append(0, &b"in a new segment"[..]).unwrap().first, next);
+    assert_eq!(entries(&mut log).len() as u64, next.value());
+}
+
+#[test]
+fn a_full_chip_refuses_and_truncation_makes_room_on_the_same_handle() {
+    let mut flash = Flash::<8, 1024>::new(SLOT, 5, 0xFF).unwrap();
+    let full = flash.play(&[Op::Open, Op::Fill(60), Op::Fill(60), Op::Fill(60), Op::Fill(60), Op::Leave]);
+    assert!(matches!(full, Err(Ended::Full)), "{full:?}");
+    // Restarted while it is full, it opens every time, and no restart takes the slot that the next one needs.
+    for _ in 0..20 {
+        // What a take-over copies it packs anew: there may be room for a few entries more.
+        let played = flash.play(&[Op::Open, Op::Fill(60), Op::Leave]);
+        assert!(matches!(played, Ok(()) | Err(Ended::Full)), "{played:?}");
+    }
+    flash.play(&[Op::Open, Op::Discard(2), Op::Fill(60), Op::Append(9), Op::Close, Op::Open, Op::Leave]).unwrap();
+}
+
+#[test]
+fn a_full_chip_opens_after_every_crash() {
+    let mut flash = Flash::<8, 1024>::new(SLOT, 5, 0xFF).unwrap();
+    assert!(flash.play(&[Op::Open, Op::Fill(60), Op::Fill(60), Op::Fill(60), Op::Fill(60), Op::Leave]).is_err());
+    let mut cuts = 0;
+    for cut in 0..150 {
+        use duralog::slots::chip::{Cut, Tear};
+        flash.chip.power_up(Some(Cut { after: cut * 7 % 60, tear: Tear::Mix(cut) }));
+        match flash.play(&[Op::Open, Op::Append(30), Op::Append(30), Op::Leave]) {
+            Ok(()) | Err(Ended::Full) => {}
+            Err(Ended::Failed(_)) => cuts += 1,
+            Err(Ended::Violation(violation)) => panic!("{cut}: {violation}"),
+        }
+        flash.chip.power_up(None);
+    }
+    assert!(cuts > 20, "{cuts} power cuts");
+    flash.play(&[Op::Open, Op::Discard(1), Op::Append(9), Op::Fill(60), Op::Close, Op::Open, Op::Leave]).unwrap();
+}
+
+#[test]
+fn a_checkpoint_takes_as_many_slots_as_it_needs_and_leaves_one() {
+    let mut chip = Small::new(16, 0xFF);
+    let layout = layout(&mut chip);
+    let device = Slots::format(medium(&mut chip), layout, table()).unwrap();
+    let mut buf = [0; 1024];
+    let mut log =
+        Log::format(device, &mut buf, LogOptions { checkpoints_kept: 1, ..LogOptions::default() }, ID, 0).unwrap();
+    log.append(0, &b"one"[..]).unwrap();
+    let mut snapshot = |len: usize| {
+        let mut left = len;
+        log.checkpoint(0, |buf| {
+            let len = buf.len().min(left);
+            buf[..len].fill(9);
+            left -= len;
+            len
+        })
+    };
+    let first = snapshot(5000).unwrap();
+    assert!(matches!(snapshot(9000), Err(LogError::Full)));
+    assert_eq!(log.device().free_slots(), 4);
+    assert_eq!(log.stats().checkpoint.unwrap().0, first);
+    drop(log);
+    let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+    assert_eq!(device.room_of(Object::Checkpoint(first)), 3 * u64::from(layout.room()));
+    assert_eq!(device.read(Object::Checkpoint(first), 4500, &mut [0; 8]).unwrap(), 8);
+    let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
+    assert_eq!(log.load_checkpoint(&mut ()).unwrap(), Some(Lsn::new(1)));
+}
+
+/// A medium whose every call is pending once.
+struct Lazy<M>(M);
+
+impl<M: Medium> AsyncMedium for Lazy<M> {
+    type Error = M::Error;
+
+    fn info(&self) -> Info {
+        self.0.info()
+    }
+
+    async fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), M::Error> {
+        core::future::ready(()).await;
+        self.0.read(at, buf)
+    }
+
+    async fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), M::Error> {
+        self.0.write(at, bytes)
+    }
+
+    async fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), M::Error> {
+        self.0.erase(from, to, blank)
+    }
+
+    async fn flush(&mut self) -> Result<(), M::Error> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn an_awaited_chip_holds_the_bytes_of_a_blocking_one() {
+    let (mut blocking, mut awaited) = (Small::new(16, 0xFF), Small::new(16, 0xFF));
+    let layout = layout(&mut blocking);
+    let mut device = Slots::format(medium(&mut blocking), layout, table()).unwrap();
+    let mut buf = [0; 2048];
+    let mut log = Log::format(&mut device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+    for n in 0..40 {
+        log.append(0, &payload(n, 60)[..]).unwrap();
+    }
+    log.discard_before(0, Lsn::new(20)).unwrap();
+    log.close(0).unwrap();
+
+    let life = async {
+        let mut device = AsyncSlots::format(Lazy(medium(&mut awaited)), layout, table()).await.unwrap();
+        let mut buf = [0; 2048];
+        let mut log = AsyncLog::format(&mut device, &mut buf, LogOptions::default(), ID, 0).await.unwrap();
+        for n in 0..40 {
+            log.append(0, &payload(n, 60)[..]).await.unwrap();
+        }
+        log.discard_before(0, Lsn::new(20)).await.unwrap();
+        log.close(0).await.unwrap();
+    };
+    poll_times(life, 1000).unwrap();
+    assert!(blocking.bytes() == awaited.bytes());
+}
+
+/// A card in memory.
+struct Card(Vec<[u8; SECTOR]>);
+
+impl BlockDevice for Card {
+    type Error = core::convert::Infallible;
+
+    fn sectors(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap()
+    }
+
+    fn read(&mut self, sector: u32, buf: &mut [u8; SECTOR]) -> Result<(), Self::Error> {
+        *buf = self.0[sector as usize];
+        Ok(())
+    }
+
+    fn write(&mut self, sector: u32, bytes: &[u8; SECTOR]) -> Result<(), Self::Error> {
+        self.0[sector as usize] = *bytes;
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+/// A stream in memory, which gives and takes a few bytes at once.
+struct Tape {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl embedded_io::ErrorType for Tape {
+    type Error = core::convert::Infallible;
+}
+
+impl embedded_io::Read for Tape {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Self::Error> {
+        let len = buf.len().min(13);
+        buf[..len].copy_from_slice(&self.bytes[self.at..self.at + len]);
+        self.at += len;
+        Ok(len)
+    }
+}
+
+impl embedded_io::Write for Tape {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
+        let len = bytes.len().min(7);
+        self.bytes[self.at..self.at + len].copy_from_slice(&bytes[..len]);
+        self.at += len;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+impl embedded_io::Seek for Tape {
+    fn seek(&mut self, to: embedded_io::SeekFrom) -> Result<u64, Self::Error> {
+        let embedded_io::SeekFrom::Start(at) = to else { unreachable!("sought from the start") };
+        self.at = usize::try_from(at).unwrap();
+        Ok(at)
+    }
+}
+
+#[test]
+fn cards_and_streams_hold_what_flash_holds() {
+    let mut chip = Small::new(40, 0xFF);
+    let on_flash = layout(&mut chip);
+    let expected = life(&mut Slots::format(medium(&mut chip), on_flash, table()).unwrap());
+    // What was there before is no log, and is formatted away.
+    let mut card = Sectors::new(Card(vec![[0x5A; SECTOR]; 400]), 3, 360);
+    let on_card = Layout::new(Medium::info(&card), 16 * 512);
+    assert_eq!(Slots::open(&mut card, on_card, table()).map(drop), Err(OpenSlotsError::Foreign));
+    assert_eq!(life(&mut Slots::format(&mut card, on_card, table()).unwrap()), expected);
+    Slots::open(&mut card, on_card, table()).map(drop).unwrap();
+
+    let mut tape = Stream::new(Tape { bytes: vec![1; 50_000], at: 0 }, 100, 40_960, 1);
+    let on_tape = Layout::new(Medium::info(&tape), 2048);
+    assert_eq!(life(&mut Slots::format(&mut tape, on_tape, table()).unwrap()), expected);
+}
