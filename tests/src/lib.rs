@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod awaited;
+mod applied;
 mod disk;
 mod environment;
 mod explore;
@@ -26,6 +27,7 @@ mod watched;
 mod workload;
 
 pub use awaited::{Awaited, poll_times};
+pub use applied::{Applied, NotApplied, change, changed};
 pub use disk::{Call, Directory, Disk, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
