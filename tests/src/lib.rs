@@ -17,6 +17,7 @@ mod disk;
 mod environment;
 mod explore;
 mod flash;
+mod fuzz;
 mod golden;
 mod judge;
 mod oracle;
@@ -32,6 +33,7 @@ pub use disk::{Call, Directory, Disk, Left as CallLeft, Recorded, Unsynced, rebu
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use flash::{Ended, Flash, FlashLog, FlashSearch, SLOTS_MAX, TEARS};
+pub use fuzz::{FUZZ_TARGETS, FuzzTarget, fuzz, fuzz_seeds};
 pub use golden::{Golden, file_name, golden};
 pub use judge::{Damaged, Heard};
 pub use oracle::{Found, Giving, Held, Mark, Oracle, Violation, payload};
