@@ -11,8 +11,8 @@
 //! The [`Oracle`] is told what was appended and what was acknowledged, and uses nothing of the code under test.
 #![forbid(unsafe_code)]
 
-mod awaited;
 mod applied;
+mod awaited;
 mod disk;
 mod environment;
 mod explore;
@@ -27,8 +27,8 @@ mod swarm;
 mod watched;
 mod workload;
 
-pub use awaited::{Awaited, poll_times};
 pub use applied::{Applied, NotApplied, change, changed};
+pub use awaited::{Awaited, poll_times};
 pub use disk::{Call, Directory, Disk, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};

@@ -79,7 +79,7 @@ fn no_acknowledged_entry_is_ever_unproven_where_it_is_proved_first() {
     const LEN: usize = 20;
     let entry = Append(LEN);
     let ops =
-        [Open, entry, entry, Kill, Open, entry, Write(LEN), Sync, entry, entry, entry, entry, entry, entry, entry];
+        [Open, entry, Write(LEN), Kill, Open, entry, Write(LEN), Sync, entry, entry, entry, entry, entry, entry, entry];
     for setup in Setup::ALL.map(Setup::proved) {
         let calls = {
             let mut run = Moment::new(setup).run(Plan::default());
