@@ -2,7 +2,6 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    thread::{self, JoinHandle},
     time::Instant,
 };
 
@@ -10,6 +9,7 @@ use crate::{
     commit::Shared,
     device::{DeviceFailure, SharedDevice},
     error::{Error, Result},
+    sync::thread::{self, JoinHandle},
 };
 
 /// Starts the thread that syncs in the background and marks a log that has fallen idle.

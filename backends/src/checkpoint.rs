@@ -4,7 +4,7 @@
 //! make durable up to c ──► write the checkpoint under its own name, sync ──► append its entry ──► remove what is old
 //! ```
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
     CheckpointId, Device, Durability, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy,
@@ -23,6 +23,7 @@ use crate::{
     log::Log,
     read::{DamageHook, Entries, Entry, scratch},
     store::{Snapshot, StateMachine},
+    sync::Mutex,
 };
 
 /// A place in the log at which a snapshot is taken: everything up to it is in the snapshot, nothing behind.

@@ -9,7 +9,7 @@
 //! those who wait.
 
 use core::{fmt, time::Duration};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
     Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Erase, Error as DriveError,
@@ -24,6 +24,7 @@ use crate::{
     error::{Error, Result},
     log::Receipt,
     read::{scratch, scratch_len},
+    sync::{Condvar, Mutex, MutexGuard},
 };
 
 pub(crate) struct Shared<D> {

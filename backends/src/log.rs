@@ -1,9 +1,6 @@
 //! The log that programs use: blocking, shared between threads.
 
-use std::{
-    sync::{Arc, Condvar, Mutex, PoisonError},
-    thread::JoinHandle,
-};
+use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
     Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Consequence, Durability, Error as DriveError, Fault, Finding, Host,
@@ -24,6 +21,7 @@ use crate::{
     fs::StdFs,
     read::{Entries, scratch},
     report::RecoveryReport,
+    sync::{Condvar, Mutex, thread::JoinHandle},
 };
 
 /// What an append returns: where the entries are in the log, and how durable they are.

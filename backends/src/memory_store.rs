@@ -1,6 +1,6 @@
 //! A state and its log, kept together: append, durable, apply, answer.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::PoisonError;
 
 use duralog_core::{CheckpointId, Lsn, operation::Operation};
 
@@ -14,6 +14,7 @@ use crate::{
     read::Entries,
     report::RecoveryReport,
     store::{Documents, StateMachine},
+    sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard},
 };
 
 /// A state in memory that survives: every change is in a [`Log`] before it is in the state.

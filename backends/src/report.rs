@@ -224,22 +224,16 @@ impl RecoveryReport {
 
     /// Works out the counts from what was found.
     pub(crate) fn sum_up(&mut self) {
-        let lost = self
-            .findings
-            .iter()
-            .filter_map(|finding| finding.lsns)
-            .map(|(first, last)| last.next_or_max().value().saturating_sub(first.max(self.low_water).value()))
-            .fold(0, u64::saturating_add);
-        let span = self.last_valid_lsn.next_or_max().value().saturating_sub(self.low_water.value());
-        let inside: u64 = self
-            .findings
-            .iter()
-            .filter_map(|finding| finding.lsns)
-            .map(|(first, last)| {
-                let last = last.min(self.last_valid_lsn);
-                last.next_or_max().value().saturating_sub(first.max(self.low_water).value())
-            })
-            .sum();
+        // Hostile bytes claim any LSN: what is counted may be absurd, never more than can be counted.
+        let low_water = self.low_water;
+        let count = |first: Lsn, last: Lsn| last.next_or_max().value().saturating_sub(first.max(low_water).value());
+        let sum = |most: Lsn| {
+            let ranges = self.findings.iter().filter_map(|finding| finding.lsns);
+            ranges.map(|(first, last)| count(first, last.min(most))).fold(0, u64::saturating_add)
+        };
+        let lost = sum(Lsn::MAX);
+        let inside = sum(self.last_valid_lsn);
+        let span = count(low_water, self.last_valid_lsn);
         self.entries_recovered = span.saturating_sub(inside);
         self.entries_skipped = lost.saturating_add(self.torn_tail.map_or(0, |torn| torn.frames.into()));
         let damaged = self.damage().next().is_some();

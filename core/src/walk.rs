@@ -167,9 +167,7 @@ impl Walk {
                     halt.blank = search.is_blank(halt.at);
                     let Some(frame) = found else { return Ok(Event::Stop(*halt)) };
                     halt.frames += 1;
-                    let lsn = frame.header.lsn;
-                    let expected = if frame.header.kind.is_mark() { lsn.next_or_max() } else { lsn };
-                    halt.next.get_or_insert(Next { at: frame.at, expected });
+                    halt.next.get_or_insert(Next { at: frame.at, expected: makes_expected(&frame) });
                     return Ok(Event::Behind(frame));
                 }
                 State::Mend { damage } => {
@@ -216,8 +214,7 @@ impl Walk {
     fn take(&mut self, frame: &Frame) -> Result<Taken, Fault> {
         let kind = frame.header.kind;
         let lsn = frame.header.lsn;
-        let expected = if kind.is_mark() { self.expected.previous() } else { self.expected };
-        match lsn.cmp(&expected) {
+        match makes_expected(frame).cmp(&self.expected) {
             Ordering::Less => return Ok(Taken::Other(Seen::Conflict)),
             Ordering::Greater => return Ok(Taken::Other(Seen::Hole)),
             Ordering::Equal => {}
@@ -275,6 +272,12 @@ impl Walk {
             _ => Ok(None),
         }
     }
+}
+
+/// The LSN that is to be expected where this frame stands. It says so in every place alike: else a frame at the end of the
+/// range, which no writer writes, would be gone to and passed over for ever.
+fn makes_expected(frame: &Frame) -> Lsn {
+    if frame.header.kind.is_mark() { frame.header.lsn.next_or_max() } else { frame.header.lsn }
 }
 
 enum Taken {

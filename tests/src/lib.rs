@@ -11,11 +11,13 @@
 //! The [`Oracle`] is told what was appended and what was acknowledged, and uses nothing of the code under test.
 #![forbid(unsafe_code)]
 
+mod applied;
 mod awaited;
 mod disk;
 mod environment;
 mod explore;
 mod flash;
+mod fuzz;
 mod golden;
 mod judge;
 mod oracle;
@@ -25,11 +27,13 @@ mod swarm;
 mod watched;
 mod workload;
 
+pub use applied::{Applied, NotApplied, change, changed};
 pub use awaited::{Awaited, poll_times};
 pub use disk::{Call, Directory, Disk, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};
 pub use flash::{Ended, Flash, FlashLog, FlashSearch, SLOTS_MAX, TEARS};
+pub use fuzz::{FUZZ_TARGETS, FuzzTarget, fuzz, fuzz_seeds};
 pub use golden::{Golden, file_name, golden};
 pub use judge::{Damaged, Heard};
 pub use oracle::{Found, Giving, Held, Mark, Oracle, Violation, payload};

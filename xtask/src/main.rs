@@ -3,8 +3,11 @@
 mod ci;
 mod compiler;
 mod firmware;
+mod fuzz;
+mod kills;
 mod mutants;
 mod report;
+mod schedules;
 mod step;
 mod swarm;
 mod tools;
@@ -26,6 +29,11 @@ cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
                             with the command that repeats it
 cargo xtask firmware        run the firmware in the emulator, with its power cut at some hundred points
 cargo xtask sizes           what the log takes of a microcontroller's memory
+cargo xtask fuzz [--seconds N] [TARGET ...]
+                            the fuzz targets, each for that long
+cargo xtask kills [--count N]
+                            a writer killed so often, with what it acknowledged kept outside
+cargo xtask schedules       the group commit under a model checker, and defects planted there to see that it finds them
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
@@ -41,6 +49,9 @@ fn main() -> ExitCode {
         "swarm" => swarm::run(rest),
         "firmware" => ci::run_part("firmware", firmware::steps),
         "sizes" => firmware::sizes(),
+        "fuzz" => fuzz::run(rest),
+        "kills" => kills::run(rest),
+        "schedules" => schedules::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)

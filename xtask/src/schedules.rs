@@ -1,0 +1,164 @@
+//! The handle's modules under a model checker: the suite `schedules`, and wake-ups that are taken away to see it fail.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::compiler::{cargo, target_folder};
+use crate::tools::root;
+
+/// A defect put into a copy of the tree, and the test that has to find it.
+struct Planted {
+    what: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+    test: &'static str,
+    /// What the test then says; a deadlock is the model checker's own word.
+    says: &'static str,
+}
+
+const PLANTED: [Planted; 5] = [
+    Planted {
+        what: "who has led wakes nobody",
+        file: "backends/src/commit.rs",
+        from: "guard.leading = false;\n        self.changed.notify_all();",
+        to: "guard.leading = false;",
+        test: "who_appends_at_the_same_time_shares_syncs_and_each_is_durable_when_told_so",
+        says: "deadlock",
+    },
+    Planted {
+        what: "the lock is let go between the look and the wait",
+        file: "backends/src/commit.rs",
+        from: "guard = if guard.leading {\n                self.wait_for_leader(guard)\n            }",
+        to: "guard = if guard.leading {\n                drop(guard);\n                self.wait_for_leader(self.lock())\n            }",
+        test: "who_appends_at_the_same_time_shares_syncs_and_each_is_durable_when_told_so",
+        says: "deadlock",
+    },
+    Planted {
+        what: "a close does not wake the background thread",
+        file: "backends/src/log.rs",
+        from: "let closed = self.shared.close();\n        self.shared.woken.notify_all();",
+        to: "let closed = self.shared.close();",
+        test: "the_background_thread_ends_with_the_log_whenever_that_is_closed",
+        says: "deadlock",
+    },
+    Planted {
+        what: "a checkpoint that ends does not wake the next",
+        file: "backends/src/checkpoint.rs",
+        from: "shared.lock().checkpointing = false;\n        shared.changed.notify_all();",
+        to: "shared.lock().checkpointing = false;",
+        test: "checkpoints_are_written_one_after_the_other_beside_appends",
+        says: "deadlock",
+    },
+    Planted {
+        what: "who waits takes what was written for durable",
+        file: "backends/src/commit.rs",
+        from: "Durability::Durable => self.acknowledged(proof) >= lsn,",
+        to: "Durability::Durable => self.writer.written() >= lsn,",
+        test: "a_sync_makes_durable_what_others_appended_and_wakes_who_waits_for_it",
+        says: "appender.is_durable",
+    },
+];
+
+/// What a build of the suite reads.
+const TREE: [&str; 9] = ["Cargo.toml", "Cargo.lock", "README.md", "core", "backends", "cli", "tests", "wasm", "xtask"];
+
+/// Runs the suite, then plants each defect. Returns whether the suite passed and found all of them.
+pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
+    if !arguments.is_empty() {
+        return Err("`schedules` takes no arguments; LOOM_MAX_PREEMPTIONS says how far it looks".into());
+    }
+    let start = Instant::now();
+    let passed = suite(&root(), "").status().map_err(|why| format!("cargo: {why}"))?.success();
+    println!("the suite: {} in {:.1} s", if passed { "ok" } else { "FAILED" }, start.elapsed().as_secs_f64());
+    let mut missed = 0;
+    for planted in &PLANTED {
+        let found = find(planted)?;
+        println!("planted: {}: {}", planted.what, if found { "found" } else { "NOT FOUND" });
+        missed += usize::from(!found);
+    }
+    let found = PLANTED.len() - missed;
+    println!("{found} of {} planted defects found; {:.1} s in all", PLANTED.len(), start.elapsed().as_secs_f64());
+    Ok(passed && missed == 0)
+}
+
+/// The suite in the tree at `place`, or one test of it. It has a target folder of its own: the flag is everyone's.
+fn suite(place: &Path, test: &str) -> Command {
+    let mut command = cargo();
+    let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
+    command
+        .current_dir(place)
+        .env("RUSTFLAGS", format!("{flags} --cfg loom"))
+        .env("RUST_BACKTRACE", "0")
+        .env("CARGO_TARGET_DIR", target_folder().join("schedules"))
+        // The workspace optimises what it builds on, most of which only the model checker's own log needs.
+        .args(["--config", "profile.dev.package.\"*\".opt-level=0", "--config", "profile.dev.package.loom.opt-level=2"])
+        .args(["--config", "profile.dev.debug=0", "--config", "profile.test.debug=0"])
+        .args([
+            "test",
+            "--quiet",
+            "-p",
+            "duralog-tests",
+            "--test",
+            "schedules",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ])
+        .args([test].iter().filter(|test| !test.is_empty()));
+    command
+}
+
+fn find(planted: &Planted) -> Result<bool, String> {
+    let place = target_folder().join("schedules").join("planted");
+    copy(&place)?;
+    let file = place.join(planted.file);
+    let text = fs::read_to_string(&file).map_err(|why| format!("{}: {why}", file.display()))?;
+    if text.matches(planted.from).count() != 1 {
+        return Err(format!("{} does not hold exactly once what `{}` takes away", planted.file, planted.what));
+    }
+    fs::write(&file, text.replace(planted.from, planted.to)).map_err(|why| format!("{}: {why}", file.display()))?;
+    let outcome = suite(&place, planted.test).output().map_err(|why| format!("cargo: {why}"))?;
+    let said = [outcome.stdout, outcome.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    if said.contains("could not compile") || !said.contains("running 1 test") {
+        return Err(format!("with `{}` planted the suite was not run:\n{said}", planted.what));
+    }
+    let found = !outcome.status.success() && said.contains(planted.says);
+    if !found {
+        println!("{said}");
+    }
+    Ok(found)
+}
+
+/// Copies what the suite is built from, and removes what is there no more. Files that are the same stay as they are, so
+/// that they are not built again.
+fn copy(place: &Path) -> Result<(), String> {
+    let mut left: Vec<PathBuf> = TREE.iter().map(PathBuf::from).collect();
+    while let Some(path) = left.pop() {
+        let (from, to) = (root().join(&path), place.join(&path));
+        let failed = |why: std::io::Error| format!("{}: {why}", from.display());
+        if !from.is_dir() {
+            let bytes = fs::read(&from).map_err(failed)?;
+            if fs::read(&to).ok().as_ref() != Some(&bytes) {
+                fs::write(&to, bytes).map_err(failed)?;
+            }
+            continue;
+        }
+        fs::create_dir_all(&to).map_err(failed)?;
+        for name in names(&to).map_err(failed)? {
+            let gone = to.join(&name);
+            if !from.join(&name).exists() {
+                if gone.is_dir() { fs::remove_dir_all(gone) } else { fs::remove_file(gone) }.map_err(failed)?;
+            }
+        }
+        left.extend(names(&from).map_err(failed)?.into_iter().map(|name| path.join(name)));
+    }
+    Ok(())
+}
+
+fn names(folder: &Path) -> std::io::Result<Vec<std::ffi::OsString>> {
+    fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+}
