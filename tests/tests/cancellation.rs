@@ -168,7 +168,7 @@ impl Bench {
         // Who is in the middle of something on a thread that may block is waited for.
         drop(runtime);
         let runtime = self::runtime();
-        let device = Gated { memory: medium.writer().expect("nobody holds the log"), gate };
+        let device = Gated { memory: released(&medium), gate };
         let log = runtime.block_on(Log::open_device(device, config())).unwrap();
         let report = log.recovery();
         assert!(report.torn_tail.is_none() && report.damage().count() == 0, "{report:?}");
@@ -184,6 +184,17 @@ impl Bench {
         });
         Reopened { payloads, closed, low_water, checkpoint }
     }
+}
+
+/// The medium for writing, once the thread that had it has let go: a runtime that is shut down waits for nobody.
+fn released(medium: &MemoryDevice) -> MemoryDevice {
+    for _ in 0..100_000_000u64 {
+        if let Ok(writer) = medium.writer() {
+            return writer;
+        }
+        std::thread::yield_now();
+    }
+    panic!("nobody lets go of the log");
 }
 
 #[derive(Debug)]
