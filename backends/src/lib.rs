@@ -43,6 +43,7 @@ mod segments;
 pub mod slots;
 #[cfg(feature = "std")]
 mod store;
+#[cfg(feature = "std")]
 mod sync;
 #[cfg(feature = "tokio")]
 pub mod tokio;

@@ -38,6 +38,10 @@ impl Life {
 }
 
 /// The log's flash as it is found, or formatted where no log ever was.
+///
+/// Whatever is done once has a frame of its own: inlined into the one that lives as long as the device does, it would take
+/// stack for ever.
+#[inline(never)]
 fn device(flash: FileFlash) -> Device {
     let medium = || Nor::new(flash, 0, FLASH as u32);
     let mut medium = medium();
@@ -54,23 +58,38 @@ fn device(flash: FileFlash) -> Device {
     opened.unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// Opens the log once to tell what is found, and how much stack that takes; whether there is one.
+#[inline(never)]
+fn look(device: &mut Device, buf: &mut [u8], options: LogOptions) -> bool {
+    let mut line = io::stdout().expect("there is a terminal");
+    let (is_log, depth) = stack::measured(|| match Log::open(device, buf, options, NOW) {
+        // It took the log over.
+        Ok(log) => {
+            let _ = write!(Text(&mut line), "report ").and_then(|()| print(log.report(), &mut Text(&mut line)));
+            true
+        }
+        Err(OpenError::Drive(Error::Fault(Fault::NoLog))) => false,
+        Err(error) => panic!("{error}"),
+    });
+    println!("\nstack {depth}");
+    is_log
+}
+
+#[inline(never)]
+fn open(device: Device, buf: &mut [u8], options: LogOptions, is_log: bool) -> Log<'_, Device> {
+    let opened = match is_log {
+        true => Log::open(device, buf, options, NOW),
+        false => Log::format(device, buf, options, LOG, NOW),
+    };
+    opened.unwrap_or_else(|error| panic!("{error}"))
+}
+
 pub fn run(bytes: &'static mut [u8; FLASH], buf: &mut [u8; BUFFER]) -> ! {
     let life = Life::told();
     let mut device = device(FileFlash::open(bytes, life.cut, life.seed));
     let options = LogOptions { durability: Durability::Durable, ..LogOptions::default() };
-    let (opened, depth) = stack::measured(|| Log::open(&mut device, buf, options, NOW).map(|log| log.report().clone()));
-    let mut log = match &opened {
-        Ok(_) => Log::open(device, buf, options, NOW),
-        Err(OpenError::Drive(Error::Fault(Fault::NoLog))) => Log::format(device, buf, options, LOG, NOW),
-        Err(error) => panic!("{error}"),
-    }
-    .unwrap_or_else(|error| panic!("{error}"));
-    let mut line = io::stdout().expect("there is a terminal");
-    // What the first opening found: it took the log over, if there was one.
-    if let Ok(report) = &opened {
-        let _ = write!(Text(&mut line), "report ").and_then(|()| print(report, &mut Text(&mut line)));
-    }
-    println!("\nstack {depth}");
+    let is_log = look(&mut device, buf, options);
+    let mut log = open(device, buf, options, is_log);
 
     // What the log holds: here one would build the state up again.
     let mut entries = 0u32;

@@ -143,7 +143,7 @@ impl Board {
 
     fn run(&self, life: u32, seed: u32, cut: Option<u32>) -> Result<(Option<i32>, String), String> {
         let (emulator, machine) = match self.target.as_str() {
-            "thumbv7m-none-eabi" => ("qemu-system-arm", "-cpu cortex-m3 -machine lm3s6965evb"),
+            "thumbv7m-none-eabi" => ("qemu-system-arm", "-cpu cortex-m3 -machine mps2-an385"),
             "thumbv7em-none-eabihf" => ("qemu-system-arm", "-cpu cortex-m4 -machine mps2-an386"),
             "riscv32imc-unknown-none-elf" => ("qemu-system-riscv32", "-machine virt -bios none"),
             other => return Err(format!("no board for {other}")),
