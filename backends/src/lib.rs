@@ -16,6 +16,7 @@ mod error;
 pub mod faulty;
 pub mod file;
 mod fs;
+pub mod local;
 mod log;
 pub mod memory;
 mod memory_store;

@@ -1,0 +1,104 @@
+// A log in a worker, as the window sees it: the calls of an engine, each a message.
+
+import { DuralogError } from './errors.js';
+
+export const WORKER = 'duralog:worker';
+const CALLS = [
+  'append', 'begin', 'end_', 'wait', 'idle', 'checkpoint', 'truncate', 'read', 'next', 'endRead', 'rebuild', 'get',
+  'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
+];
+
+class Remote {
+  #worker;
+  #own;
+  #waiting = new Map();
+  #count = 0;
+
+  constructor(worker, own) {
+    this.#worker = worker;
+    this.#own = own;
+    worker.onmessage = ({ data }) => this.#answer(data);
+    worker.onerror = (event) => this.#end(new DuralogError('panic', `the worker has failed: ${event.message ?? 'it could not be loaded'}`));
+    worker.onmessageerror = () => this.#end(new DuralogError('panic', 'a message of the worker could not be read'));
+    for (const call of CALLS) this[call] = (...args) => this.call(call, args);
+  }
+
+  call(call, args) {
+    if (this.#waiting === undefined) return Promise.reject(new DuralogError('closed', 'the log is closed'));
+    return new Promise((resolve, reject) => {
+      const id = ++this.#count;
+      this.#waiting.set(id, { resolve, reject });
+      try {
+        this.#worker.postMessage({ id, call, args });
+      } catch (cause) {
+        this.#waiting.delete(id);
+        reject(new DuralogError('invalid', cause.message, { cause }));
+      }
+    });
+  }
+
+  #answer({ id, value, error }) {
+    const waiting = this.#waiting?.get(id);
+    this.#waiting?.delete(id);
+    if (error) waiting?.reject(new DuralogError(error.code, error.message, error));
+    else waiting?.resolve(value);
+  }
+
+  #end(error) {
+    for (const { reject } of this.#waiting?.values() ?? []) reject(error);
+    this.#waiting = undefined;
+  }
+
+  release() {
+    this.#end(new DuralogError('closed', 'the log is closed'));
+    if (this.#own) this.#worker.terminate();
+  }
+}
+
+/** Opens the engine of a log in a worker: the one that is given, or one of the package's own. */
+export async function inWorker(name, options, given) {
+  const start = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: WORKER });
+  let remote = new Remote(given ?? start(), !given);
+  try {
+    await remote.call('hello', []);
+  } catch (error) {
+    if (given || error.code !== 'panic') throw error;
+    // A development server that moved this file does not find the worker beside it: this very file serves there too.
+    remote.release();
+    const source = new Blob([`import ${JSON.stringify(import.meta.url)};`], { type: 'text/javascript' });
+    const url = URL.createObjectURL(source);
+    remote = new Remote(new Worker(url, { type: 'module', name: WORKER }), true);
+    await remote.call('hello', []).finally(() => URL.revokeObjectURL(url));
+  }
+  try {
+    remote.report = await remote.call('open', [name, options]);
+  } catch (error) {
+    remote.release();
+    throw error;
+  }
+  return remote;
+}
+
+/** Serves a window from this worker. */
+export function serve(openEngine) {
+  let engine;
+  globalThis.onmessage = async ({ data: { id, call, args } }) => {
+    const reply = {};
+    try {
+      if (call === 'open') {
+        engine = await openEngine(...args);
+        reply.value = engine.report;
+      } else if (call !== 'hello') {
+        reply.value = await engine[call](...args);
+        if (call === 'close') engine.release();
+      }
+    } catch (error) {
+      const { code = 'panic', message, lsn, place, cause } = error;
+      reply.error = { code, message, lsn, place, cause: cause && new DOMException(cause.message, cause.name) };
+    }
+    globalThis.postMessage({ id, ...reply });
+  };
+}
+
+/** Whether this is a worker that the package has started. */
+export const isWorker = () => typeof WorkerGlobalScope !== 'undefined' && globalThis.name === WORKER;
