@@ -19,6 +19,9 @@ const TYPES = [
 const PAGE_BYTES = 512 << 10;
 const DOCUMENTS = 256;
 
+/** As they are, bit for bit, where they are such values: converting one by one would make every NaN the same. */
+const floats = (values) => (values instanceof Float32Array ? values : Float32Array.from(values));
+
 /** Why the module stopped for good, if it did: nothing of it can be used any more. */
 let panic;
 
@@ -203,7 +206,7 @@ export class Engine {
       return core.opaque(new Uint8Array(operation.buffer ?? operation, operation.byteOffset ?? 0, operation.byteLength));
     }
     const item = (code, { id, kind, content = '', embedding = [] }) =>
-      core.put(code, toBytes(id), kind === 'chunk', content, Float32Array.from(embedding));
+      core.put(code, toBytes(id), kind === 'chunk', content, floats(embedding));
     const code = TYPES.indexOf(operation?.type);
     if (code === 1 || code === 2) return item(code, operation);
     if (code === 3) return core.delete(3, toBytes(operation.id));

@@ -39,6 +39,7 @@ export class Files {
   /** The handle of a file. A tab that has just died may hold it for a moment. */
   async handle(name, create) {
     const file = await this.folder.getFileHandle(name, { create });
+    if (!this.write_) return this.copy(name, await file.getFile());
     for (let tries = 1; ; tries++) {
       try {
         const handle = await file.createSyncAccessHandle();
@@ -49,6 +50,23 @@ export class Files {
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }
     }
+  }
+
+  /** Who only reads disturbs no writer: a segment as it is now, of which no more than one is kept. */
+  async copy(name, file) {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    for (const other of this.files.keys()) this.files.set(other, null);
+    const copy = {
+      read: (into, { at }) => {
+        const part = bytes.subarray(at, at + into.length);
+        into.set(part);
+        return part.length;
+      },
+      getSize: () => bytes.length,
+      close: () => {},
+    };
+    this.files.set(name, copy);
+    return copy;
   }
 
   /** Does something with a file, at once if it is open. */

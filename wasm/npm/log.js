@@ -53,10 +53,11 @@ async function lock(key, { wait, signal, steal }, lost) {
   };
   const { locks } = globalThis.navigator ?? {};
   if (!locks || key.startsWith('memory')) return release;
+  let ended;
   try {
     await new Promise((resolve, reject) => {
       const options = steal ? { steal } : wait ? { signal } : { ifAvailable: true };
-      locks
+      ended = locks
         .request(LOCK + key, options, (lock) => {
           if (!lock) throw locked('the log is open in another tab or worker: close it there, wait, or open it read-only');
           resolve();
@@ -68,7 +69,7 @@ async function lock(key, { wait, signal, steal }, lost) {
     release();
     throw error;
   }
-  return release;
+  return () => (release(), ended);
 }
 
 const aborted = (signal) =>
@@ -328,7 +329,8 @@ export class Log {
       await this.#engine.close();
     } finally {
       this.#engine.release();
-      this.#release();
+      // The next one may open it at once.
+      await this.#release();
     }
   }
 
@@ -354,7 +356,7 @@ export class Log {
     } catch (error) {
       if (error.name !== 'NotFoundError') throw new DuralogError('device', `the log could not be deleted: ${error.message}`, { cause: error });
     } finally {
-      release();
+      await release();
     }
   }
 

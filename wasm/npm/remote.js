@@ -13,6 +13,7 @@ class Remote {
   #own;
   #waiting = new Map();
   #count = 0;
+  #calls = [];
 
   constructor(worker, own) {
     this.#worker = worker;
@@ -28,20 +29,31 @@ class Remote {
     return new Promise((resolve, reject) => {
       const id = ++this.#count;
       this.#waiting.set(id, { resolve, reject });
-      try {
-        this.#worker.postMessage({ id, call, args });
-      } catch (cause) {
-        this.#waiting.delete(id);
-        reject(new DuralogError('invalid', cause.message, { cause }));
-      }
+      // What is asked in one turn goes in one message, and shares a sync there.
+      if (!this.#calls.length) queueMicrotask(() => this.#send());
+      this.#calls.push({ id, call, args });
     });
   }
 
-  #answer({ id, value, error }) {
-    const waiting = this.#waiting?.get(id);
-    this.#waiting?.delete(id);
-    if (error) waiting?.reject(new DuralogError(error.code, error.message, error));
-    else waiting?.resolve(value);
+  #send() {
+    const calls = this.#calls;
+    this.#calls = [];
+    try {
+      this.#worker.postMessage(calls);
+    } catch (cause) {
+      if (calls.length === 1) return this.#answer([{ id: calls[0].id, error: { code: 'invalid', message: cause.message, cause } }]);
+      // Only what cannot be sent is refused.
+      for (const call of calls) (this.#calls = [call]), this.#send();
+    }
+  }
+
+  #answer(answers) {
+    for (const { id, value, error } of answers) {
+      const waiting = this.#waiting?.get(id);
+      this.#waiting?.delete(id);
+      if (error) waiting?.reject(new DuralogError(error.code, error.message, error));
+      else waiting?.resolve(value);
+    }
   }
 
   #end(error) {
@@ -82,22 +94,29 @@ export async function inWorker(name, options, given) {
 /** Serves a window from this worker. */
 export function serve(openEngine) {
   let engine;
-  globalThis.onmessage = async ({ data: { id, call, args } }) => {
-    const reply = {};
+  let answers = [];
+  const answer = (one) => {
+    // What comes in one turn goes back in one message.
+    if (!answers.length) queueMicrotask(() => globalThis.postMessage(answers.splice(0)));
+    answers.push(one);
+  };
+  const perform = async ({ id, call, args }) => {
     try {
+      let value;
       if (call === 'open') {
         engine = await openEngine(...args);
-        reply.value = engine.report;
+        value = engine.report;
       } else if (call !== 'hello') {
-        reply.value = await engine[call](...args);
+        value = await engine[call](...args);
         if (call === 'close') engine.release();
       }
+      answer({ id, value });
     } catch (error) {
       const { code = 'panic', message, lsn, place, cause } = error;
-      reply.error = { code, message, lsn, place, cause: cause && new DOMException(cause.message, cause.name) };
+      answer({ id, error: { code, message, lsn, place, cause: cause && new DOMException(cause.message, cause.name) } });
     }
-    globalThis.postMessage({ id, ...reply });
   };
+  globalThis.onmessage = ({ data }) => data.forEach(perform);
 }
 
 /** Whether this is a worker that the package has started. */
