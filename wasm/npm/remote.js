@@ -2,7 +2,8 @@
 
 import { DuralogError } from './errors.js';
 
-export const WORKER = 'duralog:worker';
+// Bundlers want the same name as a literal where a worker is made.
+const WORKER = 'duralog:worker';
 const CALLS = [
   'append', 'begin', 'end_', 'wait', 'idle', 'checkpoint', 'truncate', 'read', 'next', 'endRead', 'rebuild', 'get',
   'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
@@ -69,7 +70,7 @@ class Remote {
 
 /** Opens the engine of a log in a worker: the one that is given, or one of the package's own. */
 export async function inWorker(name, options, given) {
-  const start = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: WORKER });
+  const start = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'duralog:worker' });
   let remote = new Remote(given ?? start(), !given);
   try {
     await remote.call('hello', []);

@@ -1,7 +1,7 @@
 // A server for pages, and browsers that are started on profiles of their own and killed.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -83,25 +83,48 @@ export async function chromium(profile, backend = 'leveldb') {
   }
 }
 
-/** Firefox on a profile, over WebDriver BiDi: no driver is needed. */
+/** Firefox on a profile, over WebDriver BiDi: no driver is needed. It is started here, so that a kill is no race. */
 export async function firefox(profile) {
   const { default: puppeteer } = await import('puppeteer-core');
-  const browser = await puppeteer.launch({ browser: 'firefox', executablePath: firefoxPath(), headless: true, userDataDir: profile, protocolTimeout: 240_000 });
-  const child = browser.process();
-  const exited = new Promise((resolve) => (child.exitCode === null ? child.once('exit', resolve) : resolve()));
-  return {
-    page: async (url) => {
-      const page = await browser.newPage();
-      await page.goto(url);
-      return page;
-    },
-    kill: async () => {
-      child.kill('SIGKILL');
-      await exited;
-    },
-    close: async () => {
-      await browser.close().catch(() => child.kill('SIGKILL'));
-      await exited;
-    },
+  writeFileSync(
+    join(profile, 'user.js'),
+    'user_pref("remote.active-protocols", 1);\nuser_pref("browser.shell.checkDefaultBrowser", false);\n' +
+      'user_pref("datareporting.policy.dataSubmissionEnabled", false);\nuser_pref("toolkit.startup.max_resumed_crashes", -1);\n' +
+      'user_pref("app.update.enabled", false);\nuser_pref("browser.sessionstore.resume_from_crash", false);\n',
+  );
+  const child = spawn(firefoxPath(), ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port=0', 'about:blank'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const exited = new Promise((resolve) => child.once('exit', resolve));
+  const stop = async () => {
+    child.kill('SIGKILL');
+    await exited;
   };
+  try {
+    const address = await new Promise((resolve, reject) => {
+      let text = '';
+      child.stderr.on('data', (data) => {
+        text += data;
+        const found = /WebDriver BiDi listening on (ws:\S+)/.exec(text);
+        if (found) resolve(found[1]);
+      });
+      child.once('exit', () => reject(new Error(`Firefox did not start: ${text}`)));
+    });
+    const browser = await puppeteer.connect({ browserWSEndpoint: `${address}/session`, protocol: 'webDriverBiDi', protocolTimeout: 240_000 });
+    return {
+      page: async (url) => {
+        const page = await browser.newPage();
+        await page.goto(url);
+        return page;
+      },
+      kill: stop,
+      close: async () => {
+        await browser.disconnect();
+        await stop();
+      },
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
