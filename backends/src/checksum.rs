@@ -31,7 +31,8 @@ mod tables {
     use crc::{CRC_32_ISCSI, Crc, Table};
 
     /// Made when it is first used: 16 KiB of it in the module would be most of what a page loads.
-    static TABLES: LazyLock<Crc<u32, Table<16>>> = LazyLock::new(|| Crc::<u32, Table<16>>::new(core::hint::black_box(&CRC_32_ISCSI)));
+    static TABLES: LazyLock<Crc<u32, Table<16>>> =
+        LazyLock::new(|| Crc::<u32, Table<16>>::new(core::hint::black_box(&CRC_32_ISCSI)));
 
     /// Takes `bytes` into a register of CRC-32C: the core's [`Update`](duralog_core::checksum::Update), with the same
     /// results.

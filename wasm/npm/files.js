@@ -1,7 +1,7 @@
 // Storage in the origin private file system, by sync access handles, which only a dedicated worker has; and in memory.
 // The names are those that a folder of a native log has.
 
-import { failed, later } from './storage.js';
+import { failed, later, whole } from './storage.js';
 
 const FOLDER = 'duralog';
 const TRIES = 20;
@@ -29,6 +29,7 @@ export class Files {
         throw error;
       }
       for await (const name of this.folder.keys()) this.files.set(name, null);
+      whole([...this.files.keys()]);
     });
   }
 

@@ -13,7 +13,7 @@ export type Durability = 'buffered' | 'relaxed' | 'strict' | 'memory';
 export type ErrorCode =
   | 'locked' | 'quota' | 'damaged' | 'refused' | 'poisoned' | 'fenced' | 'gone' | 'closed' | 'unsupported' | 'lost'
   | 'panic' | 'not_found' | 'foreign' | 'too_large' | 'read_only' | 'truncated' | 'no_transaction'
-  | 'too_many_transactions' | 'checkpoint' | 'state_lost' | 'exhausted' | 'undecodable' | 'device' | 'config' | 'invalid'
+  | 'too_many_transactions' | 'checkpoint' | 'state_lost' | 'exhausted' | 'undecodable' | 'device' | 'config' | 'invalid' | 'exists'
   | 'fault' | (string & {});
 
 /** What goes wrong with a log. `message` says what, where and what to do. */
@@ -196,6 +196,12 @@ export interface OpenOptions {
   maxTransactions?: number;
 }
 
+/** How a log is exported or imported. */
+export interface TransferOptions {
+  signal?: AbortSignal;
+  onProgress?(progress: { bytes: number; total?: number }): void;
+}
+
 /** What is asked of one append. */
 export interface AppendOptions {
   /** Whether it is answered when it is durable, whatever the log's mode. */
@@ -239,6 +245,14 @@ export class Log implements AsyncDisposable {
   static list(options?: { device?: Device }): Promise<{ name: string; device: Device }[]>;
   /** Deletes a log that nobody has open for writing. */
   static delete(name: string, options?: { device?: Device; wait?: boolean; signal?: AbortSignal }): Promise<void>;
+  /** Writes the whole log to a stream of bytes, as `duralog unpack` takes it: a tar archive of its files. */
+  exportTo(writable: WritableStream<Uint8Array>, options?: TransferOptions): Promise<{ objects: number; bytes: number }>;
+  /** Makes a log of a stream of bytes, as `duralog pack` makes it. Never over a log that is there (`exists`). */
+  static importFrom(
+    name: string,
+    readable: ReadableStream<Uint8Array>,
+    options?: TransferOptions & { device?: Device; durability?: FlushDurability; wait?: boolean; worker?: Worker },
+  ): Promise<{ objects: number; bytes: number }>;
   /** Asks the browser to keep what this site stores; tells whether it will. */
   static persist(): Promise<boolean>;
 

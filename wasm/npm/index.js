@@ -2,7 +2,7 @@
 
 import { bytes } from './inline.js';
 import * as glue from './glue.js';
-import { Log, MemoryStore, openEngine, wasm } from './log.js';
+import { Log, MemoryStore, openEngine, openImporter, wasm } from './log.js';
 import { isWorker, serve } from './remote.js';
 
 /** The module is in base64, deflated. */
@@ -14,7 +14,7 @@ wasm.load = async () => {
   return glue;
 };
 
-if (isWorker()) serve(openEngine);
+if (isWorker()) serve(openEngine, openImporter);
 
 export { Log, MemoryStore };
 export { DuralogError } from './errors.js';

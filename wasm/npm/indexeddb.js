@@ -7,7 +7,7 @@
 // nothing. A write is one value; when a segment is sealed, closed or recovered, small values are put together to larger
 // ones, which changes no byte of it. A segment's header keeps values of its own, so that reading headers is cheap.
 
-import { later } from './storage.js';
+import { later, whole } from './storage.js';
 
 const PIECE_MAX = 256 << 10; // Values are put together up to this, and longer writes are cut into such pieces.
 const PIECE_GOOD = 64 << 10; // Values of at least this are left alone.
@@ -76,6 +76,7 @@ export class IndexedDb {
   async load() {
     this.forget();
     const names = await done(this.db.transaction('objects').objectStore('objects').getAllKeys());
+    whole(names);
     for (const name of names) this.objects.set(name, null);
   }
 

@@ -4,7 +4,8 @@ import { Engine } from './engine.js';
 import { DuralogError, stopped } from './errors.js';
 import { Files, Memory } from './files.js';
 import { IndexedDb } from './indexeddb.js';
-import { inWorker } from './remote.js';
+import { importInWorker, inWorker } from './remote.js';
+import { Importer, exportTo } from './transfer.js';
 
 const DEVICES = { indexeddb: IndexedDb, opfs: Files, memory: Memory };
 const MODES = { immediate: true, batched: true, async: true };
@@ -90,6 +91,20 @@ export async function openEngine(name, { device: kind, durability, ...options })
   return engine;
 }
 
+/** Begins an import in this thread, without locks. */
+export async function openImporter(name, { device: kind, durability }) {
+  const importer = new Importer(new DEVICES[kind](name, { durability, write: true, create: true }));
+  try {
+    await importer.begin();
+  } catch (error) {
+    importer.release();
+    throw error;
+  }
+  return importer;
+}
+
+const inWindow = (kind) => kind === 'opfs' && typeof globalThis.FileSystemSyncAccessHandle === 'undefined';
+
 export class Log {
   #engine;
   #release;
@@ -134,8 +149,7 @@ export class Log {
     try {
       onProgress?.({ phase: 'recovery' });
       const given = { ...rest, device: kind, durability, [syncMode]: interval };
-      const inWindow = kind === 'opfs' && typeof globalThis.FileSystemSyncAccessHandle === 'undefined';
-      const engine = await (inWindow ? inWorker(name, given, worker) : openEngine(name, given));
+      const engine = await (inWindow(kind) ? inWorker(name, given, worker) : openEngine(name, given));
       log = new this(engine, release, { name, device: kind, syncMode, interval, durability });
       await log.opened();
       if (signal?.aborted) {
@@ -311,6 +325,47 @@ export class Log {
     const persisted = await storage?.persisted?.().catch(() => undefined);
     const { device, durability, syncMode } = this.#options;
     return { ...stats, device, durability, syncMode, quota: estimate?.quota, usage: estimate?.usage, persisted };
+  }
+
+  /** Writes the whole log to a stream of bytes, as `duralog unpack` takes it. */
+  exportTo(writable, options) {
+    return exportTo(this.#open(), writable, options);
+  }
+
+  /** Makes a log of a stream of bytes, as `duralog pack` makes it; never over one that is there. */
+  static async importFrom(name, readable, { device: kind = 'indexeddb', durability = 'strict', wait, signal, worker, onProgress } = {}) {
+    device(kind);
+    available(kind);
+    const release = await lock(`${kind}:${name}`, { wait, signal });
+    let importer;
+    try {
+      const given = { device: kind, durability };
+      importer = await (inWindow(kind) ? importInWorker(name, given, worker) : openImporter(name, given));
+      let bytes = 0;
+      const reader = readable.getReader();
+      try {
+        for (;;) {
+          stopped(signal);
+          const { done, value } = await reader.read();
+          if (done) break;
+          await importer.feed(value);
+          onProgress?.({ bytes: (bytes += value.length) });
+        }
+      } catch (error) {
+        await reader.cancel(error).catch(() => {});
+        throw error;
+      }
+      return await importer.end();
+    } catch (error) {
+      await importer?.release();
+      // Half a log is none.
+      if (importer) await DEVICES[kind].delete(name);
+      importer = undefined;
+      throw error;
+    } finally {
+      await importer?.release();
+      await release();
+    }
   }
 
   /** Asks the browser to keep what this site stores; tells whether it will. */

@@ -6,7 +6,7 @@ import { DuralogError } from './errors.js';
 const WORKER = 'duralog:worker';
 const CALLS = [
   'append', 'begin', 'end_', 'wait', 'idle', 'checkpoint', 'truncate', 'read', 'next', 'endRead', 'rebuild', 'get',
-  'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
+  'feed', 'end', 'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
 ];
 
 class Remote {
@@ -68,8 +68,14 @@ class Remote {
   }
 }
 
+/** Begins an import in a worker. */
+export const importInWorker = async (name, options, given) => {
+  const { remote } = await inWorker(name, options, given, 'import');
+  return { feed: (chunk) => remote.feed(chunk), end: () => remote.end(), release: () => remote.call('release', []).finally(() => remote.release()) };
+};
+
 /** Opens the engine of a log in a worker: the one that is given, or one of the package's own. */
-export async function inWorker(name, options, given) {
+export async function inWorker(name, options, given, open = 'open') {
   const start = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'duralog:worker' });
   let remote = new Remote(given ?? start(), !given);
   try {
@@ -84,16 +90,16 @@ export async function inWorker(name, options, given) {
     await remote.call('hello', []).finally(() => URL.revokeObjectURL(url));
   }
   try {
-    remote.report = await remote.call('open', [name, options]);
+    remote.report = await remote.call(open, [name, options]);
   } catch (error) {
     remote.release();
     throw error;
   }
-  return remote;
+  return open === 'open' ? remote : { remote };
 }
 
 /** Serves a window from this worker. */
-export function serve(openEngine) {
+export function serve(openEngine, openImporter) {
   let engine;
   let answers = [];
   const answer = (one) => {
@@ -107,6 +113,8 @@ export function serve(openEngine) {
       if (call === 'open') {
         engine = await openEngine(...args);
         value = engine.report;
+      } else if (call === 'import') {
+        engine = await openImporter(...args);
       } else if (call !== 'hello') {
         value = await engine[call](...args);
         if (call === 'close') engine.release();

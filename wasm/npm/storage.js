@@ -17,6 +17,14 @@ export function failed(storage, error) {
   return CODES[error?.name] ?? -5;
 }
 
+/** Stands in the storage while an import goes on. */
+export const MARK = 'IMPORT';
+
+/** Refuses what an import has left that did not end. */
+export function whole(names) {
+  if (names.includes(MARK)) throw new DOMException('an import of this log did not end: delete the log, and import it again', 'UnknownError');
+}
+
 /** Begins something, and tells the storage's engine what came of it. */
 export function later(storage, run) {
   run().then(

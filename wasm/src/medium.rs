@@ -29,11 +29,8 @@ impl Answer {
 
     /// What comes of what was begun with this result.
     async fn to(&self, begun: f64) -> Result<usize, MediumError> {
-        let value = if begun > PENDING {
-            begun
-        } else {
-            poll_fn(|_| self.0.take().map_or(Poll::Pending, Poll::Ready)).await
-        };
+        let value =
+            if begun > PENDING { begun } else { poll_fn(|_| self.0.take().map_or(Poll::Pending, Poll::Ready)).await };
         outcome(value)
     }
 }

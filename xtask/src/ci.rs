@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::browser;
 use crate::compiler::{cargo, cargo_for};
 use crate::report::Report;
 use crate::step::Step;
@@ -12,7 +13,7 @@ use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, WASM_LD
 type Part = (&'static str, fn() -> Vec<Step>);
 
 const PARTS: [Part; 5] =
-    [("native", native), ("embedded", embedded), ("wasm", wasm), ("cross", cross), ("browser", browser)];
+    [("native", native), ("embedded", embedded), ("wasm", wasm), ("cross", cross), ("browser", browser::steps)];
 
 const EMBEDDED_TARGETS: [&str; 3] = ["thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
 const CROSS_TARGETS: [&str; 3] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin", "i686-unknown-linux-gnu"];
@@ -122,8 +123,4 @@ fn cross() -> Vec<Step> {
             if target.contains("windows") { step.needing([DLLTOOL]) } else { step }
         })
         .into()
-}
-
-fn browser() -> Vec<Step> {
-    Vec::new()
 }

@@ -61,7 +61,7 @@ fn debian_cargo() -> Command {
 }
 
 /// The caller's target folder. The two compilers never share one: each would discard what the other built.
-fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     std::path::absolute(&folder).unwrap_or(folder)
 }

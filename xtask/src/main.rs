@@ -1,5 +1,6 @@
 //! Tasks of the repository; `cargo xtask help` lists them.
 
+mod browser;
 mod ci;
 mod compiler;
 mod report;
@@ -14,7 +15,7 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
     embedded   the core without std and alloc for three microcontroller targets
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
-    browser    nothing yet
+    browser    the npm package: built, packed, and tried in Node, Chromium and Firefox
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that

@@ -20,6 +20,10 @@ pub(crate) const CLIPPY: Tool = Tool::Component { name: "clippy", subcommand: "c
 pub(crate) const RUSTFMT: Tool = Tool::Component { name: "rustfmt", subcommand: "fmt" };
 pub(crate) const PYTHON: Tool = Tool::Program { name: "python3", package: "python3" };
 pub(crate) const STRACE: Tool = Tool::Program { name: "strace", package: "strace" };
+pub(crate) const NODE: Tool = Tool::Program { name: "node", package: "nodejs" };
+pub(crate) const NPM: Tool = Tool::Program { name: "npm", package: "npm" };
+pub(crate) const CHROMIUM: Tool = Tool::Program { name: "chromium", package: "chromium" };
+pub(crate) const FIREFOX: Tool = Tool::Program { name: "firefox-esr", package: "firefox-esr" };
 pub(crate) const WASM_LD: Tool = Tool::Program { name: "wasm-ld", package: "lld" };
 pub(crate) const DLLTOOL: Tool =
     Tool::Program { name: "x86_64-w64-mingw32-dlltool", package: "binutils-mingw-w64-x86-64" };

@@ -4,8 +4,8 @@ use core::{cell::Cell, future::Future};
 use std::rc::Rc;
 
 use duralog_core::{
-    CHECKPOINTS_MAX, Error as DriveError, Fault, Locate, Lsn, Object, Plan, Policy, Recovered, Recovery, StageError, Writer,
-    WriterOptions,
+    CHECKPOINTS_MAX, Error as DriveError, Fault, Locate, Lsn, Object, Plan, Policy, Recovered, Recovery, StageError,
+    Writer, WriterOptions,
 };
 use uuid::Uuid;
 
@@ -130,11 +130,7 @@ fn options<D: LocalDevice>(device: &D, config: &Config) -> Fallible<WriterOption
 
 impl<D: LocalDevice> Worker<D> {
     /// Begins the segment that taking the log over needs at once, if any; tells how many entries were copied into it.
-    async fn take_over(
-        &mut self,
-        recovered: Option<&Recovered>,
-        cut_before: Option<Lsn>,
-    ) -> Fallible<u64> {
+    async fn take_over(&mut self, recovered: Option<&Recovered>, cut_before: Option<Lsn>) -> Fallible<u64> {
         match (recovered, cut_before) {
             (Some(recovered), Some(lsn)) => {
                 // The log ends before damage in a sealed segment, and goes on above all that was ever durable.

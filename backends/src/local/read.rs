@@ -5,9 +5,7 @@ use std::rc::Rc;
 
 use duralog_core::{
     Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, Read, ReadCheckpoint, Reader, Reading, Recovered,
-    Replay, ReverseReader, View,
-    checkpoint::CheckpointError,
-    operation::Operation,
+    Replay, ReverseReader, View, checkpoint::CheckpointError, operation::Operation,
 };
 use uuid::Uuid;
 

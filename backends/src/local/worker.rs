@@ -4,12 +4,14 @@ use core::cell::RefCell;
 use std::{rc::Rc, sync::Arc};
 
 use duralog_core::{
-    Action, Begin, CheckpointId, Commit, DeviceError as _, Durability, Error as DriveError, ErrorKind, Host, Lsn, Machine,
-    Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer, WriterOptions,
+    Action, Begin, CheckpointId, Commit, DeviceError as _, Durability, Error as DriveError, ErrorKind, Host, Lsn,
+    Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer, WriterOptions,
     checkpoint::CheckpointHeader, meta::PutMeta, operation::Operation,
 };
 
-use super::{Client, Driven, Fallible, GiveUp, LocalDevice, Outcome, Request, Shared, State, device_error, drive_whole};
+use super::{
+    Client, Driven, Fallible, GiveUp, LocalDevice, Outcome, Request, Shared, State, device_error, drive_whole,
+};
 use crate::{
     checkpoint::{Source, count},
     checksum,
@@ -139,8 +141,13 @@ impl<D: LocalDevice> Worker<D> {
         if self.closed {
             return if matches!(request, Request::Close) { Ok(Some(Outcome::Done)) } else { Err(Error::Closed.into()) };
         }
-        let mut waiting =
-            Waiting { ticket, first: Lsn::ZERO, last: Lsn::ZERO, durability: Durability::Durable, operations: Vec::new() };
+        let mut waiting = Waiting {
+            ticket,
+            first: Lsn::ZERO,
+            last: Lsn::ZERO,
+            durability: Durability::Durable,
+            operations: Vec::new(),
+        };
         let outcome = match request {
             Request::Append { operations, transaction, durability } => {
                 let staged =
@@ -154,7 +161,8 @@ impl<D: LocalDevice> Worker<D> {
                 return Ok(self.await_reaching(waiting));
             }
             Request::Begin => {
-                let (lsn, _) = self.stage(&mut |writer, buf, now| one(writer.stage_begin(buf, now).map(Lsn::new))).await?;
+                let (lsn, _) =
+                    self.stage(&mut |writer, buf, now| one(writer.stage_begin(buf, now).map(Lsn::new))).await?;
                 self.counts.appends += 1;
                 self.buffered = lsn;
                 Outcome::Number(lsn.value())
@@ -204,11 +212,7 @@ impl<D: LocalDevice> Worker<D> {
         self.writer()
     }
 
-    pub(super) async fn drive<M: Machine>(
-        &mut self,
-        machine: M,
-        host: &mut dyn Host,
-    ) -> Driven<M::Output, D> {
+    pub(super) async fn drive<M: Machine>(&mut self, machine: M, host: &mut dyn Host) -> Driven<M::Output, D> {
         drive_whole(machine, &mut self.device, &mut self.scratch, host).await
     }
 
@@ -264,7 +268,9 @@ impl<D: LocalDevice> Worker<D> {
                 (Settled::Waiting, Some(durability)) => durability,
                 (Settled::Written, _) if self.writable()?.staged() == 0 => return Ok(()),
                 (Settled::Written, _) => Durability::Os,
-                (Settled::All, _) if self.writable()?.staged() == 0 && self.writable()?.unsynced() == 0 => return Ok(()),
+                (Settled::All, _) if self.writable()?.staged() == 0 && self.writable()?.unsynced() == 0 => {
+                    return Ok(());
+                }
                 (Settled::All, _) => Durability::Durable,
             };
             self.commit(durability).await?;
@@ -430,7 +436,9 @@ impl<D: LocalDevice> Worker<D> {
         };
         let source = Source::new(&snapshot)?;
         let created_at = self.environment.now_us() / 1_000_000;
-        let id = CheckpointId::new(self.highest_checkpoint.value().checked_add(1).ok_or_else(|| Box::new(Error::Exhausted))?);
+        let id = CheckpointId::new(
+            self.highest_checkpoint.value().checked_add(1).ok_or_else(|| Box::new(Error::Exhausted))?,
+        );
         self.highest_checkpoint = id;
         let writer = self.writable()?;
         let header = CheckpointHeader {

@@ -17,7 +17,8 @@ const MAIN = `
 import { Log, MemoryStore } from 'duralog';
 const told = [];
 for (const device of ['indexeddb', 'opfs']) {
-  const log = await Log.open('bundled', { device });
+  // A development server may load the page twice.
+  const log = await Log.open('bundled ' + crypto.randomUUID(), { device });
   await log.append(new Uint8Array([1, 2, 3]));
   for await (const { bytes } of log.read()) told.push(device + ' ' + bytes.join());
   await log.close();
@@ -133,7 +134,8 @@ test('the types hold under tsc --strict', async () => {
 
 test('publint and attw are content with the package', async () => {
   const { stdout } = await run(tool('publint'), ['--strict', 'node_modules/duralog']).catch((error) => error);
-  assert.doesNotMatch(stdout, /Errors|Warnings|Suggestions/, stdout);
-  const attw = await run(tool('attw'), [process.env.DURALOG_PACKAGE, '--profile', 'esm-only', '--exclude-entrypoints', './wasm', '--no-color']).catch((error) => error);
-  assert.match(attw.stdout, /No problems found/, attw.stdout);
+  assert.match(stdout, /All good/, stdout);
+  // The package is for modules alone, and `duralog/wasm` is no module of JavaScript.
+  const options = ['--profile', 'esm-only', '--exclude-entrypoints', './wasm', '--no-color'];
+  await run(tool('attw'), [process.env.DURALOG_PACKAGE, ...options]).catch(({ stdout }) => assert.fail(stdout));
 });

@@ -43,17 +43,40 @@ export async function serve(folder) {
 }
 
 export const temporary = () => mkdtempSync(join(tmpdir(), 'duralog-'));
-export const remove = (folder) => rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+
+/** Removes a profile; a helper of a browser that was just killed may still be about to write to it. */
+export function remove(folder) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return rmSync(folder, { recursive: true, force: true });
+    } catch (error) {
+      if (tries === 100) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+    }
+  }
+}
+
+/** Ends a browser with all its helpers: it leads a group of processes of its own. */
+function killGroup(child) {
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch {
+    child.kill('SIGKILL');
+  }
+}
+process.on('exit', () => running.forEach(killGroup));
+const running = new Set();
 
 /** Chromium on a profile; `kill` is a SIGKILL of its process, which is the browser's own and not a shell's. */
 export async function chromium(profile, backend = 'leveldb') {
   const { chromium } = await import('playwright-core');
   const port = join(profile, 'DevToolsActivePort');
   rmSync(port, { force: true });
-  const child = spawn(chromiumPath(), [...FLAGS, ...BACKENDS[backend], `--user-data-dir=${profile}`, 'about:blank'], { stdio: 'ignore' });
-  const exited = new Promise((resolve) => child.once('exit', resolve));
+  const child = spawn(chromiumPath(), [...FLAGS, ...BACKENDS[backend], `--user-data-dir=${profile}`, 'about:blank'], { stdio: 'ignore', detached: true });
+  running.add(child);
+  const exited = new Promise((resolve) => child.once('exit', () => (running.delete(child), resolve())));
   const stop = async () => {
-    child.kill('SIGKILL');
+    killGroup(child);
     await exited;
   };
   try {
@@ -94,10 +117,12 @@ export async function firefox(profile) {
   );
   const child = spawn(firefoxPath(), ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port=0', 'about:blank'], {
     stdio: ['ignore', 'ignore', 'pipe'],
+    detached: true,
   });
-  const exited = new Promise((resolve) => child.once('exit', resolve));
+  running.add(child);
+  const exited = new Promise((resolve) => child.once('exit', () => (running.delete(child), resolve())));
   const stop = async () => {
-    child.kill('SIGKILL');
+    killGroup(child);
     await exited;
   };
   try {
