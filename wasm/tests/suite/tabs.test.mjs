@@ -105,10 +105,11 @@ for (const backend of chromiumPath() ? Object.keys(BACKENDS) : []) {
     });
 
     test('over quota an append is refused, nothing is lost, and the log goes on once there is room', async () => {
-      await fresh();
+      // A site of its own: Chromium remembers for a while that another has much room.
+      const site = await serve(process.cwd());
+      const one = await browser.page(site.url);
       const session = await browser.context.newCDPSession(one);
-      const { origin } = new URL(server.url);
-      // Before the first write: Chromium remembers for a while that there is much room.
+      const { origin } = new URL(site.url);
       await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 3_000_000 });
       await says(one, 'open', { segmentSize: 1 << 20 }, 'open');
       await says(one, 'append', 1000, '1');
@@ -126,6 +127,8 @@ for (const backend of chromiumPath() ? Object.keys(BACKENDS) : []) {
       await says(one, 'truncate', 0, '1');
       await says(one, 'close', 0, 'closed');
       await says(one, 'open', { fullCheck: true }, 'open');
+      await one.close();
+      await site.close();
     });
 
     test('a database that is deleted under a log is told of, and an evicted one is lost', async () => {
