@@ -1,8 +1,8 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, Read, ReadCheckpoint, Reader, Reading, Report, Seen, SegmentId,
-    TornTail, View, Writer,
+    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, Read, ReadCheckpoint, Reader, Reading, Report, Seen,
+    SegmentId, TornTail, View, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
     operation::{Code, Operation},
