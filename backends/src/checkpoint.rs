@@ -209,7 +209,7 @@ impl<D: SharedDevice> Log<D> {
     }
 }
 
-fn count(len: usize) -> Result<u32> {
+pub(crate) fn count(len: usize) -> Result<u32> {
     u32::try_from(len).map_err(|_| Error::Checkpoint(CheckpointError::TooLarge))
 }
 
@@ -270,7 +270,7 @@ fn load<D: SharedDevice>(
 
 /// Collects the parts of a checkpoint.
 #[derive(Default)]
-struct Parts {
+pub(crate) struct Parts {
     documents: Vec<u8>,
     chunks: Vec<u8>,
     metadata: Vec<u8>,
@@ -290,7 +290,7 @@ impl Host for Parts {
 }
 
 impl Parts {
-    fn snapshot(self) -> Result<Snapshot, CheckpointError> {
+    pub(crate) fn snapshot(self) -> Result<Snapshot, CheckpointError> {
         let ids = |bytes: &[u8]| bytes.chunks_exact(16).filter_map(|id| Uuid::from_slice(id).ok()).collect();
         Ok(Snapshot {
             document_ids: ids(&self.documents),
@@ -335,7 +335,7 @@ impl<S: StateMachine> Host for Applier<'_, S> {
 }
 
 /// Gives out the bytes of a snapshot.
-struct Source<'a> {
+pub(crate) struct Source<'a> {
     snapshot: &'a Snapshot,
     metadata: Vec<u8>,
     /// How many bytes were given out.
@@ -343,9 +343,14 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn new(snapshot: &'a Snapshot) -> Result<Self> {
+    pub(crate) fn new(snapshot: &'a Snapshot) -> Result<Self> {
         let metadata = encode_metadata(&snapshot.metadata).map_err(Error::Checkpoint)?;
         Ok(Self { snapshot, metadata, at: 0 })
+    }
+
+    /// Bytes of the encoded metadata.
+    pub(crate) fn metadata_len(&self) -> usize {
+        self.metadata.len()
     }
 }
 

@@ -442,7 +442,7 @@ impl Host for Findings {
 }
 
 /// Takes the log over for writing. A policy that gives damage up is the user's consent to that.
-fn take_over(options: WriterOptions, recovered: &Recovered, report: &RecoveryReport) -> Result<Writer> {
+pub(crate) fn take_over(options: WriterOptions, recovered: &Recovered, report: &RecoveryReport) -> Result<Writer> {
     let finding = report.damage().next().copied();
     let gives_up = matches!(report.policy, Policy::PointInTime | Policy::Salvage);
     let consent = if gives_up && finding.is_some() { Consent::AcceptLoss } else { Consent::None };

@@ -1,8 +1,8 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, ReadCheckpoint, Reader, Reading, Report, Seen, SegmentId,
-    TornTail, View, Writer,
+    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, Read, ReadCheckpoint, Reader, Reading, Report, Seen,
+    SegmentId, TornTail, View, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
     operation::{Code, Operation},
@@ -162,6 +162,13 @@ impl RecoveryReport {
         let mut checked = Checked::default();
         let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
         let read = drive(reader, device, buf, &mut checked).map_err(Error::from)?;
+        self.take_in(&read, checked);
+        self.weigh(device, view, checkpoints, buf)?;
+        self.judge()
+    }
+
+    /// Adds what reading every entry found.
+    pub(crate) fn take_in(&mut self, read: &Read, checked: Checked) {
         self.verified = read.verified;
         self.checkpoints = checked.checkpoints;
         for finding in checked.findings {
@@ -173,7 +180,10 @@ impl RecoveryReport {
                 self.findings.push(finding);
             }
         }
-        self.weigh(device, view, checkpoints, buf)?;
+    }
+
+    /// Sums up, and refuses what the policy refuses.
+    pub(crate) fn judge(&mut self) -> Result<()> {
         self.sum_up();
         match (self.policy, self.damage().next()) {
             (Policy::Strict | Policy::Default, Some(&finding)) => Err(Error::Refused(finding)),
@@ -190,7 +200,7 @@ impl RecoveryReport {
         checkpoints: &[CheckpointHeader],
         buf: &mut Vec<u8>,
     ) -> Result<()> {
-        if self.findings.is_empty() && !view.is_covered() {
+        if !self.needs_checkpoints(view) {
             return Ok(());
         }
         let mut valid = Vec::new();
@@ -198,11 +208,22 @@ impl RecoveryReport {
         for head in checkpoints {
             let read = ReadCheckpoint::new(checksum::portable, view.log(), head.id, Reading::Check);
             if drive(read, device, buf, &mut ())?.is_ok() {
-                valid.push(head);
+                valid.push(*head);
             } else {
                 bad = bad.or(Some(head.id));
             }
         }
+        self.weigh_by(view, &valid, bad);
+        Ok(())
+    }
+
+    /// Whether what was found can only be judged by reading the checkpoints.
+    pub(crate) fn needs_checkpoints(&self, view: &View) -> bool {
+        !self.findings.is_empty() || view.is_covered()
+    }
+
+    /// Judges what was found by the checkpoints that are valid; `bad` is the newest that is not.
+    pub(crate) fn weigh_by(&mut self, view: &View, valid: &[CheckpointHeader], bad: Option<CheckpointId>) {
         // Salvage gives up for good what is gone, whoever else holds it.
         let floor = match self.policy {
             Policy::Salvage => Lsn::ZERO,
@@ -219,7 +240,6 @@ impl RecoveryReport {
         if !held && !told && !valid.iter().any(|head| head.lsn.next_or_max() >= low_water) {
             self.findings.push(Finding::state_lost(view.end().0, low_water, bad, self.accepted_loss));
         }
-        Ok(())
     }
 
     /// Works out the counts from what was found.
@@ -247,7 +267,7 @@ impl RecoveryReport {
 
 /// Collects what is found while every entry is read.
 #[derive(Debug, Default)]
-struct Checked {
+pub(crate) struct Checked {
     findings: Vec<Finding>,
     checkpoints: Vec<CheckpointId>,
 }

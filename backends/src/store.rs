@@ -8,7 +8,7 @@
 //! A state is a function of the entries alone: whoever applies the same ones in the same order has the same state,
 //! bit for bit. So it can be thrown away and made again, from the first entry or from a snapshot and what follows it.
 
-use core::fmt;
+use core::{fmt, ops::Bound};
 use std::{collections::BTreeMap, error};
 
 use duralog_core::{
@@ -124,6 +124,12 @@ impl Documents {
     /// All of them, ids ascending.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Uuid, &Document)> + DoubleEndedIterator {
         self.by_id.iter().map(|(id, document)| (*id, document))
+    }
+
+    /// Those behind the id, or all of them, ids ascending.
+    pub fn iter_after(&self, id: Option<Uuid>) -> impl DoubleEndedIterator<Item = (Uuid, &Document)> {
+        let behind = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((behind, Bound::Unbounded)).map(|(id, document)| (*id, document))
     }
 
     fn set(&mut self, id: Uuid, kind: Kind, content: &str, embedding: &[f32]) {

@@ -11,6 +11,7 @@ mod inspect;
 mod line;
 mod map;
 mod outcome;
+mod pack;
 mod paint;
 mod progress;
 mod recover;
@@ -49,6 +50,8 @@ enum Command {
     Recover(recover::Args),
     Checkpoint(checkpoint::Args),
     Truncate(truncate::Args),
+    Pack(pack::PackArgs),
+    Unpack(pack::UnpackArgs),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +70,8 @@ fn main() -> ExitCode {
         Command::Recover(args) => recover::run(&args).end(args.json, false),
         Command::Checkpoint(args) => checkpoint::run(&args).end(args.json, false),
         Command::Truncate(args) => truncate::run(&args).end(args.json, false),
+        Command::Pack(args) => pack::pack(&args).end(args.json, false),
+        Command::Unpack(args) => pack::unpack(&args).end(args.json, false),
     };
     image::clean();
     status

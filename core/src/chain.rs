@@ -347,6 +347,12 @@ pub struct View {
 }
 
 impl View {
+    /// The newest segment.
+    #[must_use]
+    pub fn newest(&self) -> SegmentId {
+        self.newest
+    }
+
     /// The LSN of the last entry that a reader of this view sees.
     #[must_use]
     pub fn last(&self) -> Lsn {

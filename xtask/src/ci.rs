@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::browser;
 use crate::compiler::{cargo, cargo_for};
 use crate::report::Report;
 use crate::step::Step;
@@ -12,7 +13,7 @@ use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, WASM_LD
 type Part = (&'static str, fn() -> Vec<Step>);
 
 const PARTS: [Part; 5] =
-    [("native", native), ("embedded", embedded), ("wasm", wasm), ("cross", cross), ("browser", browser)];
+    [("native", native), ("embedded", embedded), ("wasm", wasm), ("cross", cross), ("browser", browser::steps)];
 
 const EMBEDDED_TARGETS: [&str; 3] = ["thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
 const CROSS_TARGETS: [&str; 3] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin", "i686-unknown-linux-gnu"];
@@ -22,12 +23,19 @@ pub(crate) fn run_part(name: &'static str, steps: fn() -> Vec<Step>) -> Result<b
     run_parts(&[(name, steps)])
 }
 
-/// Runs the parts named, all if none is; every step of them, whatever failed before. Returns whether all passed.
+/// The part that is run by its name alone: it takes browsers and the packages of npm.
+const BY_NAME: &str = "browser";
+
+/// Runs the parts named, or all but the browser's; every step of them, whatever failed before. Returns whether all passed.
 pub(crate) fn run(names: &[String]) -> Result<bool, String> {
     if let Some(name) = names.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
         return Err(format!("no part `{name}`; there are {}", PARTS.map(|(part, _)| part).join(", ")));
     }
-    let chosen = PARTS.iter().filter(|(part, _)| names.is_empty() || names.iter().any(|name| name == part));
+    if names.is_empty() {
+        println!("The part `{BY_NAME}` is run by its name alone: cargo xtask ci {BY_NAME}");
+    }
+    let wanted = |part: &str| if names.is_empty() { part != BY_NAME } else { names.iter().any(|name| name == part) };
+    let chosen = PARTS.iter().filter(|(part, _)| wanted(part));
     run_parts(&chosen.copied().collect::<Vec<Part>>())
 }
 
@@ -131,8 +139,4 @@ fn cross() -> Vec<Step> {
             if target.contains("windows") { step.needing([DLLTOOL]) } else { step }
         })
         .into()
-}
-
-fn browser() -> Vec<Step> {
-    Vec::new()
 }

@@ -1,5 +1,6 @@
 //! Tasks of the repository; `cargo xtask help` lists them.
 
+mod browser;
 mod ci;
 mod compiler;
 mod firmware;
@@ -15,12 +16,12 @@ mod tools;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask ci [PART ...]   run the checks; parts, all by default:
+cargo xtask ci [PART ...]   run the checks; parts, all but the last by default:
     native     format, lints, docs, tests, the reader in Python, packages
     embedded   the core without std and alloc for three microcontroller targets
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
-    browser    nothing yet
+    browser    the npm package: built, packed, and tried in Node, Chromium and Firefox
 cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
     breaks a copy of the code on purpose, by each patch in xtask/mutants, and shows which tests notice: all mutants, those
     named, the K-th of N slices, or N of them that each commit chooses anew; --list only names them

@@ -1,0 +1,161 @@
+//! Opening: recovery, and taking the log over for writing.
+
+use core::{cell::Cell, future::Future};
+use std::rc::Rc;
+
+use duralog_core::{
+    CHECKPOINTS_MAX, Error as DriveError, Fault, Geometry, Locate, Lsn, Object, Plan, Policy, Recovered, Recovery,
+    StageError, Writer, WriterOptions,
+};
+use uuid::Uuid;
+
+use super::{Client, Fallible, LocalDevice, Log, Shared, drive_whole, worker::Worker};
+use crate::{
+    checksum,
+    commit::{Kept, nonce, stage_error},
+    config::{Config, SyncMode},
+    error::{Error, Result},
+    log::{Findings, take_over},
+    read::scratch,
+    report::RecoveryReport,
+};
+
+/// What a log is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To append and read.
+    Write,
+    /// To read it as it stands now, beside a writer perhaps: nothing is written.
+    Read,
+}
+
+impl Log {
+    /// Opens the log on a device, or makes one there if the configuration and the access allow that. Of the
+    /// configuration count what is said of segments, modes, checkpoints and recovery; there is no folder and no thread.
+    ///
+    /// The task serves the handle's requests until the log is closed or no handle is left. It must be polled by the
+    /// program; dropping it is a crash.
+    ///
+    /// # Errors
+    /// As the blocking log's [`open`](crate::Log::open). Nothing was destroyed then.
+    pub async fn open<D: LocalDevice + 'static>(
+        device: D,
+        config: Config,
+        access: Access,
+        client: Rc<dyn Client>,
+    ) -> Result<(Self, impl Future<Output = ()>)> {
+        Self::try_open(device, config, access, client).await.map_err(|error| *error)
+    }
+
+    async fn try_open<D: LocalDevice + 'static>(
+        mut device: D,
+        config: Config,
+        access: Access,
+        client: Rc<dyn Client>,
+    ) -> Fallible<(Self, impl Future<Output = ()>)> {
+        let options = options(&device, &config)?;
+        let started = config.environment.now_us();
+        let mut buf = scratch(device.geometry());
+        let mut findings = Findings::default();
+        let recovery = Recovery::new(config.recovery_options());
+        let recovered = match drive_whole(recovery, &mut device, &mut buf, &mut findings).await {
+            Ok(recovered) => Some(recovered),
+            Err(error) if matches!(*error, DriveError::Fault(Fault::NoLog)) => {
+                if !config.create || access == Access::Read {
+                    return Err(Error::NotFound { path: config.dir }.into());
+                }
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let environment = &*config.environment;
+        let (writer, mut report) = match &recovered {
+            Some(recovered) => {
+                let mut report = RecoveryReport::found(&recovered.report, findings.0);
+                let gives_up = matches!(config.policy, Policy::PointInTime | Policy::Salvage);
+                if config.full_check || gives_up {
+                    super::read::check_all(&mut device, recovered, &mut report, &mut buf).await?;
+                }
+                let writer = if access == Access::Write { Some(take_over(options, recovered, &report)?) } else { None };
+                (writer, report)
+            }
+            None => {
+                let id = config.expect_log_id.unwrap_or_else(|| Uuid::from_u128(environment.random()));
+                let writer = Writer::create(options, id).map_err(Error::Config)?;
+                let report = RecoveryReport::made(&writer, config.policy);
+                (Some(writer), report)
+            }
+        };
+        let view = recovered.as_ref().map(|recovered| recovered.view.clone());
+        let mut worker = Worker::new(device, writer, view, buf, options, &config, client);
+        if access == Access::Write {
+            report.repersisted = worker.take_over(recovered.as_ref(), report.cut_before()).await?;
+            if let Some(recovered) = &recovered {
+                // That need not succeed.
+                let _ = worker.device.tidy(Object::Segment(recovered.view.newest())).await;
+            }
+        }
+        report.duration_us = config.environment.now_us().saturating_sub(started);
+        if let Some(recovered) = recovered {
+            let kept = |head: &_| Kept { head: *head, checked: false };
+            worker.checkpoints = recovered.checkpoints.iter().map(kept).collect();
+            worker.highest_checkpoint = recovered.highest_checkpoint;
+        }
+        let shared = Rc::new(Shared {
+            queue: Default::default(),
+            waker: Cell::default(),
+            current: Cell::default(),
+            synced: Cell::default(),
+            report,
+        });
+        worker.show(&shared);
+        Ok((Self { shared: shared.clone() }, worker.run(shared)))
+    }
+}
+
+fn options<D: LocalDevice>(device: &D, config: &Config) -> Fallible<WriterOptions> {
+    // Going on in the newest segment is not for this handle yet: it copies, which is right on every medium.
+    let mut options = WriterOptions::new(Geometry { settled: false, ..device.geometry() });
+    if let Some(write_limit) = config.write_limit {
+        options.write_limit = write_limit;
+    }
+    options.max_transactions = config.max_transactions;
+    options.immediate = config.sync_mode == SyncMode::Immediate;
+    options.checksum = checksum::update;
+    options.validate().map_err(Error::Config)?;
+    if !(1..=CHECKPOINTS_MAX).contains(&config.checkpoint_retention) {
+        return Err(Error::Retention { most: CHECKPOINTS_MAX }.into());
+    }
+    Ok(options)
+}
+
+impl<D: LocalDevice> Worker<D> {
+    /// Begins the segment that taking the log over needs at once, if any; tells how many entries were copied into it.
+    async fn take_over(&mut self, recovered: Option<&Recovered>, cut_before: Option<Lsn>) -> Fallible<u64> {
+        match (recovered, cut_before) {
+            (Some(recovered), Some(lsn)) => {
+                // The log ends before damage in a sealed segment, and goes on above all that was ever durable.
+                let next = self.writer()?.next_lsn();
+                if lsn <= recovered.view.low_water() {
+                    return self.begin_now(|writer, now, nonce| writer.plan_reset(now, nonce, next)).await;
+                }
+                let locate = Locate::new(recovered.view.clone(), lsn.previous());
+                let at = self.drive(locate, &mut ()).await?;
+                self.begin_now(|writer, now, nonce| writer.plan_cut(now, nonce, at, next)).await
+            }
+            (Some(_), None) if !self.writer()?.needs_segment() => Ok(0),
+            _ => self.begin_now(Writer::plan).await,
+        }
+    }
+
+    async fn begin_now(
+        &mut self,
+        plan: impl FnOnce(&mut Writer, u64, u64) -> Result<Plan, StageError>,
+    ) -> Fallible<u64> {
+        let (now, nonce) = (self.environment.now_us(), nonce(&*self.environment));
+        let plan = plan(self.writer()?, now, nonce).map_err(stage_error)?;
+        let begun = self.drive(duralog_core::Begin::new(plan), &mut ()).await?;
+        self.writer()?.begun(&begun);
+        Ok(begun.copied())
+    }
+}

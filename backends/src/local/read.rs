@@ -1,0 +1,256 @@
+//! Reading: entries page by page, a state built up again, every entry verified.
+
+use core::{cell::RefCell, fmt};
+use std::rc::Rc;
+
+use duralog_core::{
+    Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, Read, ReadCheckpoint, Reader, Reading, Recovered,
+    Replay, ReverseReader, View, checkpoint::CheckpointError, operation::Operation,
+};
+use uuid::Uuid;
+
+use super::{Fallible, LocalDevice, Sink, State, device_error, drive, drive_whole, worker::Worker};
+use crate::{
+    checkpoint::{Parts, Rebuilt},
+    checksum,
+    error::Error,
+    read::scratch,
+    report::{Checked, RecoveryReport},
+    store::Snapshot,
+};
+
+/// In which order entries are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Oldest first, as they stand.
+    Forward,
+    /// Newest first, as they stand.
+    Back,
+    /// As they count: those of a transaction where it was committed.
+    Counting,
+}
+
+/// A place in the log from which reading goes on, with what was read ahead.
+pub struct Cursor {
+    machine: Box<dyn Machine<Output = Read>>,
+    buf: Vec<u8>,
+}
+
+impl fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cursor")
+    }
+}
+
+impl<D: LocalDevice> Worker<D> {
+    pub(super) async fn cursor(&mut self, from: Lsn, to: Lsn, direction: Direction) -> Fallible<Cursor> {
+        let view = self.written_view().await?;
+        if from < view.low_water() && from != Lsn::ZERO {
+            return Err(Error::Truncated { low_water: view.low_water() }.into());
+        }
+        let from = from.max(view.low_water());
+        let machine: Box<dyn Machine<Output = Read>> = match direction {
+            Direction::Forward => Box::new(Reader::new(view, from, to, self.policy)),
+            Direction::Back => Box::new(ReverseReader::new(view, from, to)),
+            Direction::Counting => Box::new(Replay::new(view, from, self.policy)),
+        };
+        Ok(Cursor { machine, buf: scratch(self.options.geometry) })
+    }
+
+    pub(super) async fn page(&mut self, mut cursor: Cursor, sink: Sink) -> Fallible<Option<Cursor>> {
+        let mut host = Sinking(sink);
+        match drive(&mut *cursor.machine, &mut self.device, &mut cursor.buf, &mut host).await {
+            Ok(None) => Ok(Some(cursor)),
+            Ok(Some(_)) => Ok(None),
+            Err(error) => Err(self.met(error.into())),
+        }
+    }
+
+    /// A reader met an error: after damage nothing more is written.
+    fn met(&mut self, error: Box<Error>) -> Box<Error> {
+        if error.finding().is_some() {
+            self.poison(Error::clone(&error));
+        }
+        error
+    }
+
+    pub(super) async fn rebuild(&mut self, state: Rc<RefCell<dyn State>>) -> Fallible<Rebuilt> {
+        let view = self.written_view().await?;
+        let heads: Vec<_> = self.checkpoints.iter().map(|kept| kept.head).collect();
+        let mut rebuilt = Rebuilt::default();
+        let mut from = Lsn::FIRST;
+        for head in heads {
+            let loaded = match self.load(view.log(), head.id).await? {
+                Ok(snapshot) => state.borrow_mut().load(&snapshot),
+                Err(error) => Err(error.to_string()),
+            };
+            match loaded {
+                Ok(()) => {
+                    rebuilt.checkpoint_used = Some((head.id, head.lsn));
+                    from = head.lsn.next_or_max();
+                    break;
+                }
+                Err(error) => rebuilt.checkpoints_rejected.push((head.id, error)),
+            }
+        }
+        if from < view.low_water() && view.is_covered() && !self.policy.skips_damage() {
+            return Err(Error::StateLost { low_water: view.low_water() }.into());
+        }
+        let mut replay = Replay::new(view.clone(), from.max(view.low_water()), self.policy);
+        let mut applier = Applier { state: &state, rebuilt: &mut rebuilt, policy: self.policy, failed: None };
+        let replayed = drive(&mut replay, &mut self.device, &mut self.scratch, &mut applier).await;
+        if let Some(error) = applier.failed {
+            return Err(error.into());
+        }
+        replayed.map_err(|error| self.met(error.into()))?;
+        self.state = Some(state);
+        Ok(rebuilt)
+    }
+
+    /// Reads one checkpoint: first to see that it is valid, then for what it holds.
+    async fn load(&mut self, log: Uuid, id: duralog_core::CheckpointId) -> Fallible<Result<Snapshot, CheckpointError>> {
+        let read = |reading| ReadCheckpoint::new(checksum::update, log, id, reading);
+        if let Err(error) = self.drive(read(Reading::Check), &mut ()).await? {
+            return Ok(Err(error));
+        }
+        let mut parts = Parts::default();
+        if let Err(error) = self.drive(read(Reading::HandOut), &mut parts).await? {
+            return Ok(Err(error));
+        }
+        Ok(parts.snapshot())
+    }
+
+    /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was
+    /// opened are read first: what is not valid keeps nothing.
+    pub(super) async fn safe_floor(&mut self) -> Fallible<Option<Lsn>> {
+        let log = self.writer()?.log();
+        for index in (0..self.checkpoints.len()).rev() {
+            if self.checkpoints[index].checked {
+                continue;
+            }
+            let id = self.checkpoints[index].head.id;
+            let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
+            if self.drive(read, &mut ()).await?.is_ok() {
+                self.checkpoints[index].checked = true;
+            } else {
+                self.checkpoints.remove(index);
+            }
+        }
+        Ok(self.checkpoints.iter().map(|kept| kept.head.floor).min())
+    }
+
+    pub(super) async fn verify(&mut self, mut report: RecoveryReport) -> Fallible<RecoveryReport> {
+        let view = self.written_view().await?;
+        report.last_valid_lsn = view.last();
+        report.low_water = view.low_water();
+        let heads: Vec<_> = self.checkpoints.iter().map(|kept| kept.head).collect();
+        match check(&mut self.device, &view, &heads, &mut report, &mut self.scratch).await {
+            Err(error) if !matches!(*error, Error::Refused(_)) => Err(error),
+            _ => Ok(report),
+        }
+    }
+
+    pub(super) async fn objects(&mut self) -> Fallible<Vec<(Object, u64)>> {
+        if self.writer().is_ok() {
+            self.written_view().await?;
+        }
+        let mut objects = Vec::new();
+        let mut after = None;
+        while let Some(object) = self.device.next(after).await.map_err(device_error)? {
+            objects.push((object, self.device.len(object).await.map_err(device_error)?));
+            after = Some(object);
+        }
+        Ok(objects)
+    }
+
+    pub(super) async fn bytes(&mut self, object: Object, at: u64, len: usize) -> Fallible<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let mut filled = 0;
+        while filled < len {
+            let read = self.device.read(object, at + filled as u64, &mut bytes[filled..]).await;
+            match read.map_err(device_error)? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
+
+/// Reads and verifies every entry of a log that was just recovered.
+pub(super) async fn check_all<D: LocalDevice>(
+    device: &mut D,
+    recovered: &Recovered,
+    report: &mut RecoveryReport,
+    buf: &mut Vec<u8>,
+) -> Fallible<()> {
+    check(device, &recovered.view, &recovered.checkpoints, report, buf).await
+}
+
+async fn check<D: LocalDevice>(
+    device: &mut D,
+    view: &View,
+    checkpoints: &[duralog_core::checkpoint::CheckpointHeader],
+    report: &mut RecoveryReport,
+    buf: &mut Vec<u8>,
+) -> Fallible<()> {
+    let mut checked = Checked::default();
+    let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
+    let read = drive_whole(reader, device, buf, &mut checked).await?;
+    report.take_in(&read, checked);
+    if report.needs_checkpoints(view) {
+        let (mut valid, mut bad) = (Vec::new(), None);
+        for head in checkpoints {
+            let check = ReadCheckpoint::new(checksum::update, view.log(), head.id, Reading::Check);
+            if drive_whole(check, device, buf, &mut ()).await?.is_ok() {
+                valid.push(*head);
+            } else {
+                bad = bad.or(Some(head.id));
+            }
+        }
+        report.weigh_by(view, &valid, bad);
+    }
+    report.judge().map_err(Box::new)
+}
+
+struct Sinking(Sink);
+
+impl Host for Sinking {
+    fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
+        (self.0)(entry)
+    }
+}
+
+/// Applies entries to a state.
+struct Applier<'a> {
+    state: &'a RefCell<dyn State>,
+    rebuilt: &'a mut Rebuilt,
+    policy: Policy,
+    failed: Option<Error>,
+}
+
+impl Host for Applier<'_> {
+    fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
+        match Operation::decode(entry.kind.code(), entry.transaction, entry.payload) {
+            Ok(operation) => {
+                self.state.borrow_mut().apply(entry.lsn, &operation);
+                self.rebuilt.entries_replayed += 1;
+                Flow::Continue
+            }
+            // Sound by its checksums: the boundary is good, and what is behind it can be read.
+            Err(_) if self.policy.skips_damage() => {
+                self.rebuilt.undecodable.push(entry.lsn);
+                Flow::Continue
+            }
+            Err(error) => {
+                self.failed = Some(Error::Undecodable { lsn: entry.lsn, error });
+                Flow::Pause
+            }
+        }
+    }
+
+    fn finding(&mut self, finding: &duralog_core::Finding) {
+        self.rebuilt.findings.push(*finding);
+    }
+}

@@ -1,0 +1,572 @@
+//! The task: it owns the writer and the device, and serves one request after the other.
+
+use core::cell::RefCell;
+use std::{rc::Rc, sync::Arc};
+
+use duralog_core::{
+    Action, Begin, CheckpointId, Commit, DeviceError as _, Durability, Error as DriveError, ErrorKind, Host, Lsn,
+    Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer, WriterOptions,
+    checkpoint::CheckpointHeader, meta::PutMeta, operation::Operation,
+};
+
+use super::{
+    Client, Driven, Fallible, GiveUp, LocalDevice, Outcome, Request, Shared, State, device_error, drive_whole,
+};
+use crate::{
+    checkpoint::{Source, count},
+    checksum,
+    commit::{Counts, Kept, nonce, stage_error},
+    config::Config,
+    environment::Environment,
+    error::{Error, Result},
+    log::{Receipt, Stats},
+    store::Snapshot,
+};
+
+/// The task's own state. Requests are served one at a time, so nothing here is ever shared.
+pub(super) struct Worker<D> {
+    pub(super) device: D,
+    /// `None` where the log is only read.
+    writer: Option<Writer>,
+    /// What a log that is only read showed when it was opened.
+    view: Option<View>,
+    /// What is staged.
+    buf: Vec<u8>,
+    /// What machines work in.
+    pub(super) scratch: Vec<u8>,
+    waiting: Vec<Waiting>,
+    /// The last LSN of an append that was answered before it was written.
+    buffered: Lsn,
+    /// Why the writer is poisoned.
+    cause: Option<Arc<Error>>,
+    closed: bool,
+    counts: Counts,
+    pub(super) checkpoints: Vec<Kept>,
+    pub(super) highest_checkpoint: CheckpointId,
+    pub(super) options: WriterOptions,
+    retention: usize,
+    pub(super) policy: Policy,
+    pub(super) environment: Arc<dyn Environment>,
+    client: Rc<dyn Client>,
+    /// The state that the log keeps, if it was asked to.
+    pub(super) state: Option<Rc<RefCell<dyn State>>>,
+}
+
+/// Entries that were staged, and whom to tell when they are as durable as asked.
+struct Waiting {
+    ticket: u32,
+    first: Lsn,
+    last: Lsn,
+    durability: Durability,
+    /// What is to be applied to the state then.
+    operations: Vec<Operation>,
+}
+
+/// What stages something: the writer, the buffer and the time are handed to it.
+type Stage<'a> = &'a mut dyn FnMut(&mut Writer, &mut Vec<u8>, u64) -> Result<(Lsn, Lsn), StageError>;
+
+impl<D: LocalDevice> Worker<D> {
+    pub(super) fn new(
+        device: D,
+        writer: Option<Writer>,
+        view: Option<View>,
+        scratch: Vec<u8>,
+        options: WriterOptions,
+        config: &Config,
+        client: Rc<dyn Client>,
+    ) -> Self {
+        Self {
+            device,
+            buffered: writer.as_ref().map(Writer::written).unwrap_or_default(),
+            writer,
+            view,
+            buf: Vec::new(),
+            scratch,
+            waiting: Vec::new(),
+            cause: None,
+            closed: false,
+            counts: Counts::default(),
+            checkpoints: Vec::new(),
+            highest_checkpoint: CheckpointId::default(),
+            options,
+            retention: config.checkpoint_retention,
+            policy: config.policy,
+            environment: config.environment.clone(),
+            client,
+            state: None,
+        }
+    }
+
+    /// Serves requests until the log is closed or no handle is left; then what was appended is synced.
+    pub(super) async fn run(mut self, shared: Rc<Shared>) {
+        while let Some((mut ticket, mut request)) = shared.next().await {
+            // What came in the meantime shares the group.
+            loop {
+                if let Some(outcome) = self.serve(ticket, request, &shared).await.transpose() {
+                    self.client.answer(ticket, outcome.map_err(|error| *error));
+                }
+                self.show(&shared);
+                match shared.pop() {
+                    Some(next) => (ticket, request) = next,
+                    None => break,
+                }
+            }
+            // A refusal may leave some who wait for what was written before it.
+            while self.commit_all().await.is_err() && !self.waiting.is_empty() {}
+            self.show(&shared);
+            if self.closed {
+                break;
+            }
+        }
+        if !self.closed {
+            let _ = self.commit_until(Settled::All).await;
+        }
+    }
+
+    /// Lets the handles know how far the log is.
+    pub(super) fn show(&self, shared: &Shared) {
+        let (current, synced) = match (&self.writer, &self.view) {
+            (Some(writer), _) => (writer.next_lsn(), writer.durable()),
+            (None, view) => {
+                let last = view.as_ref().map(View::last).unwrap_or_default();
+                (last.next_or_max(), last)
+            }
+        };
+        shared.current.set(current);
+        shared.synced.set(synced);
+    }
+
+    /// Serves a request. `None`: it is answered later, or has no answer.
+    async fn serve(&mut self, ticket: u32, request: Request, shared: &Shared) -> Fallible<Option<Outcome>> {
+        if self.closed {
+            return if matches!(request, Request::Close) { Ok(Some(Outcome::Done)) } else { Err(Error::Closed.into()) };
+        }
+        let mut waiting = Waiting {
+            ticket,
+            first: Lsn::ZERO,
+            last: Lsn::ZERO,
+            durability: Durability::Durable,
+            operations: Vec::new(),
+        };
+        let outcome = match request {
+            Request::Append { operations, transaction, durability } => {
+                let staged =
+                    self.stage(&mut |writer, buf, now| writer.stage(buf, now, transaction, &operations)).await?;
+                self.counts.appends += operations.len() as u64;
+                (waiting.first, waiting.last) = staged;
+                waiting.durability = durability;
+                if self.state.is_some() && transaction.is_none() {
+                    waiting.operations = operations;
+                }
+                return Ok(self.await_reaching(waiting));
+            }
+            Request::Begin => {
+                let (lsn, _) =
+                    self.stage(&mut |writer, buf, now| one(writer.stage_begin(buf, now).map(Lsn::new))).await?;
+                self.counts.appends += 1;
+                self.buffered = lsn;
+                Outcome::Number(lsn.value())
+            }
+            Request::End { id, end, durability } => {
+                let staged = self.stage(&mut |writer, buf, now| one(writer.stage_end(buf, now, id, end))).await?;
+                self.counts.appends += 1;
+                (waiting.first, waiting.last) = staged;
+                waiting.durability = durability;
+                return Ok(self.await_reaching(waiting));
+            }
+            Request::Wait { lsn } => {
+                waiting.last = lsn.min(self.writable()?.next_lsn().previous());
+                waiting.first = waiting.last;
+                return Ok(self.await_reaching(waiting));
+            }
+            Request::Mark => {
+                self.mark().await?;
+                return Ok(None);
+            }
+            Request::Checkpoint { snapshot } => Outcome::Number(self.checkpoint(snapshot).await?.value()),
+            Request::Truncate { lsn, give_up } => Outcome::Number(self.truncate(lsn, give_up).await?.value()),
+            Request::Read { from, to, direction } => Outcome::Cursor(Some(self.cursor(from, to, direction).await?)),
+            Request::Page { cursor, sink } => Outcome::Cursor(self.page(cursor, sink).await?),
+            Request::Rebuild { state } => Outcome::Rebuilt(self.rebuild(state).await?),
+            Request::Verify => Outcome::Report(Box::new(self.verify(shared.report.clone()).await?)),
+            Request::Objects => Outcome::Objects(self.objects().await?),
+            Request::Bytes { object, at, len } => Outcome::Bytes(self.bytes(object, at, len).await?),
+            Request::Stats => Outcome::Stats(self.stats().await?),
+            Request::Close => {
+                self.close().await?;
+                Outcome::Done
+            }
+        };
+        Ok(Some(outcome))
+    }
+
+    pub(super) fn writer(&mut self) -> Fallible<&mut Writer> {
+        self.writer.as_mut().ok_or_else(|| Error::ReadOnly.into())
+    }
+
+    /// The writer, if anything may be written.
+    fn writable(&mut self) -> Fallible<&mut Writer> {
+        if let Some(cause) = &self.cause {
+            return Err(Error::Poisoned { cause: cause.clone() }.into());
+        }
+        self.writer()
+    }
+
+    pub(super) async fn drive<M: Machine>(&mut self, machine: M, host: &mut dyn Host) -> Driven<M::Output, D> {
+        drive_whole(machine, &mut self.device, &mut self.scratch, host).await
+    }
+
+    /// Answers at once what asks for nothing more.
+    fn await_reaching(&mut self, waiting: Waiting) -> Option<Outcome> {
+        if waiting.durability == Durability::Buffered {
+            self.buffered = self.buffered.max(waiting.last);
+            return Some(Outcome::Receipt(self.apply(waiting)));
+        }
+        self.waiting.push(waiting);
+        None
+    }
+
+    /// What was appended is as durable as asked: it is applied to the state.
+    fn apply(&mut self, waiting: Waiting) -> Receipt {
+        let Waiting { first, last, durability, operations, .. } = waiting;
+        if let Some(state) = &self.state {
+            let mut lsn = first;
+            for operation in &operations {
+                state.borrow_mut().apply(lsn, operation);
+                lsn = lsn.next_or_max();
+            }
+        }
+        Receipt { first, last, durability }
+    }
+
+    /// Stages something, making what room it needs: commits and segments come first where they must.
+    async fn stage(&mut self, stage: Stage<'_>) -> Fallible<(Lsn, Lsn)> {
+        loop {
+            let now = self.environment.now_us();
+            self.writable()?;
+            let Some(writer) = &mut self.writer else { return Err(Error::ReadOnly.into()) };
+            match stage(writer, &mut self.buf, now) {
+                Ok(staged) => return Ok(staged),
+                Err(StageError::NeedsCommit) => self.commit(Durability::Os).await?,
+                Err(StageError::NeedsSegment) => self.begin().await?,
+                Err(error) => return Err(stage_error(error).into()),
+            }
+        }
+    }
+
+    /// Makes everything that was appended as durable as those who wait ask, and tells them.
+    async fn commit_all(&mut self) -> Fallible<()> {
+        self.commit_until(Settled::Waiting).await
+    }
+
+    /// Commits until that much is settled. Whoever waits is told of a failure by the commit itself.
+    async fn commit_until(&mut self, settled: Settled) -> Fallible<()> {
+        loop {
+            self.answer();
+            let durability = match (settled, self.waiting.iter().map(|waiting| waiting.durability).max()) {
+                (Settled::Waiting, None) => return Ok(()),
+                (Settled::Waiting, Some(durability)) => durability,
+                (Settled::Written, _) if self.writable()?.staged() == 0 => return Ok(()),
+                (Settled::Written, _) => Durability::Os,
+                (Settled::All, _) if self.writable()?.staged() == 0 && self.writable()?.unsynced() == 0 => {
+                    return Ok(());
+                }
+                (Settled::All, _) => Durability::Durable,
+            };
+            self.commit(durability).await?;
+        }
+    }
+
+    /// Commits what is staged as one group.
+    async fn commit(&mut self, durability: Durability) -> Fallible<()> {
+        self.writable()?;
+        // What a sync may undo is one group, so that nobody was told of it.
+        let durability = if self.device.rolls_back() { Durability::Durable } else { durability };
+        let Some(writer) = &mut self.writer else { return Err(Error::ReadOnly.into()) };
+        let group = match writer.take(&mut self.buf, durability) {
+            Ok(Some(group)) => group,
+            Ok(None) => return Ok(()),
+            Err(error) => return Err(self.poison(stage_error(error))),
+        };
+        let committed = drive_whole(Commit::new(group), &mut self.device, &mut self.buf, &mut ()).await;
+        if let Err(error) = committed {
+            return Err(self.failed(error));
+        }
+        self.writer()?.landed(group);
+        self.counts.groups += u64::from(!group.is_empty());
+        self.counts.bytes += u64::from(group.len());
+        self.counts.syncs += u64::from(group.syncs());
+        Ok(())
+    }
+
+    /// Tells those whose entries are as durable as they asked.
+    fn answer(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        let (written, durable) = (writer.written(), writer.durable());
+        for mut waiting in core::mem::take(&mut self.waiting) {
+            let reached = if waiting.durability == Durability::Durable { durable } else { written };
+            if waiting.last > reached {
+                self.waiting.push(waiting);
+                continue;
+            }
+            if waiting.last <= durable {
+                waiting.durability = Durability::Durable;
+            }
+            let ticket = waiting.ticket;
+            let receipt = self.apply(waiting);
+            self.client.answer(ticket, Ok(Outcome::Receipt(receipt)));
+        }
+    }
+
+    /// Begins the next segment, if all before it is durable, else sees to that.
+    async fn begin(&mut self) -> Fallible<()> {
+        let (now, nonce) = (self.environment.now_us(), nonce(&*self.environment));
+        let writer = self.writable()?;
+        let (old, end) = writer.end();
+        let plan: Plan = match writer.plan(now, nonce) {
+            Ok(plan) => plan,
+            Err(StageError::NeedsCommit) => return self.commit(Durability::Durable).await,
+            Err(StageError::Exhausted) => return Err(Error::Exhausted.into()),
+            Err(error) => return Err(self.poison(stage_error(error))),
+        };
+        match self.drive(Begin::new(plan), &mut ()).await {
+            Ok(begun) => {
+                self.writer()?.begun(&begun);
+                self.put_meta(false).await;
+                self.seal(Object::Segment(old), end).await;
+                Ok(())
+            }
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Replaces the metadata, which need not succeed.
+    async fn put_meta(&mut self, clean: bool) {
+        if let Some(writer) = &self.writer {
+            let put = PutMeta::new(writer.meta(clean), self.options.geometry);
+            let _ = self.drive(put, &mut ()).await;
+        }
+    }
+
+    /// A group or a segment failed. Those who wait for what was dropped are told.
+    fn failed(&mut self, error: Box<DriveError<D::Error>>) -> Box<Error> {
+        let Some(writer) = &mut self.writer else { return error.into() };
+        let dropped = self.buffered > writer.written();
+        match &*error {
+            DriveError::Fault(_) => writer.poison(),
+            DriveError::Device { action, error, .. } => {
+                // Where a sync is rolled back, all of the group, or of the segment that was begun, is undone: as if its
+                // first step had failed.
+                let undone = *action == Action::Sync && self.device.rolls_back();
+                let action = if undone { Action::Write } else { *action };
+                let _ = writer.failed(action, error.kind());
+            }
+        }
+        let error = Box::<Error>::from(error);
+        if writer.is_poisoned() || dropped {
+            // Appends that were answered before they were written are gone: that must not pass in silence.
+            return self.poison(*error);
+        }
+        let written = writer.written();
+        for waiting in core::mem::take(&mut self.waiting) {
+            if waiting.last > written {
+                self.client.answer(waiting.ticket, Err(Error::clone(&error)));
+            } else {
+                self.waiting.push(waiting);
+            }
+        }
+        error
+    }
+
+    pub(super) fn poison(&mut self, cause: Error) -> Box<Error> {
+        if let Some(writer) = &mut self.writer {
+            writer.poison();
+        }
+        let cause = self.cause.get_or_insert_with(|| Arc::new(cause)).clone();
+        for waiting in core::mem::take(&mut self.waiting) {
+            self.client.answer(waiting.ticket, Err(Error::Poisoned { cause: cause.clone() }));
+        }
+        Error::Poisoned { cause }.into()
+    }
+
+    async fn mark(&mut self) -> Fallible<()> {
+        if self.writable().is_ok_and(|writer| writer.mark_due() && writer.staged() == 0) {
+            self.stage(&mut |writer, buf, now| none(writer.stage_durable_mark(buf, now))).await?;
+            self.commit(Durability::Durable).await?;
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Fallible<()> {
+        let synced = if self.writer.is_some() { self.commit_until(Settled::All).await } else { Ok(()) };
+        self.closed = true;
+        synced?;
+        if self.writer.as_ref().is_some_and(Writer::seal_due) {
+            self.stage(&mut |writer, buf, now| none(writer.stage_seal(buf, now))).await?;
+            self.commit(Durability::Durable).await?;
+            self.put_meta(true).await;
+            let (segment, end) = self.writer()?.end();
+            self.seal(Object::Segment(segment), end).await;
+        }
+        Ok(())
+    }
+
+    /// A segment is not written to any more for now. Room that is not given back takes room, and no more.
+    async fn seal(&mut self, segment: Object, end: u32) {
+        let _ = self.device.trim(segment, end.into()).await;
+        let _ = self.device.tidy(segment).await;
+    }
+
+    /// What a reader sees: everything appended before is on the medium.
+    pub(super) async fn written_view(&mut self) -> Fallible<View> {
+        if self.writable().is_ok() {
+            self.commit_until(Settled::Written).await?;
+        }
+        match (&self.writer, &self.view) {
+            (Some(writer), _) => Ok(writer.view()),
+            (None, Some(view)) => Ok(view.clone()),
+            (None, None) => Err(Error::ReadOnly.into()),
+        }
+    }
+
+    async fn checkpoint(&mut self, snapshot: Option<Snapshot>) -> Fallible<CheckpointId> {
+        self.commit_until(Settled::All).await?;
+        let snapshot = match (snapshot, &self.state) {
+            (Some(snapshot), _) => snapshot,
+            (None, Some(state)) => state.borrow().snapshot(),
+            (None, None) => Snapshot::default(),
+        };
+        let source = Source::new(&snapshot)?;
+        let created_at = self.environment.now_us() / 1_000_000;
+        let id = CheckpointId::new(
+            self.highest_checkpoint.value().checked_add(1).ok_or_else(|| Box::new(Error::Exhausted))?,
+        );
+        self.highest_checkpoint = id;
+        let writer = self.writable()?;
+        let header = CheckpointHeader {
+            log: writer.log(),
+            epoch: writer.epoch(),
+            id,
+            lsn: writer.next_lsn().previous(),
+            floor: writer.replay_floor(),
+            created_at,
+            documents: count(snapshot.document_ids.len())?,
+            chunks: count(snapshot.chunk_ids.len())?,
+            metadata_len: count(source.metadata_len())?,
+        };
+        self.put_checkpoint(header, source).await?;
+        self.stage(&mut |writer, buf, now| one(writer.stage_checkpoint(buf, now, header.lsn, id))).await?;
+        self.commit_until(Settled::All).await?;
+        self.checkpoints.insert(0, Kept { head: header, checked: true });
+        self.checkpoints.truncate(self.retention);
+        let oldest = self.checkpoints.last().map_or(id, |kept| kept.head.id);
+        // What could not be removed only takes room.
+        let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true }).await;
+        Ok(id)
+    }
+
+    /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.
+    async fn put_checkpoint(&mut self, header: CheckpointHeader, mut source: Source<'_>) -> Fallible<()> {
+        let machine = PutCheckpoint::new(checksum::update, header, self.options.geometry);
+        let Err(error) = self.drive(machine, &mut source).await else { return Ok(()) };
+        if self.refuses(&error) {
+            // Half a checkpoint takes room and says nothing.
+            let _ = self.device.remove(Object::Checkpoint(header.id)).await;
+            return Err(error.into());
+        }
+        Err(self.poison((*error).into()))
+    }
+
+    /// Whether the device had no room, and nothing is unknown.
+    fn refuses(&self, error: &DriveError<D::Error>) -> bool {
+        error.device_kind() == Some(ErrorKind::NoSpace)
+            && (self.device.rolls_back() || !matches!(error, DriveError::Device { action: Action::Sync, .. }))
+    }
+
+    async fn truncate(&mut self, lsn: Lsn, give_up: GiveUp) -> Fallible<Lsn> {
+        let floor = self.safe_floor().await?;
+        let (lsn, covered) = match floor {
+            Some(floor) if give_up == GiveUp::Covered => (lsn.min(floor), true),
+            Some(floor) => (lsn, lsn <= floor),
+            None if give_up == GiveUp::Anyway => (lsn, false),
+            None => return Ok(self.writable()?.low_water()),
+        };
+        let writer = self.writable()?;
+        let lsn = lsn.min(writer.durable().next_or_max());
+        if lsn > writer.low_water() {
+            match self.give_up(lsn, covered).await {
+                // Not even room for a segment: what a checkpoint covers may go first.
+                Err(error) if covered && matches!(*error, Error::NoSpace(_)) => {
+                    self.retire(Retention::default()).await?;
+                    self.give_up(lsn, covered).await?;
+                }
+                given_up => given_up?,
+            }
+        }
+        self.retire(Retention::default()).await?;
+        Ok(self.writable()?.low_water())
+    }
+
+    async fn give_up(&mut self, lsn: Lsn, covered: bool) -> Fallible<()> {
+        self.stage(&mut |writer, buf, now| none(writer.stage_low_water(buf, now, lsn, covered))).await?;
+        self.commit_until(Settled::All).await
+    }
+
+    /// Removes what lies below the low-water mark, and what `retention` says.
+    async fn retire(&mut self, retention: Retention) -> Fallible<()> {
+        let view = self.writer()?.view();
+        let oldest = self.drive(Retire::new(view, retention), &mut ()).await?;
+        // Removing takes effect with a sync, on media that gather what they do.
+        self.device.sync().await.map_err(device_error)?;
+        let writer = self.writer()?;
+        writer.retired(oldest);
+        if retention.evidence {
+            writer.evidence_removed();
+        }
+        Ok(())
+    }
+
+    async fn stats(&mut self) -> Fallible<Stats> {
+        let objects = self.objects().await?;
+        let counted = objects.iter().filter(|(object, _)| *object != Object::Meta);
+        let (current_lsn, synced_lsn) = match &self.writer {
+            Some(writer) => (writer.next_lsn(), writer.durable()),
+            None => {
+                let last = self.view.as_ref().map(View::last).unwrap_or_default();
+                (last.next_or_max(), last)
+            }
+        };
+        Ok(Stats {
+            current_lsn,
+            synced_lsn,
+            last_checkpoint_lsn: self.checkpoints.first().map(|kept| kept.head.lsn),
+            total_segments: objects.iter().filter(|(object, _)| matches!(object, Object::Segment(_))).count() as u64,
+            total_size_bytes: counted.map(|(_, len)| len).sum(),
+            appends: self.counts.appends,
+            groups: self.counts.groups,
+            syncs: self.counts.syncs,
+            bytes_written: self.counts.bytes,
+        })
+    }
+}
+
+/// How much is to be settled by committing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// Those who wait are answered.
+    Waiting,
+    /// Everything is written.
+    Written,
+    /// Everything is durable.
+    All,
+}
+
+/// One entry was staged.
+fn one(staged: Result<Lsn, StageError>) -> Result<(Lsn, Lsn), StageError> {
+    staged.map(|lsn| (lsn, lsn))
+}
+
+/// A mark was staged.
+fn none(staged: Result<(), StageError>) -> Result<(Lsn, Lsn), StageError> {
+    staged.map(|()| (Lsn::ZERO, Lsn::ZERO))
+}

@@ -1,0 +1,336 @@
+// One open log in this thread: requests go to the WebAssembly module by ticket, outcomes come back by ticket.
+
+import { DuralogError } from './errors.js';
+import { toBytes, toText } from './ids.js';
+
+const TYPES = [
+  'undecodable',
+  'insert',
+  'update',
+  'delete',
+  'batchInsert',
+  'batchDelete',
+  'checkpoint',
+  'begin',
+  'commit',
+  'rollback',
+  'opaque',
+];
+const PAGE_BYTES = 512 << 10;
+const DOCUMENTS = 256;
+
+/** As they are, bit for bit, where they are such values: converting one by one would make every NaN the same. */
+const floats = (values) => (values instanceof Float32Array ? values : Float32Array.from(values));
+
+/** Why the module stopped for good, if it did: nothing of it can be used any more. */
+let panic;
+
+export class Engine {
+  waiting = new Map();
+  tickets = 0;
+  built = {};
+  parts = [];
+  page = [];
+  pages = new Map();
+
+  constructor(module, storage) {
+    this.storage = storage;
+    this.core = this.guarded(() => new module.Engine(this));
+    storage.resume = (value) => this.run(() => this.core.resume(value));
+  }
+
+  /** Calls the module. What it throws is its end: it stands in an unknown state. */
+  guarded(call) {
+    if (!panic) {
+      try {
+        return call();
+      } catch (error) {
+        if (error instanceof DuralogError) throw error;
+        panic = error;
+      }
+    }
+    const error = new DuralogError('panic', 'duralog has stopped by a fault of its own: reload the page', { cause: panic });
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+    throw error;
+  }
+
+  run(call) {
+    try {
+      this.guarded(call);
+    } catch {
+      // Whoever waits was told.
+    }
+  }
+
+  /** Makes a request. Those that are made in one turn of the event loop are served together. */
+  ask(request) {
+    return new Promise((resolve, reject) => {
+      const ticket = ++this.tickets;
+      this.waiting.set(ticket, { resolve, reject });
+      try {
+        this.guarded(() => request(this.core, ticket));
+      } catch (error) {
+        this.waiting.delete(ticket);
+        return reject(error);
+      }
+      if (!this.polls) {
+        this.polls = true;
+        queueMicrotask(() => {
+          this.polls = false;
+          this.run(() => this.core.poll());
+        });
+      }
+    });
+  }
+
+  take(ticket) {
+    const waiting = this.waiting.get(ticket);
+    this.waiting.delete(ticket);
+    return waiting;
+  }
+
+  // What the module tells.
+
+  appended(ticket, first, lsn, durable) {
+    const { durability } = this.storage;
+    this.take(ticket)?.resolve({ lsn, first, durability: durable ? (durability ?? 'strict') : 'buffered' });
+  }
+
+  number(ticket, value) {
+    // Requests are served one at a time: the entries that came since the last page are of this one.
+    if (this.page.length) this.pages.set(ticket, this.page);
+    this.page = [];
+    this.built = {};
+    this.take(ticket)?.resolve(value);
+  }
+
+  chunk(ticket, bytes) {
+    this.take(ticket)?.resolve(bytes.slice());
+  }
+
+  done(ticket) {
+    const built = this.built;
+    this.built = {};
+    this.take(ticket)?.resolve(built);
+  }
+
+  failed(ticket, code, message, lsn, place) {
+    this.built = {};
+    this.page = [];
+    const cause = /^(quota|fenced|gone|poisoned|device)$/.test(code) ? this.storage.failure : undefined;
+    this.take(ticket)?.reject(new DuralogError(code, message, { cause, lsn, place }));
+  }
+
+  entry(lsn, timestamp, code, transaction, batch) {
+    const entry = { lsn, timestamp, type: TYPES[code] };
+    if (transaction) entry.transaction = transaction;
+    if (batch) entry.batchContinues = true;
+    this.page.push(entry);
+    this.built = entry;
+  }
+
+  bytes(bytes) {
+    this.built.bytes = bytes.slice();
+  }
+
+  item(id, chunk, content, embedding) {
+    const item = { id: toText(id), kind: chunk ? 'chunk' : 'document', content, embedding: embedding.slice() };
+    if (!this.built.type) this.page.push(item);
+    else if (this.built.type === 'batchInsert') (this.built.items ??= []).push(item);
+    else Object.assign(this.built, item);
+  }
+
+  id(id) {
+    if (this.built.type === 'batchDelete') (this.built.ids ??= []).push(toText(id));
+    else this.built[this.built.type ? 'id' : 'logId'] = toText(id);
+  }
+
+  part(list) {
+    const part = {};
+    if (/s$/.test(list) && list !== 'lsns') (this.built[list] ??= []).push(part);
+    else this.built[list] = part;
+    this.parts.push(this.built);
+    this.built = part;
+  }
+
+  end() {
+    this.built = this.parts.pop();
+  }
+
+  lsn(field, value) {
+    this.built[field] = value;
+  }
+
+  count(field, value) {
+    this.built[field] = value;
+  }
+
+  flag(field, value) {
+    this.built[field] = value;
+  }
+
+  text(field, value) {
+    this.built[field] = value;
+  }
+
+  // Requests.
+
+  /** Opens the log; gives the report of its recovery. */
+  async open({ policy = 'default', ...options }) {
+    this.guarded(() => {
+      if (!this.core.policy(policy)) throw new DuralogError('config', `there is no policy ${policy}`);
+      for (const [name, value] of Object.entries(options)) {
+        if (value !== undefined && !this.core.option(name, BigInt(value))) {
+          throw new DuralogError('config', `there is no option ${name}`);
+        }
+      }
+    });
+    return { findings: [], ...(await this.ask((core, ticket) => core.open(ticket, this.storage))) };
+  }
+
+  append(operations, transaction, durable) {
+    return this.ask((core, ticket) => {
+      try {
+        for (const operation of operations) this.put(core, operation);
+      } catch (error) {
+        core.discard();
+        throw error instanceof DuralogError ? error : new DuralogError('invalid', String(error?.message), { cause: error });
+      }
+      core.append(ticket, transaction, durable);
+    });
+  }
+
+  put(core, operation) {
+    if (ArrayBuffer.isView(operation) || operation instanceof ArrayBuffer) {
+      return core.opaque(new Uint8Array(operation.buffer ?? operation, operation.byteOffset ?? 0, operation.byteLength));
+    }
+    const item = (code, { id, kind, content = '', embedding = [] }) =>
+      core.put(code, toBytes(id), kind === 'chunk', content, floats(embedding));
+    const code = TYPES.indexOf(operation?.type);
+    if (code === 1 || code === 2) return item(code, operation);
+    if (code === 3) return core.delete(3, toBytes(operation.id));
+    if (code === 4) {
+      core.several(4);
+      return operation.items.forEach((one) => item(4, one));
+    }
+    if (code === 5) {
+      core.several(5);
+      return operation.ids.forEach((id) => core.delete(5, toBytes(id)));
+    }
+    if (code === 10) return core.opaque(operation.bytes);
+    throw new DuralogError('invalid', 'an operation is bytes, or has one of the types that the documentation lists');
+  }
+
+  begin() {
+    return this.ask((core, ticket) => core.beginTransaction(ticket));
+  }
+
+  end_(id, commit, durable) {
+    return this.ask((core, ticket) => core.endTransaction(ticket, id, commit, durable));
+  }
+
+  wait(lsn) {
+    return this.ask((core, ticket) => core.waitDurable(ticket, lsn));
+  }
+
+  idle() {
+    this.ask((core) => core.idle()).catch(() => {});
+    this.waiting.delete(this.tickets);
+  }
+
+  checkpoint(snapshot) {
+    return this.ask((core, ticket) => {
+      const { documentIds = [], chunkIds = [], metadata = {}, bytes = new Uint8Array() } = snapshot ?? {};
+      documentIds.forEach((id) => core.snapshotId(toBytes(id), false));
+      chunkIds.forEach((id) => core.snapshotId(toBytes(id), true));
+      for (const [key, value] of Object.entries(metadata)) core.snapshotMetadata(key, String(value));
+      core.checkpoint(ticket, !snapshot, bytes);
+    });
+  }
+
+  truncate(lsn, anyway) {
+    return this.ask((core, ticket) => core.truncate(ticket, lsn, anyway));
+  }
+
+  /** Begins to read; gives the name of the place. */
+  async read(from, to, direction) {
+    let place;
+    await this.ask((core, ticket) => core.read((place = ticket), from, to, direction));
+    return place;
+  }
+
+  /** Reads on; gives entries, and the name of the place behind them if there may be more. */
+  async next(place) {
+    let ticket;
+    const more = await this.ask((core, next) => core.page((ticket = next), place, PAGE_BYTES));
+    const entries = this.pages.get(ticket) ?? [];
+    this.pages.delete(ticket);
+    return { entries, place: more ? ticket : 0 };
+  }
+
+  endRead(place) {
+    this.guarded(() => this.core.endRead(place));
+  }
+
+  rebuild() {
+    return this.ask((core, ticket) => core.rebuild(ticket));
+  }
+
+  /** Documents are shown at once, also while the log is being read. */
+  documents(call) {
+    const { page, built } = this;
+    this.page = [];
+    this.built = {};
+    this.guarded(() => call(this.core));
+    const shown = this.page;
+    Object.assign(this, { page, built });
+    return shown;
+  }
+
+  get(id) {
+    const bytes = toBytes(id);
+    return this.documents((core) => core.stateGet(bytes))[0];
+  }
+
+  count_() {
+    return this.guarded(() => this.core.stateSize());
+  }
+
+  documentsAfter(id) {
+    return this.documents((core) => core.statePage(id ? toBytes(id) : new Uint8Array(), DOCUMENTS));
+  }
+
+  verify() {
+    return this.ask((core, ticket) => core.verify(ticket));
+  }
+
+  stats() {
+    return this.ask((core, ticket) => core.stats(ticket));
+  }
+
+  async objects() {
+    return (await this.ask((core, ticket) => core.objects(ticket))).objects ?? [];
+  }
+
+  bytesOf(object, at, length) {
+    return this.ask((core, ticket) => core.bytes(ticket, object, at, length));
+  }
+
+  lsns() {
+    return [this.guarded(() => this.core.currentLsn()), this.guarded(() => this.core.syncedLsn())];
+  }
+
+  close() {
+    return this.ask((core, ticket) => core.close(ticket));
+  }
+
+  /** Lets go of everything; what still waits is told that the log is closed. */
+  release() {
+    this.storage.close();
+    const error = new DuralogError('closed', 'the log is closed');
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+    this.core?.free();
+  }
+}

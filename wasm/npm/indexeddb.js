@@ -1,0 +1,320 @@
+// Storage in IndexedDB. See `Storage` in the Rust sources for what the calls promise.
+//
+//   store `objects`: name -> 0      store `pieces`: [name, offset, length] -> bytes      store `state`: 'writer' -> number
+//
+// What is created, written and removed is gathered, shown to whoever reads, and goes out in one transaction at the next
+// sync: whole or not at all. The transaction looks first whether a later writer has opened the log; then it writes
+// nothing. A write is one value; when a segment is sealed, closed or recovered, small values are put together to larger
+// ones, which changes no byte of it. A segment's header keeps values of its own, so that reading headers is cheap.
+
+import { later, whole } from './storage.js';
+
+const PIECE_MAX = 256 << 10; // Values are put together up to this, and longer writes are cut into such pieces.
+const PIECE_GOOD = 64 << 10; // Values of at least this are left alone.
+const READ_AHEAD = 1 << 20; // Read at once by who reads on where he was.
+const GATHER_MAX = 4 << 20; // More than this is not gathered, as a large checkpoint would be.
+
+export const PREFIX = 'duralog:';
+
+/** The outcome of a request. */
+const done = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+const all = (name) => IDBKeyRange.bound([name], [name, []]);
+const between = (name, from, to) => IDBKeyRange.bound([name, from], [name, to], false, true);
+
+export class IndexedDb {
+  copyOffset = 128;
+  settled = true;
+  rollsBack = true;
+
+  constructor(name, { durability, write, create }) {
+    Object.assign(this, { name: PREFIX + name, durability, write_: write, create_: create });
+    this.forget();
+  }
+
+  forget() {
+    this.objects = new Map(); // Name -> its pieces by offset, or null if they were not listed yet.
+    this.gathered = [];
+    this.bytes = 0;
+    this.fetched = [];
+  }
+
+  open() {
+    return later(this, async () => {
+      if (typeof indexedDB === 'undefined') throw new DOMException('there is no IndexedDB here', 'NotSupportedError');
+      const request = indexedDB.open(this.name, 1);
+      request.onupgradeneeded = () => {
+        if (!this.create_ || !this.write_) return request.transaction.abort();
+        for (const store of ['objects', 'pieces', 'state']) request.result.createObjectStore(store);
+      };
+      try {
+        this.db = await done(request);
+      } catch (error) {
+        if (error.name === 'AbortError' && !(this.create_ && this.write_)) return; // There is no log, and none is made.
+        throw error;
+      }
+      const gone = (event) => {
+        this.db.close();
+        this.gone?.(event);
+      };
+      this.db.onversionchange = this.db.onclose = gone;
+      if (this.write_) {
+        const transaction = this.db.transaction('state', 'readwrite', { durability: this.durability });
+        const state = transaction.objectStore('state');
+        const last = state.get('writer');
+        last.onsuccess = () => state.put((this.writer = (last.result ?? 0) + 1), 'writer');
+        await this.ended(transaction);
+      }
+      await this.load();
+    });
+  }
+
+  async load() {
+    this.forget();
+    const names = await done(this.db.transaction('objects').objectStore('objects').getAllKeys());
+    whole(names);
+    for (const name of names) this.objects.set(name, null);
+  }
+
+  names() {
+    return [...this.objects.keys(), ''].join('\n');
+  }
+
+  create(name) {
+    if (!this.write_) return -4;
+    if (this.objects.has(name)) this.remove(name);
+    this.objects.set(name, []);
+    this.gathered.push(({ objects }) => objects.put(0, name));
+    return 0;
+  }
+
+  /** The index of the last piece that begins at `at` or before it. */
+  find(pieces, at) {
+    let low = 0;
+    let high = pieces.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (pieces[middle].at <= at) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  async list(name) {
+    const keys = await done(this.db.transaction('pieces').objectStore('pieces').getAllKeys(all(name)));
+    this.objects.set(name, keys.map(([, at, length]) => ({ at, length })));
+  }
+
+  read(name, at, into) {
+    const pieces = this.objects.get(name);
+    if (pieces === undefined) return -3;
+    if (pieces === null) return later(this, () => this.list(name));
+    const ahead = this.last === name && this.lastAt === at ? READ_AHEAD : 0;
+    let index = this.find(pieces, at);
+    let filled = 0;
+    while (filled < into.length) {
+      const piece = pieces[index];
+      const skip = piece ? at - piece.at : 0;
+      if (!piece || skip >= piece.length) {
+        const next = pieces[++index];
+        if (!next) break;
+        // What was never written is blank, up to what was.
+        const length = Math.min(next.at - at, into.length - filled);
+        into.fill(0, filled, (filled += length));
+        at += length;
+        continue;
+      }
+      if (!piece.bytes) {
+        // What came so far is enough for now.
+        if (filled) break;
+        return this.fetch(name, pieces, index, Math.max(into.length, ahead) + skip);
+      }
+      const part = piece.bytes.subarray(skip, skip + into.length - filled);
+      into.set(part, filled);
+      filled += part.length;
+      at += part.length;
+    }
+    this.last = name;
+    this.lastAt = at;
+    return filled;
+  }
+
+  /** Reads so many bytes from the piece on; what was fetched before is let go. */
+  fetch(name, pieces, index, length) {
+    let end = index;
+    for (let have = 0; end < pieces.length && have < length && !pieces[end].bytes; end++) have += pieces[end].length;
+    const wanted = pieces.slice(index, end);
+    return later(this, async () => {
+      for (const piece of this.fetched) piece.bytes = undefined;
+      this.fetched = wanted;
+      const { at } = wanted[wanted.length - 1];
+      const range = IDBKeyRange.bound([name, wanted[0].at], [name, at, []]);
+      const values = await done(this.db.transaction('pieces').objectStore('pieces').getAll(range));
+      if (values.length !== wanted.length) throw new DOMException('pieces of the log are missing', 'NotFoundError');
+      wanted.forEach((piece, index) => (piece.bytes = values[index]));
+    });
+  }
+
+  write(name, at, bytes) {
+    if (!this.write_) return -4;
+    const pieces = this.objects.get(name);
+    if (!pieces) return this.listThenWrite(name, at, bytes.slice());
+    const last = pieces[pieces.length - 1];
+    let index = pieces.length;
+    if (last && last.at + last.length > at) {
+      // A segment's header comes behind the frames that were copied into it. Nothing is written twice.
+      index = this.find(pieces, at) + 1;
+      const [before, next] = [pieces[index - 1], pieces[index]];
+      if (before && before.at + before.length > at) return -5;
+      if (next && next.at < at + bytes.length) return -5;
+    }
+    for (let from = 0; from < bytes.length; from += PIECE_MAX) {
+      const part = bytes.slice(from, from + PIECE_MAX);
+      const key = [name, at + from, part.length];
+      pieces.splice(index++, 0, { at: at + from, length: part.length, bytes: part, fresh: true });
+      this.gathered.push(({ pieces }) => pieces.put(part, key));
+    }
+    this.bytes += bytes.length;
+    return this.bytes > GATHER_MAX ? this.sync() : 0;
+  }
+
+  /** The segment that the log goes on in was not listed yet. */
+  listThenWrite(name, at, bytes) {
+    if (!this.objects.has(name)) return -3;
+    return later(this, async () => {
+      await this.list(name);
+      return this.write(name, at, bytes);
+    });
+  }
+
+  remove(name) {
+    if (!this.write_) return -4;
+    this.objects.delete(name);
+    this.gathered.push(({ objects, pieces }) => {
+      objects.delete(name);
+      pieces.delete(all(name));
+    });
+    return 0;
+  }
+
+  size(name) {
+    const pieces = this.objects.get(name);
+    if (pieces === undefined) return -3;
+    if (pieces === null) {
+      return later(this, async () => {
+        await this.list(name);
+        return this.size(name);
+      });
+    }
+    const last = pieces[pieces.length - 1];
+    return last ? last.at + last.length : 0;
+  }
+
+  sync() {
+    return this.gathered.length ? later(this, () => this.commit()) : 0;
+  }
+
+  /** Does all that was gathered, in one transaction. */
+  async commit() {
+    const gathered = this.gathered;
+    this.gathered = [];
+    this.bytes = 0;
+    const fresh = [];
+    for (const pieces of this.objects.values()) {
+      for (const piece of pieces ?? []) if (piece.fresh) fresh.push(piece);
+    }
+    const transaction = this.db.transaction(['objects', 'pieces', 'state'], 'readwrite', { durability: this.durability });
+    const stores = {};
+    for (const store of ['objects', 'pieces', 'state']) stores[store] = transaction.objectStore(store);
+    const writer = stores.state.get('writer');
+    writer.onsuccess = () => {
+      if (writer.result === this.writer) return;
+      this.fenced = true;
+      transaction.abort();
+    };
+    for (const step of gathered) step(stores);
+    try {
+      await this.ended(transaction);
+    } catch (error) {
+      // All of it was taken back: what is there is what was there before.
+      if (error.name === 'QuotaExceededError') await this.load();
+      throw error;
+    }
+    for (const piece of fresh) piece.fresh = piece.bytes = undefined;
+  }
+
+  /** Over quota only `abort` is fired; a promise that waits for `error` would wait for ever. */
+  ended(transaction) {
+    return new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () =>
+        reject(
+          this.fenced
+            ? new DOMException('a later writer has opened the log', 'FencedError')
+            : (transaction.error ?? new DOMException('the transaction was aborted', 'AbortError')),
+        );
+    });
+  }
+
+  tidy(name, frames) {
+    if (!this.write_) return 0;
+    return later(this, async () => {
+      if (this.objects.get(name) === null) await this.list(name);
+      await this.merge(name, frames);
+    });
+  }
+
+  async merge(name, frames) {
+    const groups = [];
+    let group;
+    for (const piece of this.objects.get(name) ?? []) {
+      const joins = group && group.at + group.length === piece.at && group.length + piece.length <= PIECE_MAX;
+      if (joins && piece.at > frames) {
+        group.length += piece.length;
+        group.least = Math.min(group.least, piece.length);
+        group.count++;
+      } else {
+        group = { at: piece.at, length: piece.length, least: piece.length, count: 1 };
+        groups.push(group);
+      }
+    }
+    for (const { at, length, least, count } of groups) {
+      if (count === 1 || least >= PIECE_GOOD) continue;
+      this.gathered.push(({ pieces }) => {
+        const range = between(name, at, at + length);
+        const read = pieces.getAll(range);
+        read.onsuccess = () => {
+          const whole = new Uint8Array(length);
+          let end = 0;
+          for (const value of read.result) {
+            whole.set(value, end);
+            end += value.length;
+          }
+          pieces.delete(range);
+          pieces.put(whole, [name, at, length]);
+        };
+      });
+    }
+    if (!this.gathered.length) return;
+    await this.commit();
+    this.fetched = [];
+    if (this.objects.has(name)) this.objects.set(name, null);
+  }
+
+  close() {
+    this.db?.close();
+  }
+
+  static async list() {
+    const databases = await indexedDB.databases();
+    return databases.filter(({ name }) => name.startsWith(PREFIX)).map(({ name }) => name.slice(PREFIX.length));
+  }
+
+  static delete(name) {
+    return done(indexedDB.deleteDatabase(PREFIX + name));
+  }
+}

@@ -1,0 +1,132 @@
+// A log in a worker, as the window sees it: the calls of an engine, each a message.
+
+import { DuralogError } from './errors.js';
+
+// Bundlers want the same name as a literal where a worker is made.
+const WORKER = 'duralog:worker';
+const CALLS = [
+  'append', 'begin', 'end_', 'wait', 'idle', 'checkpoint', 'truncate', 'read', 'next', 'endRead', 'rebuild', 'get',
+  'feed', 'end', 'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
+];
+
+class Remote {
+  #worker;
+  #own;
+  #waiting = new Map();
+  #count = 0;
+  #calls = [];
+
+  constructor(worker, own) {
+    this.#worker = worker;
+    this.#own = own;
+    worker.onmessage = ({ data }) => this.#answer(data);
+    worker.onerror = (event) => this.#end(new DuralogError('panic', `the worker has failed: ${event.message ?? 'it could not be loaded'}`));
+    worker.onmessageerror = () => this.#end(new DuralogError('panic', 'a message of the worker could not be read'));
+    for (const call of CALLS) this[call] = (...args) => this.call(call, args);
+  }
+
+  call(call, args) {
+    if (this.#waiting === undefined) return Promise.reject(new DuralogError('closed', 'the log is closed'));
+    return new Promise((resolve, reject) => {
+      const id = ++this.#count;
+      this.#waiting.set(id, { resolve, reject });
+      // What is asked in one turn goes in one message, and shares a sync there.
+      if (!this.#calls.length) queueMicrotask(() => this.#send());
+      this.#calls.push({ id, call, args });
+    });
+  }
+
+  #send() {
+    const calls = this.#calls;
+    this.#calls = [];
+    try {
+      this.#worker.postMessage(calls);
+    } catch (cause) {
+      if (calls.length === 1) return this.#answer([{ id: calls[0].id, error: { code: 'invalid', message: cause.message, cause } }]);
+      // Only what cannot be sent is refused.
+      for (const call of calls) (this.#calls = [call]), this.#send();
+    }
+  }
+
+  #answer(answers) {
+    for (const { id, value, error } of answers) {
+      const waiting = this.#waiting?.get(id);
+      this.#waiting?.delete(id);
+      if (error) waiting?.reject(new DuralogError(error.code, error.message, error));
+      else waiting?.resolve(value);
+    }
+  }
+
+  #end(error) {
+    for (const { reject } of this.#waiting?.values() ?? []) reject(error);
+    this.#waiting = undefined;
+  }
+
+  release() {
+    this.#end(new DuralogError('closed', 'the log is closed'));
+    if (this.#own) this.#worker.terminate();
+  }
+}
+
+/** Begins an import in a worker. */
+export const importInWorker = async (name, options, given) => {
+  const { remote } = await inWorker(name, options, given, 'import');
+  return { feed: (chunk) => remote.feed(chunk), end: () => remote.end(), release: () => remote.call('release', []).finally(() => remote.release()) };
+};
+
+/** Opens the engine of a log in a worker: the one that is given, or one of the package's own. */
+export async function inWorker(name, options, given, open = 'open') {
+  const start = () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'duralog:worker' });
+  let remote = new Remote(given ?? start(), !given);
+  try {
+    await remote.call('hello', []);
+  } catch (error) {
+    if (given || error.code !== 'panic') throw error;
+    // A development server that moved this file does not find the worker beside it: this very file serves there too.
+    remote.release();
+    const source = new Blob([`import ${JSON.stringify(import.meta.url)};`], { type: 'text/javascript' });
+    const url = URL.createObjectURL(source);
+    remote = new Remote(new Worker(url, { type: 'module', name: WORKER }), true);
+    await remote.call('hello', []).finally(() => URL.revokeObjectURL(url));
+  }
+  try {
+    remote.report = await remote.call(open, [name, options]);
+  } catch (error) {
+    remote.release();
+    throw error;
+  }
+  return open === 'open' ? remote : { remote };
+}
+
+/** Serves a window from this worker. */
+export function serve(openEngine, openImporter) {
+  let engine;
+  let answers = [];
+  const answer = (one) => {
+    // What comes in one turn goes back in one message.
+    if (!answers.length) queueMicrotask(() => globalThis.postMessage(answers.splice(0)));
+    answers.push(one);
+  };
+  const perform = async ({ id, call, args }) => {
+    try {
+      let value;
+      if (call === 'open') {
+        engine = await openEngine(...args);
+        value = engine.report;
+      } else if (call === 'import') {
+        engine = await openImporter(...args);
+      } else if (call !== 'hello') {
+        value = await engine[call](...args);
+        if (call === 'close') engine.release();
+      }
+      answer({ id, value });
+    } catch (error) {
+      const { code = 'panic', message, lsn, place, cause } = error;
+      answer({ id, error: { code, message, lsn, place, cause: cause && new DOMException(cause.message, cause.name) } });
+    }
+  };
+  globalThis.onmessage = ({ data }) => data.forEach(perform);
+}
+
+/** Whether this is a worker that the package has started. */
+export const isWorker = () => typeof WorkerGlobalScope !== 'undefined' && globalThis.name === WORKER;

@@ -1,0 +1,3 @@
+/** The address of the module, where a bundler gives it. */
+declare const url: string;
+export default url;

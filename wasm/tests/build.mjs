@@ -1,0 +1,58 @@
+// Puts the npm package together: node build.mjs BINDGEN MODULE.wasm FOLDER
+//
+// BINDGEN is the program of `wasm/bindgen`, MODULE what cargo made of `wasm/`; FOLDER gets the package as it is published.
+// Its size is checked: it may not grow unnoticed, beyond what `size.json` says and a kilobyte more.
+
+import { execFileSync } from 'node:child_process';
+import { cpSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { deflateRawSync, gzipSync } from 'node:zlib';
+import esbuild from 'esbuild';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const [bindgen, module, folder] = process.argv.slice(2);
+const GROWTH = 1024;
+
+rmSync(folder, { recursive: true, force: true });
+mkdirSync(folder, { recursive: true });
+cpSync(join(here, '../npm'), folder, { recursive: true });
+for (const name of ['LICENSE-MIT', 'LICENSE-APACHE']) copyFileSync(join(here, '../..', name), join(folder, name));
+
+const bound = mkdtempSync(join(tmpdir(), 'duralog-bindgen-'));
+const wasm = join(folder, 'duralog.wasm');
+try {
+  execFileSync(bindgen, [module, bound], { stdio: 'inherit' });
+  const whole = join(bound, 'duralog_wasm_bg.wasm');
+  // No feature is switched on here that the compiler did not use: browsers refuse modules with newer ones.
+  execFileSync(join(here, 'node_modules/.bin/wasm-opt'), ['-Oz', '--converge', whole, '-o', wasm], { stdio: 'inherit' });
+  copyFileSync(join(bound, 'duralog_wasm.js'), join(folder, 'glue.js'));
+} finally {
+  rmSync(bound, { recursive: true, force: true });
+}
+const packed = deflateRawSync(readFileSync(wasm), { level: 9, memLevel: 9 });
+writeFileSync(join(folder, 'inline.js'), `export const bytes = '${packed.toString('base64')}';\n`);
+
+// What a page loads: the default entry in one file, minified.
+const bundle = await esbuild.build({
+  entryPoints: [join(folder, 'index.js')],
+  bundle: true,
+  minify: true,
+  format: 'esm',
+  write: false,
+  loader: { '.wasm': 'binary' },
+});
+const size = {
+  'default entry, minified, gzip -9': gzipSync(bundle.outputFiles[0].contents, { level: 9 }).length,
+  'the module in it, deflated': packed.length,
+  'the module': statSync(wasm).size,
+};
+for (const [what, bytes] of Object.entries(size)) console.log(`${what}: ${bytes} bytes`);
+
+const committed = JSON.parse(readFileSync(join(here, 'size.json'), 'utf8'));
+for (const [what, bytes] of Object.entries(committed)) {
+  if (Math.abs(size[what] - bytes) <= GROWTH) continue;
+  console.error(`${what}: ${size[what]} bytes, and size.json says ${bytes}: find out why, and put the new figure there`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,256 @@
+// What a log promises, whatever it is kept on: run in Node and in every browser, against the packed package.
+
+const text = (string) => new TextEncoder().encode(string);
+
+const equal = (found, expected, what = 'value') => {
+  const form = (value) => JSON.stringify(value, (_, v) => (typeof v === 'bigint' ? `${v}n` : ArrayBuffer.isView(v) ? [...v].map(String) : v));
+  if (form(found) !== form(expected)) throw new Error(`${what}: ${form(found)} where ${form(expected)} was expected`);
+};
+
+const rejects = async (promise, code) => {
+  try {
+    await promise;
+  } catch (error) {
+    if (error.code === code) return error;
+    throw new Error(`${error.code ?? error.name} (${error.message}) where ${code} was expected`);
+  }
+  throw new Error(`it went well where ${code} was expected`);
+};
+
+const collect = async (iterable) => {
+  const entries = [];
+  for await (const entry of iterable) entries.push(entry);
+  return entries;
+};
+
+const contents = async (log, options) =>
+  (await collect(log.read(options))).filter(({ bytes }) => bytes).map(({ bytes }) => new TextDecoder().decode(bytes));
+
+export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
+  let count = 0;
+  const fresh = () => `contract ${device} ${Date.now()} ${++count}`;
+  const open = (name, options) => Log.open(name, { device, ...options });
+  const within = async (options, run) => {
+    const name = fresh();
+    const log = await open(name, options);
+    try {
+      await run(log, name);
+    } finally {
+      await log.close().catch(() => {});
+      await Log.delete(name, { device });
+    }
+  };
+
+  return {
+    'an append is there after a reopening, with its LSN': () =>
+      within({}, async (log, name) => {
+        const receipt = await log.append(text('first'));
+        equal(receipt.lsn, 1n);
+        equal(receipt.durability, device === 'memory' ? 'memory' : 'strict');
+        await log.close();
+        const again = await open(name);
+        equal(again.recoveryReport().lastValidLsn, 1n);
+        equal(again.recoveryReport().closed, true);
+        equal(await contents(again), ['first']);
+        equal((await again.append(text('second'))).lsn, 2n);
+        await again.close();
+      }),
+
+    'a log that is not closed keeps what it acknowledged': () =>
+      within({}, async (log, name) => {
+        for (let n = 0; n < 5; n++) await log.append(text(`${n}`));
+        const reader = await open(name, { readOnly: true });
+        equal(await contents(reader), ['0', '1', '2', '3', '4']);
+        await rejects(reader.append(text('x')), 'read_only');
+        await reader.close();
+      }),
+
+    'overlapping appends keep their order and share syncs': () =>
+      within({}, async (log) => {
+        const receipts = await Promise.all(Array.from({ length: 500 }, (_, n) => log.append(text(`${n}`))));
+        equal(receipts.map(({ lsn }) => lsn), Array.from({ length: 500 }, (_, n) => BigInt(n + 1)));
+        equal(await contents(log), Array.from({ length: 500 }, (_, n) => `${n}`));
+        const { syncs, appends } = await log.stats();
+        equal(appends, 500);
+        if (syncs > 10) throw new Error(`${syncs} syncs for 500 appends at once`);
+      }),
+
+    'many segments are written, read back both ways and from the middle': () =>
+      within({ segmentSize: 1 << 16 }, async (log, name) => {
+        const long = 'x'.repeat(1000);
+        for (let n = 0; n < 30; n++) await Promise.all(Array.from({ length: 10 }, (_, m) => log.append(text(`${n * 10 + m} ${long}`))));
+        const expected = Array.from({ length: 300 }, (_, n) => `${n} ${long}`);
+        equal(await contents(log), expected);
+        equal(await contents(log, { reverse: true }), [...expected].reverse());
+        equal(await contents(log, { from: 101n, to: 110n }), expected.slice(100, 110));
+        if ((await log.stats()).totalSegments < 4) throw new Error('the segments are too few');
+        await log.close();
+        const again = await open(name, { segmentSize: 1 << 16, fullCheck: true });
+        equal(await contents(again), expected);
+        equal((await again.verify()).clean, true);
+        await again.close();
+      }),
+
+    'a batch is one, an empty one is nothing': () =>
+      within({}, async (log) => {
+        equal(await log.appendBatch([]), null);
+        const { first, lsn } = await log.appendBatch([text('a'), text('b'), text('c')]);
+        equal([first, lsn], [1n, 3n]);
+        const entries = await collect(log.read());
+        equal(entries.map(({ batchContinues }) => batchContinues ?? false), [true, true, false]);
+      }),
+
+    'a transaction counts if its function resolves, and not if it throws': () =>
+      within({}, async (log) => {
+        const result = await log.transaction(async (tx) => {
+          await tx.append(text('kept'));
+          await tx.appendBatch([text('too')]);
+          return 'result';
+        });
+        equal(result, 'result');
+        const why = new Error('no');
+        const thrown = await log.transaction(async (tx) => {
+          await tx.append(text('dropped'));
+          throw why;
+        }).catch((error) => error);
+        if (thrown !== why) throw new Error('the error of the function is not the one that came');
+        let late;
+        await log.transaction(async (tx) => void (late = tx));
+        await rejects(late.append(text('late')), 'no_transaction');
+        equal(await contents(log, { counting: true }), ['kept', 'too']);
+      }),
+
+    'operations come back as they went in, every float bit for bit': () =>
+      within({}, async (log) => {
+        const id = '00112233-4455-6677-8899-aabbccddeeff';
+        const embedding = new Float32Array(new Uint32Array([0x7fc00001, 0xff800001, 0x80000000, 0x7f800000, 1]).buffer);
+        await log.append({ type: 'insert', id, kind: 'chunk', content: 'Zürich ✓', embedding });
+        await log.append({ type: 'update', id, content: '' });
+        await log.append({ type: 'batchInsert', items: [{ id, content: 'a', embedding: [1] }, { id, content: 'b' }] });
+        await log.append({ type: 'batchDelete', ids: [id, id] });
+        await log.append({ type: 'delete', id });
+        const [insert, update, batch, ids, gone] = await collect(log.read());
+        equal([insert.id, insert.kind, insert.content], [id, 'chunk', 'Zürich ✓']);
+        equal([...new Uint32Array(insert.embedding.buffer)], [...new Uint32Array(embedding.buffer)]);
+        equal([update.type, update.kind, update.embedding.length], ['update', 'document', 0]);
+        equal(batch.items.map(({ content }) => content), ['a', 'b']);
+        equal(ids.ids, [id, id]);
+        equal([gone.type, gone.id], ['delete', id]);
+        await rejects(log.append({ type: 'delete', id: 'no id' }), 'invalid');
+        await rejects(log.append({ type: 'nonsense' }), 'invalid');
+        await rejects(log.append(undefined), 'invalid');
+        await rejects(log.appendBatch([text('good'), 7]), 'invalid');
+        equal((await log.append(text('goes on'))).lsn, 6n);
+      }),
+
+    'a store is built up again from its checkpoint and what follows': () => {
+      const name = fresh();
+      return (async () => {
+        const store = await MemoryStore.open(name, { device });
+        const ids = Array.from({ length: 300 }, () => crypto.randomUUID());
+        await Promise.all(ids.map((id, n) => store.insert({ id, content: `note ${n}`, embedding: [n, -n] })));
+        await store.delete(ids[0]);
+        equal(await store.checkpoint(), 1n);
+        await store.update({ id: ids[1], content: 'changed', kind: 'chunk' });
+        equal(await store.size(), 299);
+        await store.close();
+        const again = await MemoryStore.open(name, { device });
+        equal(again.rebuilt.checkpointUsed.lsn, 301n);
+        equal(again.rebuilt.entriesReplayed, 1n);
+        equal(await again.has(ids[0]), false);
+        equal((await again.get(ids[1])).content, 'changed');
+        equal([...(await again.get(ids[2])).embedding], [2, -2]);
+        const seen = await collect(again);
+        equal(seen.map(({ id }) => id), [...ids.slice(1)].sort());
+        await again.close();
+        await Log.delete(name, { device });
+      })();
+    },
+
+    'truncation keeps what a checkpoint does not hold, and gives room back': () =>
+      within({ segmentSize: 1 << 16 }, async (log, name) => {
+        const bytes = new Uint8Array(4000);
+        for (let n = 0; n < 60; n++) await log.append(bytes);
+        equal(await log.truncateBefore(50n), 1n);
+        const before = (await log.stats()).totalSizeBytes;
+        await log.checkpoint({ bytes: text('state'), metadata: { a: 'b' } });
+        equal(await log.truncateBefore(50n), 50n);
+        if ((await log.stats()).totalSizeBytes > before / 2) throw new Error('no room was given back');
+        await rejects(collect(log.read({ from: 10n })), 'truncated');
+        equal((await collect(log.read()))[0].lsn, 50n);
+        await log.close();
+        const again = await open(name);
+        equal(again.recoveryReport().lowWaterMark, 50n);
+        equal(again.recoveryReport().checkpointUsed.lsn, 60n);
+        await again.close();
+      }),
+
+    'appends that are answered at once are durable after a sync': () =>
+      within({ syncMode: 'batched', interval: 60_000 }, async (log, name) => {
+        const receipt = await log.append(text('a'));
+        equal(receipt.durability, 'buffered');
+        equal(await log.sync(), 1n);
+        equal(log.syncedLsn, 1n);
+        const own = await log.append(text('b'), { durable: true });
+        equal(own.durability, device === 'memory' ? 'memory' : 'strict');
+        equal(await log.waitDurable(2n), 2n);
+        await log.append(text('c'));
+        await log.close();
+        const again = await open(name);
+        equal(await contents(again), ['a', 'b', 'c']);
+        await again.close();
+      }),
+
+    'a second writer is refused, or waits': () =>
+      within({}, async (log, name) => {
+        const error = await rejects(open(name), 'locked');
+        if (!(error instanceof DuralogError) || !(error instanceof Error)) throw new Error('no DuralogError');
+        const stop = new AbortController();
+        const waiting = open(name, { wait: true, signal: stop.signal });
+        stop.abort(new Error('enough'));
+        equal(await waiting.catch(({ message }) => message), 'enough');
+        const next = open(name, { wait: true });
+        await log.append(text('a'));
+        await log.close();
+        const second = await next;
+        equal(await contents(second), ['a']);
+        await second.close();
+      }),
+
+    'what cannot be is refused by name': () =>
+      within({}, async (log, name) => {
+        await rejects(log.append(new Uint8Array(2 << 20)), 'too_large');
+        equal((await log.append(text('goes on'))).lsn, 1n);
+        await rejects(open(fresh(), { create: false }), 'not_found');
+        await rejects(open(fresh(), { readOnly: true }), 'not_found');
+        await rejects(open(fresh(), { policy: 'none' }), 'config');
+        await rejects(open(fresh(), { nonsense: 1 }), 'config');
+        await rejects(open(fresh(), { segmentSize: 100 }), 'config');
+        await rejects(Log.open('x', { device: 'tape' }), 'config');
+        await log.close();
+        await log.close();
+        await rejects(log.append(text('x')), 'closed');
+        await rejects(collect(log.read()), 'closed');
+        await rejects(open(name, { expectDurable: 5n }), 'refused');
+        equal((await Log.list({ device })).some((log) => log.name === name), true);
+        await Log.delete(name, { device });
+        equal((await Log.list({ device })).some((log) => log.name === name), false);
+        await rejects(open(name, { expectDurable: 1n }), 'lost');
+        await Log.delete(name, { device });
+      }),
+
+    'a reader stops where it is told to, and the log goes on': () =>
+      within({}, async (log) => {
+        await log.appendBatch(Array.from({ length: 100 }, (_, n) => text(`${n}`)));
+        for await (const { lsn } of log.read()) if (lsn === 3n) break;
+        const stop = new AbortController();
+        const found = (async () => {
+          for await (const { lsn } of log.read({ signal: stop.signal })) if (lsn === 5n) stop.abort();
+        })();
+        equal(await found.catch(({ name }) => name), 'AbortError');
+        equal((await log.append(text('goes on'))).lsn, 101n);
+        const [one, two] = await Promise.all([contents(log), contents(log, { reverse: true })]);
+        equal([one.length, two.length], [101, 101]);
+      }),
+  };
+};
