@@ -16,8 +16,8 @@ use program::{code, duralog, ok, run};
 use serde_json::{Value, json};
 
 const README: &str = include_str!("../README.md");
-const COMMANDS: [&str; 9] =
-    ["demo", "import", "export", "state", "verify", "stat", "recover", "checkpoint", "truncate"];
+const COMMANDS: [&str; 11] =
+    ["demo", "import", "export", "state", "verify", "stat", "recover", "checkpoint", "truncate", "pack", "unpack"];
 
 #[track_caller]
 fn object(output: &Output) -> Value {
