@@ -492,22 +492,32 @@ impl<D: SharedDevice> Shared<D> {
         error
     }
 
+    /// Whether the log names this checkpoint. Without its entry it was never finished: its bytes may exist in a cache only,
+    /// whatever they read as now, and a power cut may take them.
+    fn names(&self, head: &CheckpointHeader) -> Result<bool> {
+        let view = self.written_view()?;
+        let from = head.lsn.next_or_max().max(view.low_water());
+        for entry in Entries::new(self.reader()?, view, from, Lsn::MAX, Policy::Default) {
+            if matches!(entry?.operation(), Ok(Operation::Checkpoint { checkpoint_id, .. }) if checkpoint_id == head.id)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was opened
-    /// are read first: what is not valid keeps nothing.
+    /// are read first: what is not valid, or not named by the log, keeps nothing.
     pub(crate) fn safe_floor(&self) -> Result<Option<Lsn>> {
         let unchecked: Vec<_> = {
             let guard = self.lock();
-            guard
-                .checkpoints
-                .iter()
-                .filter(|kept| !kept.checked)
-                .map(|kept| (guard.writer.log(), kept.head.id))
-                .collect()
+            guard.checkpoints.iter().filter(|kept| !kept.checked).map(|kept| (guard.writer.log(), kept.head)).collect()
         };
         let mut buf = scratch(self.options.geometry);
-        for (log, id) in unchecked {
+        for (log, head) in unchecked {
+            let id = head.id;
             let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
-            let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok();
+            let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok() && self.names(&head)?;
             let mut guard = self.lock();
             guard.checkpoints.retain(|kept| kept.head.id != id || valid);
             for kept in guard.checkpoints.iter_mut().filter(|kept| kept.head.id == id) {
