@@ -8,7 +8,6 @@
 //! No decision of the log is made here or in JavaScript. Nothing of JavaScript is held across an await: a request is
 //! named by a number, its ticket, and its outcome is told to the host, which knows whose it is. One future at a time
 //! waits for the medium; JavaScript calls `resume` when that has answered, which is all the executor that is needed.
-#![cfg(target_arch = "wasm32")]
 
 mod engine;
 mod error;

@@ -31,6 +31,7 @@ try {
   cpSync(join(here, 'suite'), folder, { recursive: true });
   mkdirSync(join(folder, 'projects'));
   for (const suite of named) {
+    const begun = Date.now();
     const env = { ...process.env, DURALOG_TOOLS: tools, DURALOG_PACKAGE: tarball };
     current = spawn(node, ['--test', '--test-reporter=tap', suite], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
     let text = '';
@@ -38,7 +39,8 @@ try {
     const count = (word) => Number(new RegExp(`^# ${word} (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
     passed += count('pass');
     failed += count('fail') || Number(count('pass') === 0);
-    console.log(`${suite}: ${count('pass')} passed, ${count('fail')} failed`);
+    const seconds = ((Date.now() - begun) / 1000).toFixed(1);
+    console.log(`${suite}: ${count('pass')} passed, ${count('fail')} failed in ${seconds} s`);
     if (count('fail') || !count('pass')) console.log(text.split('\n').filter((line) => !/^ *ok /.test(line)).join('\n'));
   }
 } finally {

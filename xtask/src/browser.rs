@@ -16,11 +16,8 @@ pub(crate) fn steps() -> Vec<Step> {
     bindgen.args(["build", "--locked", "--manifest-path", "wasm/bindgen/Cargo.toml", "--target-dir"]);
     bindgen.arg(compiler::target_folder().join("bindgen"));
     let (module, made, needs) = module();
-    let mut npm = Command::new("npm");
-    npm.current_dir(tests()).args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]);
-    let mut esbuild = Command::new("node");
-    // The one program among the packages that is put in its place by a script.
-    esbuild.current_dir(tests()).arg("node_modules/esbuild/install.js");
+    let mut tools = Command::new("node");
+    tools.current_dir(root()).arg("wasm/tests/tools.mjs");
     let package = root().join("wasm/pkg/duralog");
     let mut build = Command::new("node");
     build.current_dir(root()).arg("wasm/tests/build.mjs");
@@ -35,16 +32,11 @@ pub(crate) fn steps() -> Vec<Step> {
     vec![
         Step::new("bindgen", bindgen),
         Step::new("module", module).needing(needs).needing([WASM_LD]),
-        Step::new("tools", npm).needing([NPM, NODE]),
-        Step::new("esbuild", esbuild).needing([NODE]),
+        Step::new("tools", tools).needing([NPM, NODE]),
         Step::new("package and its size", build).needing([NODE]),
         Step::new("program", program),
         Step::new("suites", suites).counting_tests().needing([NPM, NODE]).wanting([CHROMIUM, FIREFOX]),
     ]
-}
-
-fn tests() -> PathBuf {
-    root().join("wasm/tests")
 }
 
 /// Compiles the module, as small as the compiler at hand makes it; says where it is put.

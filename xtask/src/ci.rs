@@ -23,19 +23,12 @@ pub(crate) fn run_part(name: &'static str, steps: fn() -> Vec<Step>) -> Result<b
     run_parts(&[(name, steps)])
 }
 
-/// The part that is run by its name alone: it takes browsers and the packages of npm.
-const BY_NAME: &str = "browser";
-
-/// Runs the parts named, or all but the browser's; every step of them, whatever failed before. Returns whether all passed.
+/// Runs the parts named, or all; every step of them, whatever failed before. Returns whether all passed.
 pub(crate) fn run(names: &[String]) -> Result<bool, String> {
     if let Some(name) = names.iter().find(|name| !PARTS.iter().any(|(part, _)| part == name)) {
         return Err(format!("no part `{name}`; there are {}", PARTS.map(|(part, _)| part).join(", ")));
     }
-    if names.is_empty() {
-        println!("The part `{BY_NAME}` is run by its name alone: cargo xtask ci {BY_NAME}");
-    }
-    let wanted = |part: &str| if names.is_empty() { part != BY_NAME } else { names.iter().any(|name| name == part) };
-    let chosen = PARTS.iter().filter(|(part, _)| wanted(part));
+    let chosen = PARTS.iter().filter(|(part, _)| names.is_empty() || names.iter().any(|name| name == part));
     run_parts(&chosen.copied().collect::<Vec<Part>>())
 }
 

@@ -16,7 +16,7 @@ mod tools;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask ci [PART ...]   run the checks; parts, all but the last by default:
+cargo xtask ci [PART ...]   run the checks; parts, all by default:
     native     format, lints, docs, tests, the reader in Python, packages
     embedded   the core without std and alloc for three microcontroller targets
     wasm       the core for wasm32-unknown-unknown

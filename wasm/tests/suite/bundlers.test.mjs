@@ -6,7 +6,7 @@ import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { chromium, chromiumPath, remove, serve, temporary } from './harness.mjs';
+import { PATIENCE_MS, chromium, chromiumPath, remove, serve, temporary } from './harness.mjs';
 
 const TOOLS = process.env.DURALOG_TOOLS;
 const run = promisify(execFile);
@@ -54,7 +54,7 @@ describe('consumers', { skip: !chromiumPath() && 'there is no Chromium' }, () =>
     const errors = [];
     page.on('pageerror', (error) => errors.push(error.message));
     try {
-      await page.waitForFunction(() => globalThis.told, undefined, { timeout: 60_000 }).catch(() => {});
+      await page.waitForFunction(() => globalThis.told, undefined, { timeout: PATIENCE_MS }).catch(() => {});
       assert.match(String(await page.evaluate(() => globalThis.told)), /^indexeddb 1,2,3; opfs 1,2,3$/, errors.join('\n'));
     } finally {
       await page.close();
@@ -82,7 +82,7 @@ describe('consumers', { skip: !chromiumPath() && 'there is no Chromium' }, () =>
     const server = await serve(folder);
     try {
       const page = await browser.page(`${server.url}index.html`);
-      await page.waitForFunction(() => document.querySelector('#out').textContent.includes('a note'), undefined, { timeout: 30_000 });
+      await page.waitForFunction(() => document.querySelector('#out').textContent.includes('a note'), undefined, { timeout: PATIENCE_MS });
       assert.match(await page.textContent('#out'), /^entry 1 is strict, the store holds 1\n/);
       await page.close();
     } finally {

@@ -15,6 +15,9 @@ const FLAGS = [
   '--disable-component-update', '--disable-sync', '--disable-dev-shm-usage', '--remote-debugging-port=0',
 ];
 
+/** How long a browser may take for a step: nothing depends on it, but that a test ends at all. */
+export const PATIENCE_MS = 300_000;
+
 export const BACKENDS = { leveldb: [], sqlite: ['--enable-features=IdbSqliteBackingStore,IdbSqliteOnDiskRollout'] };
 
 const first = (paths, variable) => (process.env[variable] ? process.env[variable] : paths.find((path) => existsSync(path)));
@@ -81,17 +84,17 @@ export async function chromium(profile, backend = 'leveldb') {
   };
   try {
     for (let tries = 0; !existsSync(port) || !readFileSync(port, 'utf8').includes('\n'); tries++) {
-      if (tries === 600 || child.exitCode !== null) throw new Error('Chromium did not start');
+      if (tries === PATIENCE_MS / 50 || child.exitCode !== null) throw new Error('Chromium did not start');
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     const [number] = readFileSync(port, 'utf8').split('\n');
-    const browser = await chromium.connectOverCDP(`http://127.0.0.1:${number}`);
+    const browser = await chromium.connectOverCDP(`http://127.0.0.1:${number}`, { timeout: PATIENCE_MS });
     const context = browser.contexts()[0];
     return {
       context,
       page: async (url) => {
         const page = await context.newPage();
-        await page.goto(url);
+        await page.goto(url, { timeout: PATIENCE_MS });
         return page;
       },
       kill: stop,
@@ -135,11 +138,11 @@ export async function firefox(profile) {
       });
       child.once('exit', () => reject(new Error(`Firefox did not start: ${text}`)));
     });
-    const browser = await puppeteer.connect({ browserWSEndpoint: `${address}/session`, protocol: 'webDriverBiDi', protocolTimeout: 240_000 });
+    const browser = await puppeteer.connect({ browserWSEndpoint: `${address}/session`, protocol: 'webDriverBiDi', protocolTimeout: PATIENCE_MS });
     return {
       page: async (url) => {
         const page = await browser.newPage();
-        await page.goto(url);
+        await page.goto(url, { timeout: PATIENCE_MS });
         return page;
       },
       kill: stop,
