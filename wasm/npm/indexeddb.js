@@ -1,10 +1,12 @@
 // Storage in IndexedDB. See `Storage` in the Rust sources for what the calls promise.
 //
-//   store `objects`: name -> 0      store `pieces`: [name, offset, length] -> bytes      store `state`: 'writer' -> number
+//   store `objects`: name -> 0      store `pieces`: [name, offset, length] -> bytes
+//   store `state`: the number of the writer -> { is: 'writer' }, and no two with the same `is`
 //
 // What is created, written and removed is gathered, shown to whoever reads, and goes out in one transaction at the next
-// sync: whole or not at all. The transaction looks first whether a later writer has opened the log; then it writes
-// nothing. A write is one value; when a segment is sealed, closed or recovered, small values are put together to larger
+// sync: whole or not at all. The transaction puts its writer's number first. Where a later writer has opened the log and
+// put its own there, that breaks the rule of the store, and nothing is written: the fence costs no round trip, and a page
+// that is left can hand over all of it at once. A write is one value; when a segment is sealed, closed or recovered, small values are put together to larger
 // ones, which changes no byte of it. A segment's header keeps values of its own, so that reading headers is cheap.
 
 import { later, whole } from './storage.js';
@@ -13,6 +15,8 @@ const PIECE_MAX = 256 << 10; // Values are put together up to this, and longer w
 const PIECE_GOOD = 64 << 10; // Values of at least this are left alone.
 const READ_AHEAD = 1 << 20; // Read at once by who reads on where he was.
 const GATHER_MAX = 4 << 20; // More than this is not gathered, as a large checkpoint would be.
+
+const WRITER = { is: 'writer' };
 
 export const PREFIX = 'duralog:';
 
@@ -49,7 +53,8 @@ export class IndexedDb {
       const request = indexedDB.open(this.name, 1);
       request.onupgradeneeded = () => {
         if (!this.create_ || !this.write_) return request.transaction.abort();
-        for (const store of ['objects', 'pieces', 'state']) request.result.createObjectStore(store);
+        for (const store of ['objects', 'pieces']) request.result.createObjectStore(store);
+        request.result.createObjectStore('state').createIndex('is', 'is', { unique: true });
       };
       try {
         this.db = await done(request);
@@ -65,8 +70,12 @@ export class IndexedDb {
       if (this.write_) {
         const transaction = this.db.transaction('state', 'readwrite', { durability: this.durability });
         const state = transaction.objectStore('state');
-        const last = state.get('writer');
-        last.onsuccess = () => state.put((this.writer = (last.result ?? 0) + 1), 'writer');
+        const last = state.getAllKeys();
+        last.onsuccess = () => {
+          this.writer = Math.max(0, ...last.result) + 1;
+          state.clear();
+          state.put(WRITER, this.writer);
+        };
         await this.ended(transaction);
       }
       await this.load();
@@ -215,11 +224,11 @@ export class IndexedDb {
   }
 
   sync() {
-    return this.gathered.length ? later(this, () => this.commit()) : 0;
+    return this.gathered.length ? later(this, () => this.commit(true)) : 0;
   }
 
-  /** Does all that was gathered, in one transaction. */
-  async commit() {
+  /** Does all that was gathered, in one transaction. `whole`: no step of it waits for what another reads. */
+  async commit(whole) {
     const gathered = this.gathered;
     this.gathered = [];
     this.bytes = 0;
@@ -230,13 +239,9 @@ export class IndexedDb {
     const transaction = this.db.transaction(['objects', 'pieces', 'state'], 'readwrite', { durability: this.durability });
     const stores = {};
     for (const store of ['objects', 'pieces', 'state']) stores[store] = transaction.objectStore(store);
-    const writer = stores.state.get('writer');
-    writer.onsuccess = () => {
-      if (writer.result === this.writer) return;
-      this.fenced = true;
-      transaction.abort();
-    };
+    stores.state.put(WRITER, this.writer).onerror = ({ target }) => (this.fenced ||= target.error.name === 'ConstraintError');
     for (const step of gathered) step(stores);
+    if (whole) transaction.commit?.();
     try {
       await this.ended(transaction);
     } catch (error) {
@@ -300,7 +305,7 @@ export class IndexedDb {
       });
     }
     if (!this.gathered.length) return;
-    await this.commit();
+    await this.commit(false);
     this.fetched = [];
     if (this.objects.has(name)) this.objects.set(name, null);
   }

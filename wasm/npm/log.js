@@ -11,6 +11,8 @@ const DEVICES = { indexeddb: IndexedDb, opfs: Files, memory: Memory };
 const MODES = { immediate: true, batched: true, async: true };
 const LOCK = 'duralog:';
 const IDLE_MS = 1000;
+/** What a window is told before it may be gone; what its document is told passes it on the way down. */
+const LEAVING = ['pagehide', 'visibilitychange', 'freeze'];
 
 /** How the module is got: set by the entry that is imported. */
 export const wasm = { load: undefined };
@@ -166,8 +168,15 @@ export class Log {
 
   async opened() {
     this.#lsns = await this.#engine.lsns();
+    // A page that is left may never run again.
+    for (const event of LEAVING) globalThis.addEventListener?.(event, this.#leave, true);
     if (this.#engine.storage) this.#engine.storage.gone = () => this.#engine && this.abandon();
   }
+
+  /** The page is about to be hidden, frozen or left: what was only buffered is handed to the storage now. */
+  #leave = () => {
+    if (!this.#closing && this.#timer !== undefined) this.sync().catch(() => {});
+  };
 
   /** Another writer was given the lock. The fence in the storage keeps this one from writing anything. */
   lost(onLost) {
@@ -380,6 +389,7 @@ export class Log {
   async #close() {
     clearTimeout(this.#timer);
     clearTimeout(this.#idle);
+    for (const event of LEAVING) globalThis.removeEventListener?.(event, this.#leave, true);
     try {
       await this.#engine.close();
     } finally {

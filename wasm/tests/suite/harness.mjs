@@ -92,6 +92,7 @@ export async function chromium(profile, backend = 'leveldb') {
     const context = browser.contexts()[0];
     return {
       context,
+      version: browser.version(),
       page: async (url) => {
         const page = await context.newPage();
         await page.goto(url, { timeout: PATIENCE_MS });

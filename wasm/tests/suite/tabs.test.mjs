@@ -2,7 +2,7 @@
 
 import test, { after, before, describe } from 'node:test';
 import assert from 'node:assert/strict';
-import { BACKENDS, chromium, chromiumPath, remove, serve, temporary } from './harness.mjs';
+import { BACKENDS, PATIENCE_MS, chromium, chromiumPath, remove, serve, temporary } from './harness.mjs';
 
 // In each page: `act(step, argument)` does one thing with the log `globalThis.log` and gives its outcome as text.
 const act = async ([step, argument]) => {
@@ -101,6 +101,16 @@ for (const backend of chromiumPath() ? Object.keys(BACKENDS) : []) {
       await says(two, 'count', 0, '2');
       await says(two, 'close', 0, 'closed');
       await says(two, 'open', { fullCheck: true }, 'open');
+      await says(two, 'count', 0, '2');
+    });
+
+    test('what was only buffered is kept when its page is left', async () => {
+      await fresh();
+      await says(one, 'open', { syncMode: 'batched', interval: 3_600_000 }, 'open');
+      await says(one, 'append', 10, '1');
+      await says(one, 'append', 10, '2');
+      await one.goto('about:blank', { timeout: PATIENCE_MS });
+      await says(two, 'open', { wait: true }, 'open');
       await says(two, 'count', 0, '2');
     });
 
