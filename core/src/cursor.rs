@@ -168,6 +168,13 @@ impl Cursor {
     }
 }
 
+/// Whether all bytes are blank: many at once, for most of a segment may be.
+fn is_blank(bytes: &[u8], blank: u8) -> bool {
+    let (pieces, rest) = bytes.as_chunks::<64>();
+    rest.iter().all(|&byte| byte == blank)
+        && pieces.iter().all(|piece| piece.iter().fold(0, |other, &byte| other | (byte ^ blank)) == 0)
+}
+
 /// How far a search goes on at once where the device cannot read: a sector, the least that a medium loses.
 const UNREADABLE_STEP: u32 = 512;
 
@@ -216,6 +223,10 @@ impl Search {
             }
             let seen = self.cursor.window.buffered(u64::from(at));
             let whole_headers = seen.len() - (FRAME_HEADER_LEN - 1);
+            if is_blank(&buf[seen.start..seen.start + whole_headers], self.cursor.blank) {
+                self.pass(buf, 0..0, whole_headers);
+                continue;
+            }
             let magic = buf[seen.clone()].windows(FRAME_MAGIC.len()).take(whole_headers).position(|w| w == FRAME_MAGIC);
             let clear = magic.unwrap_or(whole_headers);
             if clear > 0 {
