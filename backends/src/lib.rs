@@ -67,8 +67,8 @@ pub use device::{DeviceFailure, SharedDevice};
 #[cfg(feature = "std")]
 pub use duralog_core::operation::{BatchItem, Kind, Operation};
 pub use duralog_core::{
-    self as core, CheckpointId, Durability, Finding, Geometry, Lsn, Object, Payload, Policy, Seen, SegmentId, TornTail,
-    Verdict, Witness,
+    self as core, CheckpointId, Durability, Entry as EntryRef, Finding, Flow, Geometry, Lsn, Object, Payload, Policy,
+    Seen, SegmentId, TornTail, Verdict, Witness,
 };
 #[cfg(feature = "std")]
 pub use environment::{Environment, System};

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use duralog_core::{
-    Entry as Borrowed, Flow, Geometry, Host, Lsn, Machine, Policy, Read, Reader, SegmentId, View, drive_until_pause,
+    Entry as EntryRef, Flow, Geometry, Host, Lsn, Machine, Policy, Read, Reader, SegmentId, View, drive_until_pause,
     operation::{Code, Operation},
 };
 
@@ -47,7 +47,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(entry: Borrowed<'_>) -> Self {
+    fn new(entry: EntryRef<'_>) -> Self {
         Self {
             lsn: entry.lsn,
             timestamp: entry.timestamp,
@@ -120,10 +120,53 @@ impl<D: SharedDevice> Entries<D> {
         Self { hook: Some(hook), ..self }
     }
 
+    /// Hands out the entries that are left, each as it stands in the buffer: nothing is copied or allocated for it. `see`
+    /// says whether to go on; after a pause the iteration, or another visit, goes on behind that entry.
+    ///
+    /// # Errors
+    /// As an item of the iteration: damage and gaps, in their place. Nothing comes after an error.
+    pub fn visit(&mut self, see: impl FnMut(EntryRef<'_>) -> Flow) -> Result<()> {
+        let Some(reader) = self.reader.as_mut() else { return Ok(()) };
+        let mut all = All { see, findings: &mut self.findings };
+        match drive_until_pause(&mut **reader, &mut self.device, &mut self.buf, &mut all) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => {
+                self.reader = None;
+                Ok(())
+            }
+            Err(error) => Err(self.ended_by(error.into())),
+        }
+    }
+
+    /// Nothing comes after an error; whoever has to know of it is asked what it is.
+    fn ended_by(&mut self, error: Error) -> Error {
+        self.reader = None;
+        match &mut self.hook {
+            Some(hook) => hook(error),
+            None => error,
+        }
+    }
+
     /// What was found and skipped so far.
     #[must_use]
     pub fn findings(&self) -> &[duralog_core::Finding] {
         &self.findings
+    }
+}
+
+/// Shows entries to whoever wants to see them.
+struct All<'a, F> {
+    see: F,
+    findings: &'a mut Vec<duralog_core::Finding>,
+}
+
+impl<F: FnMut(EntryRef<'_>) -> Flow> Host for All<'_, F> {
+    fn entry(&mut self, entry: EntryRef<'_>) -> Flow {
+        (self.see)(entry)
+    }
+
+    fn finding(&mut self, finding: &duralog_core::Finding) {
+        self.findings.push(*finding);
     }
 }
 
@@ -134,7 +177,7 @@ struct One<'a> {
 }
 
 impl Host for One<'_> {
-    fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
+    fn entry(&mut self, entry: EntryRef<'_>) -> Flow {
         self.entry = Some(Entry::new(entry));
         Flow::Pause
     }
@@ -156,14 +199,7 @@ impl<D: SharedDevice> Iterator for Entries<D> {
                 self.reader = None;
                 None
             }
-            Err(error) => {
-                self.reader = None;
-                let error = Error::from(error);
-                Some(Err(match &mut self.hook {
-                    Some(hook) => hook(error),
-                    None => error,
-                }))
-            }
+            Err(error) => Some(Err(self.ended_by(error.into()))),
         }
     }
 }
