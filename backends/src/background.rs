@@ -1,4 +1,5 @@
-//! The background thread: syncs what is outstanding, and marks a log that has fallen idle.
+//! The background threads: one syncs what is outstanding and marks a log that has fallen idle, one does what the device
+//! wants done beside that.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -20,6 +21,14 @@ pub(crate) fn background<D: SharedDevice>(shared: &Arc<Shared<D>>) -> Result<Opt
     let shared = shared.clone();
     let thread = thread::Builder::new().name("duralog".into()).spawn(move || while work(&shared).is_some() {});
     thread.map(Some).map_err(|error| Error::Open(DeviceFailure::new(error)))
+}
+
+/// Starts the thread that does what the device wants done beside the log's work. It ends with the device, for which
+/// nobody waits: it holds nothing that belongs to the log.
+pub(crate) fn beside(device: &impl SharedDevice) -> Result<()> {
+    let Some(mut work) = device.beside() else { return Ok(()) };
+    let thread = thread::Builder::new().name("duralog-beside".into()).spawn(move || while work() {});
+    thread.map(|_| ()).map_err(|error| Error::Open(DeviceFailure::new(error)))
 }
 
 /// One round of the background thread; `None` ends it.

@@ -25,6 +25,12 @@ pub trait SharedDevice: Device<Error: error::Error + Send + Sync + 'static> + Se
     /// The medium cannot tell.
     fn len(&mut self, object: Object) -> Result<u64, Self::Error>;
 
+    /// What the device wants done beside the log's own work, if there is anything: a thread calls it again and again, each
+    /// time for one small piece that it waits for, until it returns `false`, which it does once the device was dropped.
+    fn beside(&self) -> Option<Box<dyn FnMut() -> bool + Send>> {
+        None
+    }
+
     /// What an error of opening says in the terms of a log, where it says more than that the device failed.
     fn opened(error: Self::Error) -> Error {
         Error::Open(DeviceFailure::new(error))
@@ -80,6 +86,11 @@ impl<F: Files<File: Send + Sync + 'static> + Send + 'static> SharedDevice for Fi
 
     fn len(&mut self, object: Object) -> Result<u64, FileError> {
         Self::len(self, object)
+    }
+
+    fn beside(&self) -> Option<Box<dyn FnMut() -> bool + Send>> {
+        let mut preparer = self.preparer()?;
+        Some(Box::new(move || preparer.step()))
     }
 
     fn opened(error: FileError) -> Error {

@@ -5,6 +5,7 @@
 //! segment_0000000000000001.wal      mode 0600, the room of a whole segment at once
 //! checkpoint_0000000000000007.ckpt
 //! wal.meta                          the only file that is ever replaced
+//! spare_0000000000000003.wal        room for a segment to come, made ahead of need or left over from one removed
 //! ```
 //!
 //! Names become durable by a sync of the directory, bytes by a sync of their file; [`FileDevice::sync`] does both for
@@ -13,7 +14,7 @@
 
 use core::{error, fmt, ops::Bound};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeSet, VecDeque},
     ffi::OsString,
     io,
     path::{Path, PathBuf},
@@ -23,12 +24,18 @@ use std::{
 
 use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, Room};
 
-use crate::fs::{Files, OneFile, StdFs};
+use crate::{
+    fs::{Files, Identity, OneFile, StdFs},
+    spare::{Preparer, Spares, Taken, is_spare},
+};
 
 /// The name of the file that a writer locks.
 const LOCK: &str = "LOCK";
 /// How many files that wait for no sync stay open.
 const OPEN_MAX: usize = 16;
+/// Whether segments that are removed keep their room for those to come. A reader tells by what a file is that its name went
+/// to another: where no system says so, nothing is kept.
+const RECYCLES: bool = cfg!(unix);
 /// How often `LOCK` may vanish while it is being locked before that is taken for another writer's doing.
 const LOCK_TRIES: usize = 100;
 
@@ -47,7 +54,8 @@ pub struct FileOptions {
     /// Bytes of each new segment.
     pub segment_size: u32,
     /// Whether a new segment takes its whole room at once: later writes then need none. On file systems that write
-    /// every block to a new place (btrfs, ZFS) it promises nothing.
+    /// every block to a new place (btrfs, ZFS) it promises nothing. The room of the next segment is then prepared while
+    /// one fills, and up to two segments that are removed keep their room for those to come.
     pub preallocate: bool,
     /// What it is opened for.
     pub access: Access,
@@ -224,9 +232,19 @@ impl DeviceError for FileError {
 /// A file that was touched since the last sync. It stays open until then, so that its errors are not forgotten.
 #[derive(Debug)]
 struct Touched<T> {
+    object: Object,
     file: Arc<T>,
     /// Whether more than bytes changed.
     all: bool,
+}
+
+/// A file that is open.
+#[derive(Debug)]
+struct Open<T> {
+    object: Object,
+    file: Arc<T>,
+    /// Its path and what it is, for a reader, who has to see when its name went to another.
+    named: Option<(PathBuf, Identity)>,
 }
 
 /// A log's directory.
@@ -239,11 +257,13 @@ pub struct FileDevice<F: Files = StdFs> {
     options: FileOptions,
     names: BTreeSet<Object>,
     /// The files used last, the latest in front.
-    open: VecDeque<(Object, Arc<F::File>)>,
-    touched: BTreeMap<Object, Touched<F::File>>,
+    open: VecDeque<Open<F::File>>,
+    touched: Vec<Touched<F::File>>,
     names_changed: bool,
     /// The newest segment, locked as well: a writer that got past a deleted `LOCK` meets this one.
     newest: Option<(Object, Arc<F::File>)>,
+    /// Files that are to become segments; none without preallocation.
+    spares: Option<Arc<Spares<F::File>>>,
     /// Held, never used.
     _lock: Option<F::File>,
 }
@@ -278,26 +298,29 @@ impl<F: Files> FileDevice<F> {
             found => found.map_err(|error| not_listed(&dir, error))?,
         };
         let is_new = objects(&found).is_empty();
-        if is_new && found.iter().any(|name| name != LOCK) {
+        if is_new && found.iter().any(|name| name != LOCK && !is_spare(name)) {
             return Err(FileError::NotALog { path: dir });
         }
         if writes && is_new {
             make_durably(&files, &dir)?;
         }
         let lock = if writes { Some(lock_dir(&files, &dir)?) } else { None };
+        let spares = (writes && options.preallocate).then(|| Arc::new(Spares::new(options.segment_size)));
         let mut device = Self {
             files,
             dir,
             options,
             names: BTreeSet::new(),
             open: VecDeque::new(),
-            touched: BTreeMap::new(),
+            touched: Vec::new(),
             names_changed: false,
             newest: None,
+            spares,
             _lock: lock,
         };
-        device.list()?; // Only now: before the lock was held, another writer may have been at it.
+        let found = device.list()?; // Only now: before the lock was held, another writer may have been at it.
         if writes {
+            device.remove_leftovers(&found);
             // What an earlier writer did with names may be in a cache only.
             device.names_changed = true;
             device.lock_newest()?;
@@ -328,13 +351,34 @@ impl<F: Files> FileDevice<F> {
         self.file(object)?.length().map_err(self.failed(Operation::Open, object))
     }
 
+    /// Does one piece of what a thread beside the log does otherwise, if there is one to do; tells whether there was. A
+    /// test drives the preparation with it, so that every run makes the same calls.
+    #[doc(hidden)]
+    pub fn prepare(&self) -> bool {
+        self.preparer().is_some_and(|mut preparer| preparer.try_step())
+    }
+
+    /// What prepares segments ahead of need, for a thread beside the log's.
+    pub(crate) fn preparer(&self) -> Option<Preparer<F>> {
+        let spares = self.spares.as_ref()?;
+        Some(Preparer::new(self.files.clone(), self.dir.clone(), Arc::clone(spares)))
+    }
+
+    /// Removes what a killed writer had made ahead. Nothing hangs on it: what cannot be removed stays.
+    fn remove_leftovers(&self, found: &[OsString]) {
+        for name in found.iter().filter(|name| is_spare(name)) {
+            if let Err(error) = self.files.remove(&self.dir.join(name)) {
+                tracing::warn!(name = %name.display(), %error, "what a killed writer made ahead could not be removed");
+            }
+        }
+    }
+
     fn path(&self, object: Object) -> PathBuf {
         self.dir.join(object.to_string())
     }
 
-    fn failed(&self, operation: Operation, object: Object) -> impl FnOnce(io::Error) -> FileError {
-        let path = self.path(object);
-        move |source| FileError::Io { operation, path, source }
+    fn failed(&self, operation: Operation, object: Object) -> impl FnOnce(io::Error) -> FileError + use<'_, F> {
+        move |source| FileError::Io { operation, path: self.path(object), source }
     }
 
     fn may_write(&self) -> Result<(), FileError> {
@@ -345,41 +389,60 @@ impl<F: Files> FileDevice<F> {
     }
 
     /// Reads the names anew, and forgets files that may have been replaced under their names.
-    fn list(&mut self) -> Result<(), FileError> {
+    fn list(&mut self) -> Result<Vec<OsString>, FileError> {
         let found = self.files.list(&self.dir).map_err(|error| not_listed(&self.dir, error))?;
         self.names = objects(&found);
         self.open.clear();
-        Ok(())
+        Ok(found)
     }
 
     /// A walk that begins beside a live writer begins with the names of now.
     fn begin_walk(&mut self) -> Result<(), FileError> {
-        if self.options.access == Access::Read { self.list() } else { Ok(()) }
+        if self.options.access == Access::Read { self.list().map(|_| ()) } else { Ok(()) }
     }
 
     fn file(&mut self, object: Object) -> Result<Arc<F::File>, FileError> {
-        let known = self.open.iter().position(|(open, _)| *open == object).and_then(|at| self.open.remove(at));
-        let file = match (known, self.touched.get(&object)) {
-            (Some((_, file)), _) => file,
-            (None, Some(touched)) => Arc::clone(&touched.file),
-            (None, None) => {
-                let opened = self.files.open(&self.path(object), self.options.access);
-                Arc::new(opened.map_err(self.failed(Operation::Open, object))?)
-            }
-        };
-        self.keep_open(object, &file);
-        Ok(file)
+        self.front(object).map(|open| Arc::clone(&open.file))
     }
 
-    fn keep_open(&mut self, object: Object, file: &Arc<F::File>) {
-        self.open.push_front((object, Arc::clone(file)));
-        self.open.truncate(OPEN_MAX);
+    /// The file of an object, the front one of those that are open from now on.
+    fn front(&mut self, object: Object) -> Result<&Open<F::File>, FileError> {
+        if self.open.front().is_none_or(|open| open.object != object) {
+            let known = self.open.iter().position(|open| open.object == object).and_then(|at| self.open.remove(at));
+            let touched = self.touched.iter().find(|touched| touched.object == object);
+            let open = match (known, touched) {
+                (Some(open), _) => open,
+                (None, Some(touched)) => Open { object, file: Arc::clone(&touched.file), named: None },
+                (None, None) => {
+                    let path = self.path(object);
+                    let file = self.files.open(&path, self.options.access);
+                    let file = file.map_err(self.failed(Operation::Open, object))?;
+                    // Of what is no segment, nothing is ever written under another name.
+                    let is_watched = self.options.access == Access::Read && matches!(object, Object::Segment(_));
+                    let identity = if is_watched { file.identity() } else { Ok(None) };
+                    let identity = identity.map_err(self.failed(Operation::Open, object))?;
+                    Open { object, file: Arc::new(file), named: identity.map(|identity| (path, identity)) }
+                }
+            };
+            self.open.push_front(open);
+            self.open.truncate(OPEN_MAX);
+        }
+        Ok(&self.open[0])
     }
 
     /// Before anything is done to a file: also what fails may have had an effect.
     fn touch(&mut self, object: Object, file: &Arc<F::File>, all: bool) {
-        let touched = self.touched.entry(object).or_insert_with(|| Touched { file: Arc::clone(file), all });
-        touched.all |= all;
+        match self.touched.iter_mut().find(|touched| touched.object == object) {
+            Some(touched) => touched.all |= all,
+            None => self.touched.push(Touched { object, file: Arc::clone(file), all }),
+        }
+    }
+
+    /// Gives up what was made ahead, where the medium is full; tells whether that was anything.
+    fn give_up_spares(&mut self) -> bool {
+        let given_up = self.spares.as_ref().is_some_and(|spares| spares.give_up(&self.files, &self.dir));
+        self.names_changed |= given_up;
+        given_up
     }
 
     fn lock_newest(&mut self) -> Result<(), FileError> {
@@ -410,6 +473,61 @@ impl<F: Files> FileDevice<F> {
         Ok(())
     }
 
+    fn is_newest(&self, object: Object) -> bool {
+        self.newest.as_ref().is_some_and(|(newest, _)| *newest == object)
+    }
+
+    /// Makes an object: a segment from what was made ahead, where there is something.
+    fn make(&mut self, object: Object, size: u64) -> Result<Room, FileError> {
+        let path = self.path(object);
+        let is_segment = matches!(object, Object::Segment(_));
+        let spares = self.spares.clone().filter(|spares| is_segment && spares.size() == size);
+        let (file, room) =
+            match spares.as_ref().map_or(Taken::None, |spares| spares.take(&self.files, &self.dir, &path)) {
+                Taken::Segment(file, room) => (file, room),
+                Taken::Exists => return Err(FileError::Exists { path }),
+                Taken::None => match self.files.create_new(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        if object != Object::Meta {
+                            return Err(FileError::Exists { path });
+                        }
+                        return self.replace(object).map(|()| Room::Blank);
+                    }
+                    made => {
+                        let file = Arc::new(made.map_err(FileError::io(Operation::Create, &path))?);
+                        self.names_changed = true;
+                        if is_segment && self.options.preallocate && size > 0 {
+                            file.allocate(size).map_err(|error| self.take_back(object, error))?;
+                            spares.iter().for_each(|spares| spares.resume());
+                        }
+                        (file, Room::Blank)
+                    }
+                },
+            };
+        self.names_changed = true;
+        self.names.insert(object);
+        self.touch(object, &file, true);
+        self.open.push_front(Open { object, file: Arc::clone(&file), named: None });
+        self.open.truncate(OPEN_MAX);
+        if is_segment {
+            self.lock_segment(object, &file)?;
+        }
+        if let (Some(spares), true) = (&self.spares, self.is_newest(object)) {
+            spares.filled(0);
+        }
+        Ok(room)
+    }
+
+    /// Keeps the file of a segment that is removed for one to come, where that may be; `false`: it is to be removed.
+    fn keep_for_later(&mut self, object: Object) -> bool {
+        let Some(spares) = self.spares.clone() else { return false };
+        if !RECYCLES || !matches!(object, Object::Segment(_)) || self.is_newest(object) {
+            return false;
+        }
+        let Ok(file) = self.file(object) else { return false };
+        spares.keep(&self.files, &self.dir, &self.path(object), file)
+    }
+
     /// Takes back a file that got no room. If that fails, it is there, and nobody may say that nothing was made.
     fn take_back(&mut self, object: Object, error: io::Error) -> FileError {
         match self.files.remove(&self.path(object)) {
@@ -424,6 +542,14 @@ impl<F: Files> FileDevice<F> {
     fn not_removed(&self, object: Object, error: io::Error) -> FileError {
         tracing::warn!(%object, dir = %self.dir.display(), %error, "a file of the log could not be removed");
         self.failed(Operation::Remove, object)(error)
+    }
+}
+
+impl<F: Files> Drop for FileDevice<F> {
+    fn drop(&mut self) {
+        if let Some(spares) = &self.spares {
+            spares.close(&self.files, &self.dir);
+        }
     }
 }
 
@@ -459,34 +585,32 @@ impl<F: Files> Device for FileDevice<F> {
 
     fn create(&mut self, object: Object, size: u64) -> Result<Room, FileError> {
         self.may_write()?;
-        let path = self.path(object);
-        let file = match self.files.create_new(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if object != Object::Meta {
-                    return Err(FileError::Exists { path });
-                }
-                return self.replace(object).map(|()| Room::Blank);
+        loop {
+            match self.make(object, size) {
+                Err(error) if error.kind() == ErrorKind::NoSpace && self.give_up_spares() => {}
+                made => return made,
             }
-            made => Arc::new(made.map_err(FileError::io(Operation::Create, &path))?),
-        };
-        self.names_changed = true;
-        let is_segment = matches!(object, Object::Segment(_));
-        if is_segment && self.options.preallocate && size > 0 {
-            file.allocate(size).map_err(|error| self.take_back(object, error))?;
         }
-        self.names.insert(object);
-        self.touch(object, &file, true);
-        self.keep_open(object, &file);
-        if is_segment {
-            self.lock_segment(object, &file)?;
-        }
-        Ok(Room::Blank)
     }
 
     fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, FileError> {
-        let file = self.file(object)?;
-        let read = uninterrupted(|| file.read_at(buf, at));
-        read.map_err(self.failed(Operation::Read, object))
+        self.front(object)?;
+        let Open { file, named, .. } = &self.open[0];
+        let failed = self.failed(Operation::Read, object);
+        let read = match uninterrupted(|| file.read_at(buf, at)) {
+            Ok(read) => read,
+            Err(error) => return Err(failed(error)),
+        };
+        // A reader's file may have been removed, and taken for another segment, while it was read: then what was read is
+        // none of its bytes, perhaps. It loses its name before anything is written to it.
+        if let Some((path, identity)) = named {
+            match self.files.identity(path) {
+                Ok(Some(there)) if there == *identity => {}
+                Ok(_) => return Err(failed(io::ErrorKind::NotFound.into())),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(read)
     }
 
     fn write(&mut self, object: Object, mut at: u64, mut bytes: &[u8]) -> Result<(), FileError> {
@@ -498,9 +622,17 @@ impl<F: Files> Device for FileDevice<F> {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 written => written,
             };
-            let written = written.map_err(self.failed(Operation::Write, object))?;
-            bytes = &bytes[written..];
-            at += written as u64;
+            match written.map_err(self.failed(Operation::Write, object)) {
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    at += written as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::NoSpace && self.give_up_spares() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if let (Some(spares), true) = (&self.spares, self.is_newest(object)) {
+            spares.filled(at);
         }
         Ok(())
     }
@@ -517,24 +649,30 @@ impl<F: Files> Device for FileDevice<F> {
 
     fn remove(&mut self, object: Object) -> Result<(), FileError> {
         self.may_write()?;
-        match self.files.remove(&self.path(object)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.not_removed(object, error)),
-            _ => self.names_changed = true,
+        if !self.keep_for_later(object) {
+            match self.files.remove(&self.path(object)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.not_removed(object, error)),
+                _ => {}
+            }
         }
+        self.names_changed = true;
         self.names.remove(&object);
-        self.touched.remove(&object);
-        self.open.retain(|(open, _)| *open != object);
+        self.touched.retain(|touched| touched.object != object);
+        self.open.retain(|open| open.object != object);
         self.newest.take_if(|(newest, _)| *newest == object);
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
-        for (object, touched) in &self.touched {
-            let synced = if touched.all { touched.file.sync_all() } else { touched.file.sync_data() };
+        for Touched { object, file, all } in &self.touched {
+            let synced = if *all { file.sync_all() } else { file.sync_data() };
             synced.map_err(self.failed(Operation::Sync, *object))?;
         }
         if self.names_changed {
             self.files.sync_dir(&self.dir).map_err(FileError::io(Operation::Sync, &self.dir))?;
+            if let Some(spares) = &self.spares {
+                spares.settled();
+            }
         }
         self.touched.clear();
         self.names_changed = false;
@@ -639,7 +777,7 @@ fn owner(lock: &impl OneFile) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use core::{cell::Cell, error::Error as _};
     use std::{fs::File, rc::Rc};
 
@@ -652,7 +790,7 @@ mod tests {
     const SEGMENT: Object = Object::Segment(SegmentId::new(1));
     const CHECKPOINT: Object = Object::Checkpoint(CheckpointId::new(1));
 
-    fn writer() -> FileOptions {
+    pub(crate) fn writer() -> FileOptions {
         FileOptions { segment_size: 65536, ..FileOptions::default() }
     }
 
@@ -820,27 +958,59 @@ mod tests {
         }
     }
 
-    /// The standard file system, in which the next call of one name can be made to fail, and syncs are counted.
+    /// The standard file system, in which the next call of one name can be made to fail, or that after some others, and
+    /// syncs are counted.
     #[derive(Clone, Debug)]
-    struct Failing {
+    pub(crate) struct Failing {
         fails: Rc<Cell<Option<(&'static str, io::ErrorKind)>>>,
+        fails_after: Rc<Cell<Option<(u32, io::ErrorKind)>>>,
+        free: Rc<Cell<Option<u64>>>,
         synced: Rc<Cell<u32>>,
         dirs_synced: Rc<Cell<u32>>,
     }
 
     #[derive(Debug)]
-    struct FailingFile(File, Failing);
+    pub(crate) struct FailingFile(File, Failing);
 
     impl Failing {
         fn new() -> Self {
-            Self { fails: Rc::default(), synced: Rc::default(), dirs_synced: Rc::default() }
+            Self {
+                fails: Rc::default(),
+                fails_after: Rc::default(),
+                free: Rc::default(),
+                synced: Rc::default(),
+                dirs_synced: Rc::default(),
+            }
         }
 
-        fn fail(&self, call: &'static str, kind: io::ErrorKind) {
+        pub(crate) fn fail(&self, call: &'static str, kind: io::ErrorKind) {
             self.fails.set(Some((call, kind)));
         }
 
+        /// Lets the call fail that comes after so many others.
+        pub(crate) fn fail_after(&self, calls: u32, kind: io::ErrorKind) {
+            self.fails_after.set(Some((calls, kind)));
+        }
+
+        /// Says that no more than this many bytes are free.
+        pub(crate) fn leave_free(&self, bytes: u64) {
+            self.free.set(Some(bytes));
+        }
+
+        /// Whether what was to fail has not come yet; it never will.
+        pub(crate) fn spare_us(&self) -> bool {
+            self.fails_after.take().is_some()
+        }
+
         fn reach(&self, call: &str) -> io::Result<()> {
+            match self.fails_after.get() {
+                Some((0, kind)) => {
+                    self.fails_after.set(None);
+                    return Err(kind.into());
+                }
+                Some((calls, kind)) => self.fails_after.set(Some((calls - 1, kind))),
+                None => {}
+            }
             match self.fails.get() {
                 Some((failing, kind)) if failing == call => {
                     self.fails.set(None);
@@ -870,11 +1040,20 @@ mod tests {
             StdFs.open(path, access).map(|file| FailingFile(file, self.clone()))
         }
         fn create_new(&self, path: &Path) -> io::Result<FailingFile> {
+            self.reach("create")?;
             StdFs.create_new(path).map(|file| FailingFile(file, self.clone()))
         }
         fn remove(&self, path: &Path) -> io::Result<()> {
             self.reach("remove")?;
             StdFs.remove(path)
+        }
+        fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.reach("rename")?;
+            StdFs.rename_new(from, to)
+        }
+        fn free(&self, dir: &Path) -> io::Result<Option<u64>> {
+            self.reach("free")?;
+            self.free.get().map_or_else(|| StdFs.free(dir), |bytes| Ok(Some(bytes)))
         }
         fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
             if self.reach("replaced").is_err() {
@@ -920,7 +1099,7 @@ mod tests {
         }
     }
 
-    fn failing() -> (TempDir, Failing, FileDevice<Failing>) {
+    pub(crate) fn failing() -> (TempDir, Failing, FileDevice<Failing>) {
         let (dir, files) = (tempfile::tempdir().unwrap(), Failing::new());
         let device = FileDevice::open_with(files.clone(), dir.path(), writer()).unwrap();
         (dir, files, device)

@@ -57,6 +57,20 @@ pub trait Files: Clone + fmt::Debug {
     /// It is not there, or cannot be removed.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Gives a file another name in the same directory, one that no file has. A power cut before the directory's next
+    /// sync may leave it under either name, under both, or under none.
+    ///
+    /// # Errors
+    /// There is a file of that name, the file is not there, or the file system cannot do it: nothing was renamed, or
+    /// the file has both names.
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Bytes that are free where the directory is, for this process; `None` where the system does not say.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    fn free(&self, dir: &Path) -> io::Result<Option<u64>>;
+
     /// What is at the path now; `None` where the system has no such numbers.
     ///
     /// # Errors
@@ -97,7 +111,7 @@ pub trait OneFile: fmt::Debug {
     /// The length could not be set.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Lets an empty file grow to `len` zeros and, where the system can, takes the room for them.
+    /// Lets a file grow to `len` bytes and, where the system can, takes the room for them; what is new reads as zeros.
     ///
     /// # Errors
     /// There is no room, or it cannot be taken.
@@ -160,6 +174,35 @@ impl Files for StdFs {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        use rustix::{
+            fs::{CWD, RenameFlags, renameat_with},
+            io::Errno,
+        };
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            // Not every file system knows the flag.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_and_remove(from, to),
+            renamed => Ok(renamed?),
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        link_and_remove(from, to)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn free(&self, dir: &Path) -> io::Result<Option<u64>> {
+        let room = rustix::fs::statvfs(dir)?;
+        Ok(Some(room.f_bavail.saturating_mul(room.f_frsize)))
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn free(&self, _: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
     }
 
     fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
@@ -248,6 +291,12 @@ impl OneFile for File {
     fn identity(&self) -> io::Result<Option<Identity>> {
         self.metadata().map(|metadata| numbers(&metadata))
     }
+}
+
+/// A rename that replaces nothing: a second name is refused where there is one.
+fn link_and_remove(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::hard_link(from, to)?;
+    std::fs::remove_file(from)
 }
 
 #[cfg(unix)]

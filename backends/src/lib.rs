@@ -44,6 +44,8 @@ mod report;
 mod segments;
 pub mod slots;
 #[cfg(feature = "std")]
+mod spare;
+#[cfg(feature = "std")]
 mod store;
 #[cfg(feature = "std")]
 mod sync;

@@ -10,7 +10,7 @@ use duralog_core::{
 use uuid::Uuid;
 
 use crate::{
-    background::background,
+    background::{background, beside},
     checksum,
     commit::{Counts, Kept, Reached, Shared, State, give_up, nonce, stage_error},
     config::{Config, Proof, SyncMode},
@@ -174,6 +174,7 @@ impl<D: SharedDevice> Log<D> {
         let checkpoints = recovered.iter().flat_map(|found| &found.checkpoints);
         let checkpoints = checkpoints.map(|head| Kept { head: *head, checked: false }).collect();
         let highest_checkpoint = recovered.map(|found| found.highest_checkpoint).unwrap_or_default();
+        beside(&device)?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 buffered: writer.written(),

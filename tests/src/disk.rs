@@ -2,10 +2,10 @@
 //!
 //! What is known of a file system that keeps its promises: a file's bytes and length are durable with a sync of the file,
 //! its name with a sync of the directory. Until then each call may have reached the disk or not, whatever became of
-//! the others; a write may be torn.
+//! the others; a write may be torn. A renamed file may be found under either name, under both, or under none.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     ffi::OsString,
     io,
     path::{Path, PathBuf},
@@ -17,7 +17,16 @@ use duralog::{Files, Identity, OneFile, StdFs, file::Access};
 /// The standard file system, whose syncs are left out: a process that does not die loses nothing by that, and a test
 /// that opens thousands of directories does not wait for the disk.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Unsynced;
+pub struct Unsynced {
+    /// The bytes that it says are free, however full the disk of the test is. Where it does not say, no segment that is
+    /// removed keeps its room for one to come.
+    pub free: Option<u64>,
+}
+
+impl Unsynced {
+    /// One with room for everything.
+    pub const ROOMY: Self = Self { free: Some(u64::MAX) };
+}
 
 /// A file of [`Unsynced`].
 #[derive(Debug)]
@@ -48,6 +57,14 @@ impl Files for Unsynced {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         StdFs.remove(path)
+    }
+
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        StdFs.rename_new(from, to)
+    }
+
+    fn free(&self, _: &Path) -> io::Result<Option<u64>> {
+        Ok(self.free)
     }
 
     fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
@@ -107,6 +124,15 @@ pub enum Call {
     Unlink {
         /// The name.
         name: OsString,
+    },
+    /// A file was given another name.
+    Rename {
+        /// The name of before.
+        from: OsString,
+        /// The name from then on.
+        to: OsString,
+        /// The file.
+        file: usize,
     },
     /// Bytes were written.
     Write {
@@ -238,6 +264,24 @@ impl Files for Recorded {
         StdFs.remove(path)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = lock(&self.state);
+        if state.files.contains_key(&name(to)) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let file = state.files.get(&name(from)).copied().ok_or(io::ErrorKind::NotFound)?;
+        state.record(Call::Rename { from: name(from), to: name(to), file })?;
+        state.files.remove(&name(from));
+        state.files.insert(name(to), file);
+        drop(state);
+        StdFs.rename_new(from, to)
+    }
+
+    /// As much as there can be, however full the disk of the test is.
+    fn free(&self, _: &Path) -> io::Result<Option<u64>> {
+        Ok(Some(u64::MAX))
+    }
+
     fn identity(&self, path: &Path) -> io::Result<Option<Identity>> {
         StdFs.identity(path)
     }
@@ -294,8 +338,17 @@ impl OneFile for RecordedFile {
     }
 }
 
-/// A directory as a power cut may have left it: names and bytes.
-pub type Directory = BTreeMap<OsString, Vec<u8>>;
+/// A directory as a power cut may have left it: the files by their names. A file may have two.
+pub type Directory = BTreeMap<OsString, Image>;
+
+/// A file as a power cut may have left it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Image {
+    /// Which one.
+    pub file: usize,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
 
 /// What is on the disk after a number of calls, and which of them may be missing.
 #[derive(Debug)]
@@ -314,6 +367,10 @@ pub enum Left {
     Nothing,
     /// So many bytes of a write.
     Bytes(usize),
+    /// Both names of a renamed file.
+    BothNames,
+    /// Neither name of a renamed file.
+    NoName,
 }
 
 impl<'a> Disk<'a> {
@@ -324,7 +381,9 @@ impl<'a> Disk<'a> {
         for (n, call) in calls.iter().enumerate() {
             match call {
                 Call::SyncDir => {
-                    unsynced.retain(|at| !matches!(calls[*at], Call::Link { .. } | Call::Unlink { .. }));
+                    unsynced.retain(|at| {
+                        !matches!(calls[*at], Call::Link { .. } | Call::Unlink { .. } | Call::Rename { .. })
+                    });
                 }
                 Call::Sync { file: synced, data_only } => unsynced.retain(|at| match &calls[*at] {
                     Call::Write { file, .. } => file != synced,
@@ -355,6 +414,15 @@ impl<'a> Disk<'a> {
                 _ if kept == Left::Nothing => {}
                 Call::Link { name, file } => drop(names.insert(name.clone(), *file)),
                 Call::Unlink { name } => drop(names.remove(name)),
+                Call::Rename { from, to, file } => {
+                    // What else has that name by now, after calls that were lost, keeps it.
+                    if kept != Left::BothNames && names.get(from) == Some(file) {
+                        names.remove(from);
+                    }
+                    if kept != Left::NoName {
+                        names.insert(to.clone(), *file);
+                    }
+                }
                 Call::Write { file, at, bytes } => {
                     let len = if let Left::Bytes(len) = kept { len.min(bytes.len()) } else { bytes.len() };
                     let image = files.entry(*file).or_default();
@@ -365,7 +433,8 @@ impl<'a> Disk<'a> {
                 Call::Sync { .. } | Call::SyncDir => {}
             }
         }
-        names.into_iter().map(|(name, file)| (name, files.get(&file).cloned().unwrap_or_default())).collect()
+        let image = |file| Image { file, bytes: files.get(&file).cloned().unwrap_or_default() };
+        names.into_iter().map(|(name, file)| (name, image(file))).collect()
     }
 }
 
@@ -389,8 +458,16 @@ pub fn rebuild(directory: &Directory, folder: &Path) -> io::Result<PathBuf> {
         _ => {}
     }
     std::fs::create_dir(folder)?;
-    for (name, bytes) in directory {
-        std::fs::write(folder.join(name), bytes)?;
+    let mut made = BTreeMap::new();
+    for (name, image) in directory {
+        let path = folder.join(name);
+        match made.entry(image.file) {
+            Entry::Occupied(other) => std::fs::hard_link(other.get(), path)?,
+            Entry::Vacant(place) => {
+                std::fs::write(&path, &image.bytes)?;
+                place.insert(path);
+            }
+        }
     }
     Ok(folder.to_owned())
 }

@@ -11,9 +11,11 @@ use std::{
 };
 
 use Op::{Append, Batch, Checkpoint, Close, Cut, Discard, Fill, Leave, Open, Sync, Truncate};
+use Rooms::{Ahead, AsNeeded};
 use duralog::{Config, Error, FileDevice, SharedDevice, SyncMode, faulty::Random, file::FileOptions};
 use duralog_tests::{
-    Call, CallLeft as Left, Counter, Directory, Disk, Op, Oracle, Recorded, Stopped, Unsynced, rebuild, script,
+    Call, CallLeft as Left, Counter, Directory, Disk, Op, Oracle, Pace, Prepared, Recorded, Stopped, Unsynced, rebuild,
+    script,
 };
 
 const SEGMENT: u32 = 8192;
@@ -21,6 +23,15 @@ const SEGMENT: u32 = 8192;
 const SUBSETS_MAX: usize = 6;
 /// Of more, so many subsets are tried besides those that a rule names.
 const SAMPLE: usize = 12;
+
+/// Where new segments get their room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rooms {
+    /// Made ahead, or of removed segments.
+    Ahead(Pace),
+    /// As they are written.
+    AsNeeded,
+}
 
 fn config(sync_mode: SyncMode, environment: &Arc<Counter>) -> Config {
     Config { idle_mark: None, write_behind: None, ..Config::default() }
@@ -30,8 +41,8 @@ fn config(sync_mode: SyncMode, environment: &Arc<Counter>) -> Config {
         .with_environment(environment.clone())
 }
 
-fn options(preallocate: bool) -> FileOptions {
-    FileOptions { segment_size: SEGMENT, preallocate, ..FileOptions::default() }
+fn options(rooms: Rooms) -> FileOptions {
+    FileOptions { segment_size: SEGMENT, preallocate: rooms != AsNeeded, ..FileOptions::default() }
 }
 
 /// The ways in which a power cut may deal with these unsynced calls.
@@ -52,12 +63,16 @@ fn ways(unsynced: &[&Call], random: &mut Random) -> Vec<Vec<Left>> {
             ways.push(each(&|n| set >> (n % 64) & 1 == 1));
         }
     }
-    for (torn, call) in unsynced.iter().enumerate() {
-        let Call::Write { bytes, .. } = call else { continue };
-        for len in [1, bytes.len() / 2, bytes.len().saturating_sub(1)] {
-            for others in [true, false] {
-                let mut way = each(&|n| if n < torn { others } else { others && n > torn });
-                way[torn] = Left::Bytes(len);
+    for (half, call) in unsynced.iter().enumerate() {
+        let lefts = match call {
+            Call::Write { bytes, .. } => [1, bytes.len() / 2, bytes.len().saturating_sub(1)].map(Left::Bytes).to_vec(),
+            Call::Rename { .. } => vec![Left::BothNames, Left::NoName],
+            _ => continue,
+        };
+        for left in lefts {
+            for (before, behind) in [(true, true), (true, false), (false, false)] {
+                let mut way = each(&|n| if n < half { before } else { behind });
+                way[half] = left;
                 ways.push(way);
             }
         }
@@ -65,23 +80,48 @@ fn ways(unsynced: &[&Call], random: &mut Random) -> Vec<Vec<Left>> {
     ways
 }
 
+/// What was found on the way.
 #[derive(Debug, Default)]
 struct Counts {
     points: u64,
     directories: u64,
     distinct: u64,
+    /// Segments in room that was made ahead, and in that of removed ones.
+    ahead: u64,
+    recycled: u64,
+}
+
+impl Counts {
+    /// Counts the segments whose room was there before, in the calls of a whole run.
+    fn count_renames(&mut self, calls: &[Call]) {
+        let is_segment = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("segment_"));
+        let mut removed = HashSet::new();
+        for call in calls {
+            let Call::Rename { from, to, file } = call else { continue };
+            if is_segment(from) {
+                removed.insert(file);
+            } else if is_segment(to) && removed.contains(file) {
+                self.recycled += 1;
+            } else {
+                self.ahead += 1;
+            }
+        }
+    }
 }
 
 /// Cuts the power before every call that changes something, and opens every directory that this may leave.
-fn search(name: &str, sync_mode: SyncMode, preallocate: bool, ops: &[Op]) -> Counts {
+fn search(name: &str, sync_mode: SyncMode, rooms: Rooms, ops: &[Op]) -> Counts {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-    let total = record(usize::MAX, sync_mode, preallocate, ops, &from).0.len();
+    let whole = record(usize::MAX, sync_mode, rooms, ops, &from).0;
+    let total = whole.len();
     let mut counts = Counts::default();
+    counts.count_renames(&whole);
     let mut seen = HashSet::new();
     for most in 0..=total {
         counts.points += 1;
-        let (calls, oracle) = record(most, sync_mode, preallocate, ops, &from);
+        let (calls, oracle) = record(most, sync_mode, rooms, ops, &from);
+        assert!(calls == whole[..most], "another run makes other calls");
         let disk = Disk::after(&calls);
         let unsynced: Vec<_> = disk.unsynced().collect();
         let mut random = Random::new(most as u64);
@@ -94,14 +134,16 @@ fn search(name: &str, sync_mode: SyncMode, preallocate: bool, ops: &[Op]) -> Cou
                 continue;
             }
             counts.distinct += 1;
-            if let Err(why) = recover(&directory, &oracle, sync_mode, preallocate, &to) {
-                let names: Vec<_> = directory.iter().map(|(name, bytes)| (name, bytes.len())).collect();
+            if let Err(why) = recover(&directory, &oracle, sync_mode, rooms, &to) {
+                let names: Vec<_> = directory.iter().map(|(name, image)| (name, image.bytes.len())).collect();
                 let last = calls.iter().rev().take(12).rev().map(short).collect::<Vec<_>>().join("\n    ");
-                panic!("{name}: {why}\n  after {most} calls, the last ones\n    {last}\n  keeping {way:?}: {names:?}");
+                panic!(
+                    "{name}, {rooms:?}: {why}\n  after {most} calls, the last ones\n    {last}\n  keeping {way:?}: {names:?}"
+                );
             }
         }
     }
-    println!("{name}: {counts:?}");
+    println!("{name}, {rooms:?}: {counts:?}");
     counts
 }
 
@@ -113,11 +155,11 @@ fn short(call: &Call) -> String {
 }
 
 /// Runs the workload for so many calls.
-fn record(most: usize, sync_mode: SyncMode, preallocate: bool, ops: &[Op], folder: &Path) -> (Vec<Call>, Oracle) {
+fn record(most: usize, sync_mode: SyncMode, rooms: Rooms, ops: &[Op], folder: &Path) -> (Vec<Call>, Oracle) {
     let dir = rebuild(&Directory::new(), folder).unwrap();
     let recorded = Recorded::up_to(most);
     let mut oracle = Oracle::default();
-    let open = || device(recorded.clone(), &dir, preallocate);
+    let open = || device(recorded.clone(), &dir, rooms);
     let config = config(sync_mode, &Counter::new());
     match script::play(ops, &config, &mut oracle, open) {
         Ok(log) => drop(log),
@@ -129,11 +171,13 @@ fn record(most: usize, sync_mode: SyncMode, preallocate: bool, ops: &[Op], folde
     (calls, oracle)
 }
 
-fn device<F: duralog::Files>(files: F, dir: &PathBuf, preallocate: bool) -> Result<FileDevice<F>, Error>
+fn device<F: duralog::Files>(files: F, dir: &PathBuf, rooms: Rooms) -> Result<Prepared<F>, Error>
 where
     FileDevice<F>: SharedDevice<Error = duralog::file::FileError>,
 {
-    FileDevice::open_with(files, dir, options(preallocate)).map_err(FileDevice::<F>::opened)
+    let pace = if let Ahead(pace) = rooms { pace } else { Pace::All };
+    let device = FileDevice::open_with(files, dir, options(rooms)).map_err(FileDevice::<F>::opened)?;
+    Ok(Prepared::new(device, pace))
 }
 
 /// Opens the directory with the file device: all is there, it goes on, and it is all there again.
@@ -141,7 +185,7 @@ fn recover(
     directory: &Directory,
     oracle: &Oracle,
     sync_mode: SyncMode,
-    preallocate: bool,
+    rooms: Rooms,
     folder: &Path,
 ) -> Result<(), String> {
     let dir = rebuild(directory, folder).map_err(|error| error.to_string())?;
@@ -151,8 +195,12 @@ fn recover(
         Stopped::Error(error) => format!("the log does not open: {error}"),
         Stopped::Violation(violation) => violation.to_string(),
     };
-    let open = || device(Unsynced, &dir, preallocate);
-    let life = [Open, Append(20), Batch(2, 12), Sync, Leave, Open, Append(9), Close, Open, Close];
+    let open = || device(Unsynced::ROOMY, &dir, rooms);
+    // Where rooms are made ahead, the next life comes by a segment in each kind of them.
+    let goes_round = [Open, Append(20), Batch(2, 12), Sync, Fill(900), Discard(1), Fill(900), Leave];
+    let goes_on = [Open, Append(20), Batch(2, 12), Sync, Leave];
+    let first = if rooms == AsNeeded { &goes_on[..] } else { &goes_round };
+    let life = [first, &[Open, Append(9), Close, Open, Close]].concat();
     script::play(&life, &config, &mut oracle, open).map_err(told).map(drop)
 }
 
@@ -160,11 +208,11 @@ fn recover(
 fn every_directory_that_a_power_cut_leaves_opens_with_all_that_was_acknowledged() {
     let ops = [Open, Append(24), Batch(2, 40), Append(300), Fill(400), Append(9), Close, Open, Append(9), Leave, Open];
     let mut all = 0;
-    for preallocate in [true, false] {
-        all += search("appends", SyncMode::Immediate, preallocate, &ops).distinct;
+    for rooms in [Ahead(Pace::Piece), AsNeeded] {
+        all += search("appends", SyncMode::Immediate, rooms, &ops).distinct;
         let ops =
             [Open, Append(24), Batch(2, 40), Sync, Append(300), Append(400), Append(500), Fill(400), Sync, Append(9)];
-        all += search("buffered appends", SyncMode::Async, preallocate, &ops).distinct;
+        all += search("buffered appends", SyncMode::Async, rooms, &ops).distinct;
     }
     assert!(all > 1000, "{all} directories");
 }
@@ -173,9 +221,20 @@ fn every_directory_that_a_power_cut_leaves_opens_with_all_that_was_acknowledged(
 fn directories_between_the_steps_of_a_checkpoint_and_of_a_truncation_open_too() {
     let ops =
         [Open, Fill(500), Checkpoint, Append(9), Truncate(0), Fill(500), Discard(1), Append(9), Cut(1), Append(12)];
-    for preallocate in [true, false] {
-        let counts = search("checkpoint and truncation", SyncMode::Immediate, preallocate, &ops);
+    for rooms in [Ahead(Pace::All), AsNeeded] {
+        let counts = search("checkpoint and truncation", SyncMode::Immediate, rooms, &ops);
         assert!(counts.distinct > 300, "{counts:?}");
+    }
+}
+
+#[test]
+fn directories_of_a_log_that_goes_round_in_its_files_open_too() {
+    let round = [Fill(900), Append(24), Discard(1), Append(9), Fill(900), Batch(2, 40), Fill(900)];
+    let ops = [&[Open, Fill(900)][..], &round, &[Leave, Open, Append(9)], &round, &[Close, Open, Append(9)]].concat();
+    for (pace, sync_mode) in [(Pace::All, SyncMode::Immediate), (Pace::Piece, SyncMode::Async)] {
+        let counts = search("going round", sync_mode, Ahead(pace), &ops);
+        assert!(counts.distinct > 300 && counts.ahead > 1, "{counts:?}");
+        assert!(counts.recycled > 1 || cfg!(not(unix)), "{counts:?}");
     }
 }
 
@@ -185,17 +244,18 @@ fn a_directory_without_what_was_synced_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("from"), folder.path().join("to"));
     let ops = [Open, Append(24), Append(9), Append(30)];
-    let (calls, oracle) = record(usize::MAX, SyncMode::Immediate, true, &ops, &from);
+    let (calls, oracle) = record(usize::MAX, SyncMode::Immediate, Ahead(Pace::All), &ops, &from);
     let disk = Disk::after(&calls);
-    recover(&disk.directory(&[]), &oracle, SyncMode::Immediate, true, &to).unwrap();
+    recover(&disk.directory(&[]), &oracle, SyncMode::Immediate, Ahead(Pace::All), &to).unwrap();
     let last = calls.iter().rposition(|call| matches!(call, Call::Write { .. })).unwrap();
     let lied: Vec<_> = calls.iter().enumerate().filter(|(n, _)| *n != last).map(|(_, call)| call.clone()).collect();
-    let why = recover(&Disk::after(&lied).directory(&[]), &oracle, SyncMode::Immediate, true, &to).unwrap_err();
+    let why =
+        recover(&Disk::after(&lied).directory(&[]), &oracle, SyncMode::Immediate, Ahead(Pace::All), &to).unwrap_err();
     assert!(why.contains("was acknowledged"), "{why}");
     let forgotten: Directory = disk
         .directory(&[])
         .into_iter()
         .filter(|(name, _)| name != &OsString::from("segment_0000000000000001.wal"))
         .collect();
-    recover(&forgotten, &oracle, SyncMode::Immediate, true, &to).unwrap_err();
+    recover(&forgotten, &oracle, SyncMode::Immediate, Ahead(Pace::All), &to).unwrap_err();
 }

@@ -10,6 +10,7 @@
 //! cutting 12 8 | cut                 what is above, change 8, is being given up at the back; it is
 //! freeing 12 | freed 9               what is below is being given up at the front; the log begins there
 //! checkpoint                         one was acknowledged
+//! appends 800 groups 123             what the log counted
 //! done
 //! ```
 #![forbid(unsafe_code)]
@@ -23,10 +24,16 @@ use std::{
     process::{ExitCode, id},
 };
 
-use duralog::{Config, Durability, Error, Log, Lsn, Operation, Receipt, Result, StateMachine, SyncMode};
-use duralog_tests::{Applied, change};
+use duralog::{
+    Config, Durability, Error, FileDevice, Lsn, Operation, Receipt, Result, SharedDevice, StateMachine, StdFs,
+    SyncMode, file::FileOptions,
+};
+use duralog_tests::{Applied, Pace, Prepared, change};
 
-const USAGE: &str = "log-writer DIR immediate|batched|async FROM script|endless SEED|contend TIMES";
+type Log = duralog::Log<Prepared<StdFs>>;
+
+const USAGE: &str =
+    "log-writer DIR immediate|batched|async FROM script|endless SEED|contend TIMES|together THREADS TIMES";
 /// How often a log that cannot be opened is tried again.
 const OPENINGS: u32 = 3;
 
@@ -40,10 +47,14 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let number = |at: usize| work.get(at).and_then(|number| number.parse().ok()).unwrap_or(1);
-    let mut writer = Writer { config: config(dir, mode), log: None, state: Applied::default(), next: from };
+    // A script makes the same system calls in every run.
+    let is_script = work.first().is_some_and(|work| work == "script");
+    let pace = if is_script { Pace::All } else { Pace::Beside };
+    let mut writer = Writer { config: config(dir, mode), pace, log: None, state: Applied::default(), next: from };
     let ended = match work.first().map(String::as_str) {
         Some("script") => writer.script(),
         Some("endless") => writer.endless(number(1)),
+        Some("together") => together(&writer.config, number(1), number(2)),
         Some("contend") => return contend(writer.config, from, number(1)),
         _ => {
             eprintln!("{USAGE}");
@@ -70,6 +81,13 @@ fn config(dir: PathBuf, mode: &str) -> Config {
     config.with_segment_size(8192).with_write_limit(2048).with_sync_mode(mode)
 }
 
+/// Opens the log in a directory, with segments that are made ahead as `pace` says.
+fn open(config: &Config, pace: Pace) -> Result<Log> {
+    let options = FileOptions { segment_size: config.segment_size, ..FileOptions::default() };
+    let device = FileDevice::open(&config.dir, options).map_err(Prepared::<StdFs>::opened)?;
+    Log::open_device(Prepared::new(device, pace), config.clone())
+}
+
 /// One call of `write`, so that a kill leaves the line whole or not there.
 fn say(line: fmt::Arguments<'_>) {
     let _ = io::stdout().write_all(format!("{line}\n").as_bytes());
@@ -77,6 +95,7 @@ fn say(line: fmt::Arguments<'_>) {
 
 struct Writer {
     config: Config,
+    pace: Pace,
     log: Option<Log>,
     state: Applied,
     /// The number of the next change.
@@ -100,7 +119,7 @@ impl Writer {
 
     fn open(&mut self) -> Result<Log> {
         say(format_args!("open"));
-        let log = Log::open(self.config.clone())?;
+        let log = open(&self.config, self.pace)?;
         self.state = Applied::default();
         log.rebuild(&mut self.state)?;
         say(format_args!("state {}", self.state));
@@ -243,6 +262,7 @@ impl Writer {
         self.append(70)?;
         self.batch(2, 500)?;
         self.sync()?;
+        self.log = None;
         say(format_args!("done"));
         Ok(())
     }
@@ -270,12 +290,26 @@ impl Writer {
     }
 }
 
+/// Threads that append at the same time, and what the log counted.
+fn together(config: &Config, threads: u64, times: u64) -> Result<()> {
+    let log = open(config, Pace::Beside)?;
+    std::thread::scope(|scope| {
+        let append =
+            |thread| (0..times).try_for_each(|n| log.append(Operation::opaque(change(thread, n, 100))).map(drop));
+        let threads: Vec<_> = (0..threads).map(|thread| scope.spawn(move || append(thread))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Closed)))
+    })?;
+    let stats = log.stats()?;
+    say(format_args!("appends {} groups {}", stats.appends, stats.groups));
+    Ok(())
+}
+
 /// Opens the log again and again, appends where it is let in, and says of each append where it stands.
 fn contend(config: Config, from: u64, times: u64) -> ExitCode {
     let mut kinds = BTreeMap::new();
     let mut number = from;
     for _ in 0..times {
-        let log = match Log::open(config.clone()) {
+        let log = match open(&config, Pace::Beside) {
             Ok(log) => log,
             Err(error) => {
                 *kinds.entry(error.kind()).or_insert(0_u64) += 1;
