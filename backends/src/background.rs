@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use duralog_core::Durability;
+
 use crate::{
     commit::Shared,
     device::{DeviceFailure, SharedDevice},
@@ -48,6 +50,12 @@ fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
+        }
+        if core::mem::take(&mut guard.hand_over) {
+            drop(guard);
+            shared.commit_in_background(Durability::Os);
+            guard = shared.lock();
+            continue;
         }
         guard = shared.woken.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
     }

@@ -9,7 +9,10 @@
 //! those who wait.
 
 use core::{fmt, time::Duration};
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
 
 use duralog_core::{
     Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Erase, Error as DriveError,
@@ -22,10 +25,15 @@ use crate::{
     device::SharedDevice,
     environment::Environment,
     error::{Error, Result},
+    gather::Gathering,
     log::Receipt,
     read::{scratch, scratch_len},
-    sync::{Condvar, Mutex, MutexGuard},
+    sync::{Condvar, Mutex, MutexGuard, thread},
 };
+
+/// Bytes that are staged at most, about, before the background thread writes them, where no append waits for that: as many
+/// as stay in a processor's cache.
+const HAND_OVER: u32 = 1 << 20;
 
 pub(crate) struct Shared<D> {
     pub(crate) state: Mutex<State>,
@@ -106,6 +114,9 @@ pub(crate) struct State {
     pub(crate) refused: u64,
     /// Threads that wait for a leader.
     pub(crate) waiting: usize,
+    pub(crate) gathering: Gathering,
+    /// So much is staged that the background thread should write it.
+    pub(crate) hand_over: bool,
     /// The last LSN of an append that was answered before it was written.
     pub(crate) buffered: Lsn,
     /// Changes with each append: the background thread sees whether the log fell idle.
@@ -249,8 +260,10 @@ impl<D: SharedDevice> Shared<D> {
             match stage(&mut state.writer, &mut state.buf, now) {
                 Ok(staged) => {
                     state.activity += 1;
-                    if state.resting && self.has_background() {
+                    let much = state.writer.staged() >= HAND_OVER && !state.leading && self.regular_commit().is_some();
+                    if (state.resting && self.has_background()) || (much && !state.hand_over) {
                         state.resting = false;
+                        state.hand_over |= much;
                         self.woken.notify_all();
                     }
                     return Ok((guard, staged));
@@ -301,6 +314,9 @@ impl<D: SharedDevice> Shared<D> {
         if let Some(cause) = &guard.cause {
             return Err(Error::Poisoned { cause: cause.clone() });
         }
+        if durability == Durability::Durable && guard.writer.staged() > 0 {
+            guard.gathering.join();
+        }
         loop {
             let reached = guard.has_reached(lsn, durability, self.proof);
             // What was written before a refusal stays; what was not was dropped, and its LSN given out again.
@@ -317,6 +333,8 @@ impl<D: SharedDevice> Shared<D> {
                 self.wait_for_leader(guard)
             } else if durability == Durability::Durable && idle {
                 self.prove(guard)?
+            } else if durability == Durability::Durable && guard.writer.staged() > 0 && !guard.gathering.is_complete() {
+                self.gather(guard)
             } else {
                 self.lead(guard, durability)
             };
@@ -332,6 +350,31 @@ impl<D: SharedDevice> Shared<D> {
             Err(StageError::NeedsSegment) => self.begin_segment(guard),
             Err(error) => Err(stage_error(error)),
         }
+    }
+
+    /// Lets those who shared the last sync come first. Then whoever leads goes on at once.
+    fn gather<'a>(&'a self, mut guard: Guard<'a>) -> Guard<'a> {
+        guard.leading = true;
+        let mut patience = guard.gathering.patience();
+        // Not asleep: that takes longer than they need.
+        while !guard.gathering.is_complete() && patience.is_left() {
+            drop(guard);
+            thread::yield_now();
+            guard = self.lock();
+        }
+        guard.gathering.hurry();
+        guard.leading = false;
+        if guard.check().is_err() {
+            // Nobody leads any more, and those who wait have to see it.
+            self.changed.notify_all();
+        }
+        guard
+    }
+
+    /// Waits for a leader, who is not to wait for anybody: what comes next cannot be staged before.
+    fn hurry_leader<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
+        guard.gathering.hurry();
+        self.wait_for_leader(guard)
     }
 
     pub(crate) fn wait_for_leader<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
@@ -356,6 +399,8 @@ impl<D: SharedDevice> Shared<D> {
             }
         };
         state.leading = true;
+        let joined = if group.is_empty() { 0 } else { state.gathering.taken() };
+        let began = Instant::now();
         let mut buf = if group.is_empty() {
             Vec::new()
         } else {
@@ -375,6 +420,9 @@ impl<D: SharedDevice> Shared<D> {
                 state.counts.groups += u64::from(!group.is_empty());
                 state.counts.bytes += u64::from(group.len());
                 state.counts.syncs += u64::from(group.syncs());
+                if group.syncs() && !group.is_empty() {
+                    state.gathering.landed(joined, began.elapsed());
+                }
             }
             Err(error) => self.failed(state, error),
         }
@@ -384,7 +432,9 @@ impl<D: SharedDevice> Shared<D> {
     /// Hands over: whoever waits goes on.
     fn done<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
         guard.leading = false;
-        self.changed.notify_all();
+        if guard.waiting > 0 {
+            self.changed.notify_all();
+        }
         guard
     }
 
@@ -415,7 +465,7 @@ impl<D: SharedDevice> Shared<D> {
     /// Commits what is staged, or waits until someone has.
     fn make_room<'a>(&'a self, guard: Guard<'a>) -> Result<Guard<'a>> {
         let before = guard.refused;
-        let guard = if guard.leading { self.wait_for_leader(guard) } else { self.lead(guard, Durability::Os) };
+        let guard = if guard.leading { self.hurry_leader(guard) } else { self.lead(guard, Durability::Os) };
         guard.check_since(before)?;
         Ok(guard)
     }
@@ -424,7 +474,7 @@ impl<D: SharedDevice> Shared<D> {
     fn begin_segment<'a>(&'a self, guard: Guard<'a>) -> Result<Guard<'a>> {
         if guard.leading {
             let before = guard.refused;
-            let guard = self.wait_for_leader(guard);
+            let guard = self.hurry_leader(guard);
             guard.check_since(before)?;
             return Ok(guard);
         }

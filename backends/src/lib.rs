@@ -29,6 +29,8 @@ pub mod file;
 #[cfg(feature = "std")]
 mod fs;
 #[cfg(feature = "std")]
+mod gather;
+#[cfg(feature = "std")]
 pub mod local;
 #[cfg(feature = "std")]
 mod log;

@@ -187,6 +187,8 @@ impl<D: SharedDevice> Log<D> {
                 refusals: Vec::new(),
                 refused: 0,
                 waiting: 0,
+                gathering: Default::default(),
+                hand_over: false,
                 activity: 0,
                 resting: true,
                 counts: Counts::default(),

@@ -23,7 +23,7 @@ const PLANTED: [Planted; 5] = [
     Planted {
         what: "who has led wakes nobody",
         file: "backends/src/commit.rs",
-        from: "guard.leading = false;\n        self.changed.notify_all();",
+        from: "guard.leading = false;\n        if guard.waiting > 0 {\n            self.changed.notify_all();\n        }",
         to: "guard.leading = false;",
         test: "who_appends_at_the_same_time_shares_syncs_and_each_is_durable_when_told_so",
         says: "deadlock",
