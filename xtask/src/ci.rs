@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
+use crate::bench::bench_cargo;
 use crate::browser;
 use crate::compiler::{cargo, cargo_for};
 use crate::report::Report;
@@ -12,8 +13,14 @@ use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, WASM_LD
 /// A part: its name and its steps.
 type Part = (&'static str, fn() -> Vec<Step>);
 
-const PARTS: [Part; 5] =
-    [("native", native), ("embedded", embedded), ("wasm", wasm), ("cross", cross), ("browser", browser::steps)];
+const PARTS: [Part; 6] = [
+    ("native", native),
+    ("speed", speed),
+    ("embedded", embedded),
+    ("wasm", wasm),
+    ("cross", cross),
+    ("browser", browser::steps),
+];
 
 const EMBEDDED_TARGETS: [&str; 3] = ["thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
 const CROSS_TARGETS: [&str; 3] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin", "i686-unknown-linux-gnu"];
@@ -105,6 +112,15 @@ fn native() -> Vec<Step> {
                 "package --workspace --allow-dirty --no-verify --exclude duralog-tests --exclude duralog-wasm --exclude xtask",
             ),
         ),
+    ]
+}
+
+/// The benchmark is kept as the rest is. Nothing is measured: `cargo xtask instructions` does that, whose figures depend on
+/// the machine.
+fn speed() -> Vec<Step> {
+    vec![
+        Step::new("fmt", with(bench_cargo(), "fmt --check")).needing([RUSTFMT]),
+        Step::new("clippy", with(bench_cargo(), "clippy --all-targets -- -D warnings")).needing([CLIPPY]),
     ]
 }
 

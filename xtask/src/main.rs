@@ -1,5 +1,6 @@
 //! Tasks of the repository; `cargo xtask help` lists them.
 
+mod bench;
 mod browser;
 mod ci;
 mod compiler;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask ci [PART ...]   run the checks; parts, all by default:
     native     format, lints, docs, tests, the reader in Python, packages
+    speed      format and lints of the benchmark
     embedded   the core without std and alloc for three microcontroller targets
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
@@ -35,6 +37,7 @@ cargo xtask fuzz [--seconds N] [TARGET ...]
 cargo xtask kills [--count N]
                             a writer killed so often, with what it acknowledged kept outside
 cargo xtask schedules       the group commit under a model checker, and defects planted there to see that it finds them
+cargo xtask bench [...]     measures how fast it is, beside a plain loop; `cargo xtask bench --help` tells more
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "kills" => kills::run(rest),
         "schedules" => schedules::run(rest),
+        "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)
