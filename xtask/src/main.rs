@@ -6,6 +6,7 @@ mod ci;
 mod compiler;
 mod firmware;
 mod fuzz;
+mod instructions;
 mod kills;
 mod mutants;
 mod report;
@@ -38,6 +39,9 @@ cargo xtask kills [--count N]
                             a writer killed so often, with what it acknowledged kept outside
 cargo xtask schedules       the group commit under a model checker, and defects planted there to see that it finds them
 cargo xtask bench [...]     measures how fast it is, beside a plain loop; `cargo xtask bench --help` tells more
+cargo xtask instructions [--write]
+                            counts the instructions of the hot paths, and compares them with the figures kept, or replaces
+                            those; no part of `ci`, for the figures depend on the machine; needs valgrind
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         "kills" => kills::run(rest),
         "schedules" => schedules::run(rest),
         "bench" => bench::run(rest),
+        "instructions" => instructions::run(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(true)

@@ -24,6 +24,7 @@ pub(crate) const NODE: Tool = Tool::Program { name: "node", package: "nodejs" };
 pub(crate) const NPM: Tool = Tool::Program { name: "npm", package: "npm" };
 pub(crate) const CHROMIUM: Tool = Tool::Program { name: "chromium", package: "chromium" };
 pub(crate) const FIREFOX: Tool = Tool::Program { name: "firefox-esr", package: "firefox-esr" };
+pub(crate) const VALGRIND: Tool = Tool::Program { name: "valgrind", package: "valgrind" };
 pub(crate) const WASM_LD: Tool = Tool::Program { name: "wasm-ld", package: "lld" };
 pub(crate) const LLD: Tool = Tool::Program { name: "ld.lld", package: "lld" };
 pub(crate) const QEMU_ARM: Tool = Tool::Program { name: "qemu-system-arm", package: "qemu-system-arm" };
