@@ -19,8 +19,9 @@ function payload(group, index, of) {
   return bytes;
 }
 
-/** Records what is done to databases from now on: a list of transactions, each with its steps, in the order of their ends. */
-export function record() {
+/** Records what is done to the database of a log from now on: a list of transactions, each with its steps, in the order of
+ * their ends. */
+function record(name) {
   const { transaction } = IDBDatabase.prototype;
   const { put, delete: remove, clear } = IDBObjectStore.prototype;
   const done = [];
@@ -28,7 +29,7 @@ export function record() {
   const recorder = { done, overlaps: 0, stop };
   IDBDatabase.prototype.transaction = function (stores, mode, options) {
     const made = transaction.call(this, stores, mode, options);
-    if (mode !== 'readwrite') return made;
+    if (mode !== 'readwrite' || this.name !== `duralog:${name}`) return made;
     // With one at a time there is nothing that a medium could reorder.
     recorder.overlaps += begun.size;
     const steps = [];
@@ -141,9 +142,10 @@ async function look(name) {
 /** Cuts the power at each place of a run, and at each place of the recovery that follows. Gives how many cuts there were. */
 export async function cutEverywhere(durability) {
   const name = `cut ${durability}`;
-  const recorder = record();
-  const { log, acknowledged } = await workload(name, durability, recorder);
-  recorder.stop();
+  const recorder = record(name);
+  const { log, acknowledged } = await workload(name, durability, recorder).finally(recorder.stop);
+  // What closing does is recorded no more.
+  await log.close();
   if (recorder.overlaps) throw new Error(`${recorder.overlaps} transactions were begun while another was under way`);
   if (acknowledged.length < 80) throw new Error(`only ${acknowledged.length} groups were acknowledged`);
   if (recorder.done.some((one) => one.durability !== durability)) throw new Error('a transaction has another durability');
@@ -161,9 +163,8 @@ export async function cutEverywhere(durability) {
       if (found.last < due) throw new Error(`${what}: group ${due} was acknowledged, and ${found.last} is the last`);
     };
     await image('image', transactions);
-    const second = record();
-    await expect(`cut behind transaction ${kept}`);
-    second.stop();
+    const second = record('image');
+    await expect(`cut behind transaction ${kept}`).finally(second.stop);
     // What opening and closing it did is cut too, at one place of it for each of these.
     if (second.done.length > 1) {
       const again = 1 + (kept % (second.done.length - 1));
@@ -171,7 +172,6 @@ export async function cutEverywhere(durability) {
       await expect(`cut behind transaction ${kept}, and behind ${again} of the recovery`);
     }
   }
-  await log.close();
   for (const used of [name, 'image']) await Log.delete(used);
   return { cuts, transactions: recorder.done.length };
 }
@@ -179,9 +179,10 @@ export async function cutEverywhere(durability) {
 /** A medium that drops a transaction that it had acknowledged, and keeps those behind it, breaks its word: that is told of. No
  * checkpoint holds what is gone, and no value was put together with others later, which would bring it back. */
 export async function lies() {
-  const recorder = record();
-  const { log, acknowledged } = await workload('lies', 'strict', recorder, { rounds: [1], checkpoints: false, segmentSize: 1 << 20 });
-  recorder.stop();
+  const recorder = record('lies');
+  const shape = { rounds: [1], checkpoints: false, segmentSize: 1 << 20 };
+  const { log, acknowledged } = await workload('lies', 'strict', recorder, shape).finally(recorder.stop);
+  await log.close();
   const told = { refused: 0, complete: 0 };
   const last = acknowledged.at(-1).group;
   // Without the header of the only segment there is nothing that tells of it: its transaction is the second, behind the
@@ -194,7 +195,6 @@ export async function lies() {
     else if (found.last === last) told.complete++;
     else throw new Error(`without transaction ${dropped} the log ends at group ${found.last}, and says nothing`);
   }
-  await log.close();
   for (const used of ['lies', 'image']) await Log.delete(used);
   return told;
 }
