@@ -241,7 +241,8 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
         return Err(Error::StateLost { low_water: view.low_water() });
     }
     let replay = Replay::new(view.clone(), from.max(view.low_water()), policy);
-    let mut applier = Applier { state, rebuilt: &mut rebuilt, policy, failed: None };
+    let apply = &mut |lsn, operation: &_| state.apply(lsn, operation);
+    let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy, failed: None };
     let replayed = duralog_core::drive_until_pause(&mut { replay }, device, &mut buf, &mut applier);
     if let Some(error) = applier.failed {
         return Err(error);
@@ -302,18 +303,18 @@ impl Parts {
 }
 
 /// Applies entries to a state.
-struct Applier<'a, S> {
-    state: &'a mut S,
-    rebuilt: &'a mut Rebuilt,
-    policy: Policy,
-    failed: Option<Error>,
+pub(crate) struct Applier<'a> {
+    pub(crate) apply: &'a mut dyn FnMut(Lsn, &Operation),
+    pub(crate) rebuilt: &'a mut Rebuilt,
+    pub(crate) policy: Policy,
+    pub(crate) failed: Option<Error>,
 }
 
-impl<S: StateMachine> Host for Applier<'_, S> {
+impl Host for Applier<'_> {
     fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
         match Operation::decode(entry.kind.code(), entry.transaction, entry.payload) {
             Ok(operation) => {
-                self.state.apply(entry.lsn, &operation);
+                (self.apply)(entry.lsn, &operation);
                 self.rebuilt.entries_replayed += 1;
                 Flow::Continue
             }

@@ -15,9 +15,9 @@ use std::{
 };
 
 use duralog_core::{
-    Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Erase, Error as DriveError,
-    ErrorKind, Fault, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer,
-    WriterOptions, checkpoint::CheckpointHeader, drive, meta::PutMeta,
+    Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Error as DriveError, ErrorKind,
+    Fault, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
+    checkpoint::CheckpointHeader, drive, meta::PutMeta,
 };
 
 use crate::{
@@ -532,12 +532,11 @@ impl<D: SharedDevice> Shared<D> {
         Ok((guard, true))
     }
 
-    /// A segment that was refused room leaves nothing that a crash could make the newest one: a cut that was refused is
-    /// not done by it. Where that fails, whether it was done is only known after reopening.
+    /// A segment that was refused room leaves nothing that a crash could make the newest one.
     fn erase_refused<'a>(&'a self, guard: Guard<'a>, buf: &mut Vec<u8>) -> Guard<'a> {
-        let Some(above) = guard.writer.unfinished_above().filter(|_| guard.cause.is_none()) else { return guard };
+        let Some(erase) = guard.writer.left_over() else { return guard };
         drop(guard);
-        let erased = self.drive(Erase::new(above), buf);
+        let erased = self.drive(erase, buf);
         let mut guard = self.lock();
         match erased {
             Ok(()) => guard.writer.erased(),

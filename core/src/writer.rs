@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::{
     Lsn,
-    begin::Copying,
+    begin::{Copying, Erase},
     chain::{Dead, Mended, View},
     frame::{SLOT_MAX, Salts},
     meta::Meta,
@@ -285,14 +285,15 @@ impl Writer {
         self.state == State::Ready
     }
 
-    /// The segment above which nothing was ever finished, if something may stand there: what is left of a segment that
-    /// was refused room. Until it is removed ([`Erase`](crate::Erase)) a crash may find it begun all the same.
+    /// What removes a segment that was refused room, where one may stand: until it is gone a crash may find it begun all
+    /// the same, and a cut that was refused done by it. Drive it at once; then it is [`erased`](Self::erased). Where that
+    /// fails, only reopening tells whether it was begun: [`poison`](Self::poison).
     #[must_use]
-    pub fn unfinished_above(&self) -> Option<SegmentId> {
-        self.unfinished_above
+    pub fn left_over(&self) -> Option<Erase> {
+        self.unfinished_above.filter(|_| !self.is_poisoned()).map(Erase::new)
     }
 
-    /// What was unfinished is removed, and that is durable.
+    /// What was left over is removed, and that is durable.
     pub fn erased(&mut self) {
         self.unfinished_above = None;
     }

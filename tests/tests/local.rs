@@ -10,9 +10,10 @@ use core::{
 use std::rc::Rc;
 
 use duralog::{
-    Config, Documents, Durability, Geometry, Lsn, MemoryDevice, Object, Operation, Result, SharedDevice, SyncMode,
-    core::{AsyncDevice, Flow, Room, TransactionEnd},
-    faulty::{Keep, Medium},
+    Config, Documents, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Operation, Result, SharedDevice,
+    SyncMode,
+    core::{AsyncDevice, Flow, OldWriter, Room, TransactionEnd},
+    faulty::{Failure, Keep, Medium, Plan},
     local::{Access, Client, Direction, GiveUp, LocalDevice, Log, Outcome, Request},
 };
 use uuid::Uuid;
@@ -30,6 +31,10 @@ impl<D: SharedDevice> AsyncDevice for Awaited<D> {
 
     fn geometry(&self) -> Geometry {
         self.0.geometry()
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        self.0.old_writer()
     }
 
     async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, D::Error> {
@@ -264,23 +269,82 @@ fn a_state_is_built_up_from_its_checkpoint_and_what_truncation_left() {
     assert_eq!(state.borrow().len(), 101);
 }
 
+/// Media of which one forgets what was not synced, also what it shows, and one does not.
+fn media() -> [Medium; 2] {
+    [false, true].map(|settled| Medium::new(Geometry { settled, ..GEOMETRY }))
+}
+
 #[test]
 fn whatever_step_power_is_cut_at_nothing_acknowledged_is_lost() {
     for steps in (0..900).step_by(7) {
-        let medium = Medium::new(GEOMETRY);
-        let mut acknowledged = 0;
-        if let Ok(mut log) = Opened::open(medium.device(), config()) {
-            let tickets: Vec<u32> = (0..150).map(|n| log.ask(append(n))).collect();
-            log.run(steps);
-            let told = log.told.0.borrow();
-            acknowledged = tickets.iter().filter(|ticket| told.iter().any(|(told, _)| told == *ticket)).count();
-        }
-        medium.power_cut(|_| Keep::None);
-        let mut log = Opened::open(medium.device(), config()).unwrap();
-        let read = log.read(Direction::Forward);
-        assert!(read.len() >= acknowledged, "{} of {acknowledged} after {steps} steps", read.len());
-        for (entry, n) in read.iter().zip(0u32..) {
-            assert_eq!(*entry, n.to_le_bytes());
+        for medium in media() {
+            let mut acknowledged = 0;
+            if let Ok(mut log) = Opened::open(medium.device(), config()) {
+                let tickets: Vec<u32> = (0..150).map(|n| log.ask(append(n))).collect();
+                log.run(steps);
+                let told = log.told.0.borrow();
+                acknowledged = tickets.iter().filter(|ticket| told.iter().any(|(told, _)| told == *ticket)).count();
+            }
+            medium.power_cut(|_| Keep::None);
+            // Twice: what the first opening has written, in place or in another segment, is cut off as well.
+            drop(Opened::open(medium.device(), config()).unwrap());
+            medium.power_cut(|_| Keep::None);
+            let mut log = Opened::open(medium.device(), config()).unwrap();
+            let read = log.read(Direction::Forward);
+            assert!(read.len() >= acknowledged, "{} of {acknowledged} after {steps} steps", read.len());
+            for (entry, n) in read.iter().zip(0u32..) {
+                assert_eq!(*entry, n.to_le_bytes());
+            }
         }
     }
+}
+
+#[test]
+fn a_settled_medium_is_gone_on_with_in_the_newest_segment() {
+    let segments = media().map(|medium| {
+        for n in 0..10 {
+            let mut log = Opened::open(medium.device(), config()).unwrap();
+            log.done(append(n)).unwrap();
+            assert_eq!(log.read(Direction::Forward).len(), n as usize + 1);
+            drop(log);
+            medium.kill();
+        }
+        medium.names().iter().filter(|object| matches!(object, Object::Segment(_))).count()
+    });
+    assert!(segments[0] > 1 && segments[1] == 1, "{segments:?} segments");
+}
+
+#[test]
+fn whatever_call_is_refused_room_nothing_is_lost_and_the_log_goes_on() {
+    let mut refusals = 0;
+    for (call, done) in (0..320).flat_map(|call| [(call, 20), (call, 200)]) {
+        for medium in media() {
+            let mut log = Opened::open(medium.device(), config()).unwrap();
+            medium.set_plan(Plan { fail: vec![(call, Failure::NoSpaceAfter(done))], ..Plan::default() });
+            let mut kept = Vec::new();
+            for n in 0..120u32 {
+                match log.done(append(n)) {
+                    Ok(_) => kept.push(n.to_le_bytes().to_vec()),
+                    Err(Error::NoSpace(_)) => refusals += 1,
+                    // A sync that is refused says nothing of what it has done.
+                    Err(Error::Poisoned { .. }) => break,
+                    Err(error) => panic!("call {call}: {error}"),
+                }
+            }
+            drop(log);
+            medium.kill();
+            let mut log = Opened::open(medium.device(), config()).unwrap();
+            let read = log.read(Direction::Forward);
+            // The last one may be there though a sync behind it failed.
+            assert!(
+                (kept.len()..=kept.len() + 1).contains(&read.len()),
+                "call {call}: {} of {}",
+                read.len(),
+                kept.len()
+            );
+            assert_eq!(read[..kept.len()], kept, "call {call}");
+            log.done(append(7)).unwrap();
+        }
+    }
+    assert!(refusals > 100, "{refusals} refusals");
 }

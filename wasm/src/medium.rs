@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use duralog::{
     Geometry, Object,
-    core::{AsyncDevice, DeviceError, ErrorKind, Room},
+    core::{AsyncDevice, DeviceError, ErrorKind, OldWriter, Room},
     local::LocalDevice,
 };
 
@@ -134,6 +134,11 @@ impl AsyncDevice for Medium {
 
     fn geometry(&self) -> Geometry {
         self.geometry
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        // Where a sync makes durable all that is read, it also looks first whether a later writer is there.
+        if self.geometry.settled { OldWriter::Gone } else { OldWriter::MayWrite }
     }
 
     async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, MediumError> {

@@ -4,15 +4,18 @@ use core::{cell::Cell, future::Future};
 use std::rc::Rc;
 
 use duralog_core::{
-    CHECKPOINTS_MAX, Error as DriveError, Fault, Geometry, Locate, Lsn, Object, Plan, Policy, Recovered, Recovery,
-    StageError, Writer, WriterOptions,
+    CHECKPOINTS_MAX, Durability, Error as DriveError, Fault, Locate, Lsn, Object, Policy, Recovered, Recovery, Writer,
+    WriterOptions,
 };
 use uuid::Uuid;
 
-use super::{Client, Fallible, LocalDevice, Log, Shared, drive_whole, worker::Worker};
+use super::{
+    Client, Fallible, GiveUp, LocalDevice, Log, Shared, drive_whole,
+    worker::{Planning, Worker},
+};
 use crate::{
     checksum,
-    commit::{Kept, nonce, stage_error},
+    commit::Kept,
     config::{Config, SyncMode},
     error::{Error, Result},
     log::{Findings, take_over},
@@ -88,6 +91,11 @@ impl Log {
         };
         let view = recovered.as_ref().map(|recovered| recovered.view.clone());
         let mut worker = Worker::new(device, writer, view, buf, options, &config, client);
+        if let Some(recovered) = &recovered {
+            let kept = |head: &_| Kept { head: *head, checked: false };
+            worker.checkpoints = recovered.checkpoints.iter().map(kept).collect();
+            worker.highest_checkpoint = recovered.highest_checkpoint;
+        }
         if access == Access::Write {
             report.repersisted = worker.take_over(recovered.as_ref(), report.cut_before()).await?;
             if let Some(recovered) = &recovered {
@@ -96,11 +104,6 @@ impl Log {
             }
         }
         report.duration_us = config.environment.now_us().saturating_sub(started);
-        if let Some(recovered) = recovered {
-            let kept = |head: &_| Kept { head: *head, checked: false };
-            worker.checkpoints = recovered.checkpoints.iter().map(kept).collect();
-            worker.highest_checkpoint = recovered.highest_checkpoint;
-        }
         let shared = Rc::new(Shared {
             queue: Default::default(),
             waker: Cell::default(),
@@ -114,8 +117,8 @@ impl Log {
 }
 
 fn options<D: LocalDevice>(device: &D, config: &Config) -> Fallible<WriterOptions> {
-    // Going on in the newest segment is not for this handle yet: it copies, which is right on every medium.
-    let mut options = WriterOptions::new(Geometry { settled: false, ..device.geometry() });
+    let mut options = WriterOptions::new(device.geometry());
+    options.old_writer = device.old_writer();
     if let Some(write_limit) = config.write_limit {
         options.write_limit = write_limit;
     }
@@ -130,32 +133,45 @@ fn options<D: LocalDevice>(device: &D, config: &Config) -> Fallible<WriterOption
 }
 
 impl<D: LocalDevice> Worker<D> {
-    /// Begins the segment that taking the log over needs at once, if any; tells how many entries were copied into it.
+    /// Makes durable what was found, and begins the segment that taking the log over needs at once, if any; tells how many
+    /// entries were copied into it.
     async fn take_over(&mut self, recovered: Option<&Recovered>, cut_before: Option<Lsn>) -> Fallible<u64> {
+        let writer = self.writer()?;
+        let next = writer.next_lsn();
+        if writer.needs_sync() {
+            self.commit(Durability::Durable).await?;
+        }
         match (recovered, cut_before) {
+            // The log ends before damage in a sealed segment, and goes on above all that was ever durable.
+            (Some(recovered), Some(lsn)) if lsn <= recovered.view.low_water() => {
+                self.begin_now(&mut |writer, now, nonce| writer.plan_reset(now, nonce, next)).await
+            }
             (Some(recovered), Some(lsn)) => {
-                // The log ends before damage in a sealed segment, and goes on above all that was ever durable.
-                let next = self.writer()?.next_lsn();
-                if lsn <= recovered.view.low_water() {
-                    return self.begin_now(|writer, now, nonce| writer.plan_reset(now, nonce, next)).await;
-                }
                 let locate = Locate::new(recovered.view.clone(), lsn.previous());
                 let at = self.drive(locate, &mut ()).await?;
-                self.begin_now(|writer, now, nonce| writer.plan_cut(now, nonce, at, next)).await
+                self.begin_now(&mut |writer, now, nonce| writer.plan_cut(now, nonce, at, next)).await
             }
             (Some(_), None) if !self.writer()?.needs_segment() => Ok(0),
-            _ => self.begin_now(Writer::plan).await,
+            _ => match self.begin_now(&mut Writer::plan).await {
+                // A log that was recovered can be read, and is written once there is room: what a checkpoint holds is
+                // given up for it.
+                Err(error) if recovered.is_some() && matches!(*error, Error::NoSpace(_)) => {
+                    match self.truncate(Lsn::MAX, GiveUp::Covered).await {
+                        Err(error) if !matches!(*error, Error::NoSpace(_)) => Err(error),
+                        _ => Ok(0),
+                    }
+                }
+                begun => begun,
+            },
         }
     }
 
-    async fn begin_now(
-        &mut self,
-        plan: impl FnOnce(&mut Writer, u64, u64) -> Result<Plan, StageError>,
-    ) -> Fallible<u64> {
-        let (now, nonce) = (self.environment.now_us(), nonce(&*self.environment));
-        let plan = plan(self.writer()?, now, nonce).map_err(stage_error)?;
-        let begun = self.drive(duralog_core::Begin::new(plan), &mut ()).await?;
-        self.writer()?.begun(&begun);
-        Ok(begun.copied())
+    async fn begin_now(&mut self, plan: Planning<'_>) -> Fallible<u64> {
+        loop {
+            let copied = self.begin(plan).await?;
+            if self.writer()?.is_ready() {
+                return Ok(copied);
+            }
+        }
     }
 }

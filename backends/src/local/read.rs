@@ -4,15 +4,18 @@ use core::{cell::RefCell, fmt};
 use std::rc::Rc;
 
 use duralog_core::{
-    Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, Read, ReadCheckpoint, Reader, Reading, Recovered,
-    Replay, ReverseReader, View, checkpoint::CheckpointError, operation::Operation,
+    CheckpointId, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, Read, ReadCheckpoint, Reader, Reading,
+    Recovered, Replay, ReverseReader, View,
+    checkpoint::{CheckpointError, CheckpointHeader},
+    operation::OperationRef,
 };
 use uuid::Uuid;
 
 use super::{Fallible, LocalDevice, Sink, State, device_error, drive, drive_whole, worker::Worker};
 use crate::{
-    checkpoint::{Parts, Rebuilt},
+    checkpoint::{Applier, Parts, Rebuilt},
     checksum,
+    commit::Kept,
     error::Error,
     read::scratch,
     report::{Checked, RecoveryReport},
@@ -97,7 +100,8 @@ impl<D: LocalDevice> Worker<D> {
             return Err(Error::StateLost { low_water: view.low_water() }.into());
         }
         let mut replay = Replay::new(view.clone(), from.max(view.low_water()), self.policy);
-        let mut applier = Applier { state: &state, rebuilt: &mut rebuilt, policy: self.policy, failed: None };
+        let apply = &mut |lsn, operation: &_| state.borrow_mut().apply(lsn, operation);
+        let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy: self.policy, failed: None };
         let replayed = drive(&mut replay, &mut self.device, &mut self.scratch, &mut applier).await;
         if let Some(error) = applier.failed {
             return Err(error.into());
@@ -108,7 +112,7 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// Reads one checkpoint: first to see that it is valid, then for what it holds.
-    async fn load(&mut self, log: Uuid, id: duralog_core::CheckpointId) -> Fallible<Result<Snapshot, CheckpointError>> {
+    async fn load(&mut self, log: Uuid, id: CheckpointId) -> Fallible<Result<Snapshot, CheckpointError>> {
         let read = |reading| ReadCheckpoint::new(checksum::update, log, id, reading);
         if let Err(error) = self.drive(read(Reading::Check), &mut ()).await? {
             return Ok(Err(error));
@@ -121,22 +125,33 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was
-    /// opened are read first: what is not valid keeps nothing.
+    /// opened are read first: what is not valid, or not named by the log, keeps nothing.
     pub(super) async fn safe_floor(&mut self) -> Fallible<Option<Lsn>> {
         let log = self.writer()?.log();
         for index in (0..self.checkpoints.len()).rev() {
-            if self.checkpoints[index].checked {
+            let Kept { head, checked } = self.checkpoints[index];
+            if checked {
                 continue;
             }
-            let id = self.checkpoints[index].head.id;
-            let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
-            if self.drive(read, &mut ()).await?.is_ok() {
+            let read = ReadCheckpoint::new(checksum::update, log, head.id, Reading::Check);
+            if self.drive(read, &mut ()).await?.is_ok() && self.names(&head).await? {
                 self.checkpoints[index].checked = true;
             } else {
                 self.checkpoints.remove(index);
             }
         }
         Ok(self.checkpoints.iter().map(|kept| kept.head.floor).min())
+    }
+
+    /// Whether the log names this checkpoint. Without its entry it was never finished: its bytes may exist in a cache only.
+    async fn names(&mut self, head: &CheckpointHeader) -> Fallible<bool> {
+        let view = self.written_view().await?;
+        let from = head.lsn.next_or_max().max(view.low_water());
+        let mut naming = Naming { id: head.id, found: false };
+        let mut reader = Reader::new(view, from, Lsn::MAX, Policy::Default);
+        let read = drive(&mut reader, &mut self.device, &mut self.scratch, &mut naming).await;
+        read.map_err(|error| self.met(error.into()))?;
+        Ok(naming.found)
     }
 
     pub(super) async fn verify(&mut self, mut report: RecoveryReport) -> Fallible<RecoveryReport> {
@@ -191,7 +206,7 @@ pub(super) async fn check_all<D: LocalDevice>(
 async fn check<D: LocalDevice>(
     device: &mut D,
     view: &View,
-    checkpoints: &[duralog_core::checkpoint::CheckpointHeader],
+    checkpoints: &[CheckpointHeader],
     report: &mut RecoveryReport,
     buf: &mut Vec<u8>,
 ) -> Fallible<()> {
@@ -222,35 +237,17 @@ impl Host for Sinking {
     }
 }
 
-/// Applies entries to a state.
-struct Applier<'a> {
-    state: &'a RefCell<dyn State>,
-    rebuilt: &'a mut Rebuilt,
-    policy: Policy,
-    failed: Option<Error>,
+/// Looks for the entry of a checkpoint.
+struct Naming {
+    id: CheckpointId,
+    found: bool,
 }
 
-impl Host for Applier<'_> {
+impl Host for Naming {
     fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
-        match Operation::decode(entry.kind.code(), entry.transaction, entry.payload) {
-            Ok(operation) => {
-                self.state.borrow_mut().apply(entry.lsn, &operation);
-                self.rebuilt.entries_replayed += 1;
-                Flow::Continue
-            }
-            // Sound by its checksums: the boundary is good, and what is behind it can be read.
-            Err(_) if self.policy.skips_damage() => {
-                self.rebuilt.undecodable.push(entry.lsn);
-                Flow::Continue
-            }
-            Err(error) => {
-                self.failed = Some(Error::Undecodable { lsn: entry.lsn, error });
-                Flow::Pause
-            }
-        }
-    }
-
-    fn finding(&mut self, finding: &duralog_core::Finding) {
-        self.rebuilt.findings.push(*finding);
+        let operation = OperationRef::decode(entry.kind.code(), entry.transaction, entry.payload);
+        self.found =
+            matches!(operation, Ok(OperationRef::Checkpoint { checkpoint_id, .. }) if checkpoint_id == self.id);
+        if self.found { Flow::Pause } else { Flow::Continue }
     }
 }

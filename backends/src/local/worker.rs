@@ -4,9 +4,9 @@ use core::cell::RefCell;
 use std::{rc::Rc, sync::Arc};
 
 use duralog_core::{
-    Action, Begin, CheckpointId, Commit, DeviceError as _, Durability, Error as DriveError, ErrorKind, Host, Lsn,
-    Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer, WriterOptions,
-    checkpoint::CheckpointHeader, meta::PutMeta, operation::Operation,
+    Action, Begin, CheckpointId, Commit, Consequence, DeviceError as _, Durability, Error as DriveError, ErrorKind,
+    Host, Lsn, Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer,
+    WriterOptions, checkpoint::CheckpointHeader, meta::PutMeta, operation::Operation,
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     checkpoint::{Source, count},
     checksum,
-    commit::{Counts, Kept, nonce, stage_error},
+    commit::{Counts, Kept, give_up, nonce, stage_error},
     config::Config,
     environment::Environment,
     error::{Error, Result},
@@ -64,6 +64,9 @@ struct Waiting {
 
 /// What stages something: the writer, the buffer and the time are handed to it.
 type Stage<'a> = &'a mut dyn FnMut(&mut Writer, &mut Vec<u8>, u64) -> Result<(Lsn, Lsn), StageError>;
+
+/// What plans a segment: the writer, the time and a nonce are handed to it.
+pub(super) type Planning<'a> = &'a mut dyn FnMut(&mut Writer, u64, u64) -> Result<Plan, StageError>;
 
 impl<D: LocalDevice> Worker<D> {
     pub(super) fn new(
@@ -248,7 +251,7 @@ impl<D: LocalDevice> Worker<D> {
             match stage(writer, &mut self.buf, now) {
                 Ok(staged) => return Ok(staged),
                 Err(StageError::NeedsCommit) => self.commit(Durability::Os).await?,
-                Err(StageError::NeedsSegment) => self.begin().await?,
+                Err(StageError::NeedsSegment) => drop(self.begin(&mut Writer::plan).await?),
                 Err(error) => return Err(stage_error(error).into()),
             }
         }
@@ -278,7 +281,7 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// Commits what is staged as one group.
-    async fn commit(&mut self, durability: Durability) -> Fallible<()> {
+    pub(super) async fn commit(&mut self, durability: Durability) -> Fallible<()> {
         self.writable()?;
         // What a sync may undo is one group, so that nobody was told of it.
         let durability = if self.device.rolls_back() { Durability::Durable } else { durability };
@@ -290,7 +293,7 @@ impl<D: LocalDevice> Worker<D> {
         };
         let committed = drive_whole(Commit::new(group), &mut self.device, &mut self.buf, &mut ()).await;
         if let Err(error) = committed {
-            return Err(self.failed(error));
+            return self.failed(error);
         }
         self.writer()?.landed(group);
         self.counts.groups += u64::from(!group.is_empty());
@@ -318,25 +321,42 @@ impl<D: LocalDevice> Worker<D> {
         }
     }
 
-    /// Begins the next segment, if all before it is durable, else sees to that.
-    async fn begin(&mut self) -> Fallible<()> {
+    /// Begins the segment that is planned, or goes on in the one that was found, if all before it is durable, else sees
+    /// to that. Tells how many entries were copied into it; a plan that came to nothing is followed by another.
+    pub(super) async fn begin(&mut self, plan: Planning<'_>) -> Fallible<u64> {
         let (now, nonce) = (self.environment.now_us(), nonce(&*self.environment));
         let writer = self.writable()?;
         let (old, end) = writer.end();
-        let plan: Plan = match writer.plan(now, nonce) {
+        let plan = match plan(writer, now, nonce) {
             Ok(plan) => plan,
-            Err(StageError::NeedsCommit) => return self.commit(Durability::Durable).await,
+            Err(StageError::NeedsCommit) => return self.commit(Durability::Durable).await.map(|()| 0),
             Err(StageError::Exhausted) => return Err(Error::Exhausted.into()),
             Err(error) => return Err(self.poison(stage_error(error))),
         };
         match self.drive(Begin::new(plan), &mut ()).await {
             Ok(begun) => {
-                self.writer()?.begun(&begun);
-                self.put_meta(false).await;
-                self.seal(Object::Segment(old), end).await;
-                Ok(())
+                let writer = self.writer()?;
+                writer.begun(&begun);
+                if writer.is_ready() {
+                    // A segment that is continued is none that was sealed.
+                    let sealed = writer.end().0 != old;
+                    self.put_meta(false).await;
+                    if sealed {
+                        self.seal(Object::Segment(old), end).await;
+                    }
+                }
+                Ok(begun.copied())
             }
-            Err(error) => Err(self.failed(error)),
+            Err(error) => {
+                let failed = self.failed(error);
+                if let Some(erase) = self.writer()?.left_over() {
+                    match self.drive(erase, &mut ()).await {
+                        Ok(()) => self.writer()?.erased(),
+                        Err(error) => return Err(self.poison((*error).into())),
+                    }
+                }
+                failed.map(|()| 0)
+            }
         }
     }
 
@@ -348,24 +368,26 @@ impl<D: LocalDevice> Worker<D> {
         }
     }
 
-    /// A group or a segment failed. Those who wait for what was dropped are told.
-    fn failed(&mut self, error: Box<DriveError<D::Error>>) -> Box<Error> {
-        let Some(writer) = &mut self.writer else { return error.into() };
+    /// A group or a segment failed. Those who wait for what was dropped are told. It is no error where the writer has
+    /// another way.
+    fn failed(&mut self, mut error: Box<DriveError<D::Error>>) -> Fallible<()> {
+        let Some(writer) = &mut self.writer else { return Err(error.into()) };
         let dropped = self.buffered > writer.written();
-        match &*error {
-            DriveError::Fault(_) => writer.poison(),
-            DriveError::Device { action, error, .. } => {
-                // Where a sync is rolled back, all of the group, or of the segment that was begun, is undone: as if its
-                // first step had failed.
-                let undone = *action == Action::Sync && self.device.rolls_back();
-                let action = if undone { Action::Write } else { *action };
-                let _ = writer.failed(action, error.kind());
-            }
+        if let DriveError::Device { action, error, .. } = &mut *error
+            && (*action, error.kind()) == (Action::Sync, ErrorKind::NoSpace)
+            && self.device.rolls_back()
+        {
+            // All of the group, or of the segment that was begun, is undone: as if its first step had failed.
+            *action = Action::Write;
         }
+        let consequence = give_up(writer, &error);
         let error = Box::<Error>::from(error);
-        if writer.is_poisoned() || dropped {
+        match consequence {
+            Consequence::Again => return Ok(()),
+            Consequence::Poisoned => return Err(self.poison(*error)),
             // Appends that were answered before they were written are gone: that must not pass in silence.
-            return self.poison(*error);
+            Consequence::Refused if dropped => return Err(self.poison(*error)),
+            Consequence::Refused => {}
         }
         let written = writer.written();
         for waiting in core::mem::take(&mut self.waiting) {
@@ -375,7 +397,7 @@ impl<D: LocalDevice> Worker<D> {
                 self.waiting.push(waiting);
             }
         }
-        error
+        Err(error)
     }
 
     pub(super) fn poison(&mut self, cause: Error) -> Box<Error> {
@@ -483,12 +505,12 @@ impl<D: LocalDevice> Worker<D> {
             && (self.device.rolls_back() || !matches!(error, DriveError::Device { action: Action::Sync, .. }))
     }
 
-    async fn truncate(&mut self, lsn: Lsn, give_up: GiveUp) -> Fallible<Lsn> {
+    pub(super) async fn truncate(&mut self, lsn: Lsn, given: GiveUp) -> Fallible<Lsn> {
         let floor = self.safe_floor().await?;
         let (lsn, covered) = match floor {
-            Some(floor) if give_up == GiveUp::Covered => (lsn.min(floor), true),
+            Some(floor) if given == GiveUp::Covered => (lsn.min(floor), true),
             Some(floor) => (lsn, lsn <= floor),
-            None if give_up == GiveUp::Anyway => (lsn, false),
+            None if given == GiveUp::Anyway => (lsn, false),
             None => return Ok(self.writable()?.low_water()),
         };
         let writer = self.writable()?;
