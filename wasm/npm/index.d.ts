@@ -1,6 +1,7 @@
 /** Where a log is kept. */
 export type Device = 'indexeddb' | 'opfs' | 'memory';
-/** When an append is answered: when it is durable, or at once and synced after an interval. */
+/** When an append is answered: when it is durable, or at once and synced after an interval. A page that is hidden or left
+ * hands over what is outstanding. */
 export type SyncMode = 'immediate' | 'batched' | 'async';
 /** What recovery may do about damage. */
 export type Policy = 'strict' | 'default' | 'point-in-time' | 'salvage' | 'inspect';
@@ -188,7 +189,7 @@ export interface OpenOptions {
   worker?: Worker;
   /** Bytes of a new segment: 4 MiB. */
   segmentSize?: number;
-  /** The most bytes that are ever written beyond the last sync: a quarter of a segment. */
+  /** The most bytes that are ever written beyond the last sync: half a segment. */
   writeLimit?: number;
   /** How many checkpoints are kept, 1 to 8: 2. */
   checkpointRetention?: number;

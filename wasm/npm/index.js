@@ -1,16 +1,15 @@
 // The default entry: the WebAssembly module is inlined, so that no bundler and no server has to know of it.
 
-import { bytes } from './inline.js';
+import { bytes, length } from './inline.js';
 import * as glue from './glue.js';
 import { Log, MemoryStore, openEngine, openImporter, wasm } from './log.js';
 import { isWorker, serve } from './remote.js';
+import { unpack } from './unpack.js';
 
-/** The module is in base64, deflated. */
+/** The module is in base64, packed. */
 wasm.load = async () => {
   const packed = Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream('deflate-raw'));
-  const module = await WebAssembly.compile(await new Response(stream).arrayBuffer());
-  glue.initSync({ module });
+  glue.initSync({ module: await WebAssembly.compile(unpack(packed, length)) });
   return glue;
 };
 

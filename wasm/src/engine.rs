@@ -159,7 +159,9 @@ impl Engine {
     /// Opens the log in this storage; the outcome is the report of its recovery.
     pub fn open(&self, ticket: u32, storage: Storage) {
         let (teller, slot, answer) = (self.teller.clone(), self.log.clone(), self.answer.clone());
-        let (config, access, segment_size) = (self.config.take(), self.access.get(), self.segment_size.get());
+        let (mut config, access, segment_size) = (self.config.take(), self.access.get(), self.segment_size.get());
+        // What is appended at once goes out in few transactions: each costs about as much as a megabyte.
+        config.write_limit = config.write_limit.or(Some(segment_size / 2));
         let task = async move {
             let opened = match Medium::open(storage, answer, segment_size).await {
                 Ok(medium) => Log::open(medium, config, access, teller.clone()).await,

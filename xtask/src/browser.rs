@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::Command};
 use crate::{
     compiler::{self, cargo},
     step::Step,
-    tools::{CHROMIUM, FIREFOX, NODE, NPM, WASM_LD, root},
+    tools::{CHROMIUM, FIREFOX, NODE, NPM, WASM_LD, XZ, root},
 };
 
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -33,7 +33,7 @@ pub(crate) fn steps() -> Vec<Step> {
         Step::new("bindgen", bindgen),
         Step::new("module", module).needing(needs).needing([WASM_LD]),
         Step::new("tools", tools).needing([NPM, NODE]),
-        Step::new("package and its size", build).needing([NODE]),
+        Step::new("package and its size", build).needing([NODE, XZ]),
         Step::new("program", program),
         Step::new("suites", suites).counting_tests().needing([NPM, NODE]).wanting([CHROMIUM, FIREFOX]),
     ]
@@ -45,12 +45,13 @@ fn module() -> (Command, PathBuf, Vec<crate::tools::Tool>) {
     command.args(["--package", "duralog-wasm", "--profile", "wasm"]);
     let mut folder = compiler::target_folder();
     if !needs.is_empty() {
-        // Debian's compiler builds the standard library too: without the texts of panics, which nobody would read.
+        // Debian's compiler builds the standard library too: without the texts of panics and of debugging, which nobody
+        // would read.
         folder = folder.join("debian-wasm");
         command
             .arg("-Zbuild-std-features=optimize_for_size")
             .env("CARGO_TARGET_DIR", &folder)
-            .env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort");
+            .env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort -Zfmt-debug=none");
     }
     let made = folder.join(TARGET).join("wasm/duralog_wasm.wasm");
     (command, made, needs)

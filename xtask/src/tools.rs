@@ -22,6 +22,7 @@ pub(crate) const PYTHON: Tool = Tool::Program { name: "python3", package: "pytho
 pub(crate) const STRACE: Tool = Tool::Program { name: "strace", package: "strace" };
 pub(crate) const NODE: Tool = Tool::Program { name: "node", package: "nodejs" };
 pub(crate) const NPM: Tool = Tool::Program { name: "npm", package: "npm" };
+pub(crate) const XZ: Tool = Tool::Program { name: "xz", package: "xz-utils" };
 pub(crate) const CHROMIUM: Tool = Tool::Program { name: "chromium", package: "chromium" };
 pub(crate) const FIREFOX: Tool = Tool::Program { name: "firefox-esr", package: "firefox-esr" };
 pub(crate) const VALGRIND: Tool = Tool::Program { name: "valgrind", package: "valgrind" };
