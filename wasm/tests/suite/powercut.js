@@ -114,7 +114,7 @@ async function workload(name, durability, recorder, { rounds = [0, 1], checkpoin
   return { log, acknowledged };
 }
 
-/** Opens the log that an image holds and checks all of it; gives what it holds. */
+/** Opens the log that an image holds, checks all of it and appends one group; gives what it held. */
 async function look(name) {
   const log = await Log.open(name, { segmentSize: SEGMENT, fullCheck: true });
   try {
@@ -133,6 +133,8 @@ async function look(name) {
       if (within === 0) last = group;
     }
     if (within) throw new Error(`group ${last + 1} is there in part`);
+    // Whoever has opened a log goes on with it.
+    await log.append(payload(last + 1, 0, 1));
     return { first, last, created: report.created, sound: report.success && report.findings.every(({ harmless }) => harmless) };
   } finally {
     await log.close();
@@ -165,7 +167,7 @@ export async function cutEverywhere(durability) {
     await image('image', transactions);
     const second = record('image');
     await expect(`cut behind transaction ${kept}`).finally(second.stop);
-    // What opening and closing it did is cut too, at one place of it for each of these.
+    // What opening it, appending and closing did is cut too, at one place of it for each of these.
     if (second.done.length > 1) {
       const again = 1 + (kept % (second.done.length - 1));
       await image('image', [...transactions, ...second.done.slice(0, again)]);
