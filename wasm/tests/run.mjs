@@ -34,7 +34,7 @@ try {
   mkdirSync(join(folder, 'projects'));
   const run = async (suite) => {
     const begun = Date.now();
-    const env = { ...process.env, DURALOG_TOOLS: tools, DURALOG_PACKAGE: tarball };
+    const env = { ...process.env, DURALOG_TOOLS: tools, DURALOG_PACKAGE: tarball, DURALOG_DEMO: join(here, '../demo') };
     const child = spawn(node, ['--test', '--test-reporter=tap', suite], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
     running.add(child);
     let text = '';

@@ -37,6 +37,9 @@ cargo xtask fuzz [--seconds N] [TARGET ...]
                             the fuzz targets, each for that long
 cargo xtask kills [--count N]
                             a writer killed so often, with what it acknowledged kept outside
+cargo xtask demo            a page with notes that survive a crash: builds the npm package, and prints the page's address
+cargo xtask browser-bench [--rounds N]
+                            the npm package in Chromium against raw IndexedDB, Dexie and sqlite-wasm: a table of ratios
 cargo xtask schedules       the group commit under a model checker, and defects planted there to see that it finds them
 cargo xtask bench [...]     measures how fast it is, beside a plain loop; `cargo xtask bench --help` tells more
 cargo xtask instructions [--write]
@@ -59,6 +62,8 @@ fn main() -> ExitCode {
         "sizes" => firmware::sizes(),
         "fuzz" => fuzz::run(rest),
         "kills" => kills::run(rest),
+        "demo" => browser::demo(),
+        "browser-bench" => browser::bench(rest),
         "schedules" => schedules::run(rest),
         "bench" => bench::run(rest),
         "instructions" => instructions::run(rest),
