@@ -1,8 +1,8 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, Entry, Finding, Flow, Host, Lsn, Policy, Read, ReadCheckpoint, Reader, Reading, Report, Seen,
-    SegmentId, TornTail, View, Writer,
+    CheckpointId, Entry, Finding, Flow, Host, Lsn, Object, Policy, Read, ReadCheckpoint, Reader, Reading, Report, Seen,
+    SegmentId, TornTail, View, Witness, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
     operation::{Code, Operation},
@@ -173,10 +173,14 @@ impl RecoveryReport {
         self.checkpoints = checked.checkpoints;
         for finding in checked.findings {
             // Recovery has told of what is in the newest segment, with its witness, and of all that is missing between
-            // segments.
+            // segments and before the first.
             let told = |known: &Finding| (known.object, known.offset) == (finding.object, finding.offset);
-            let between = finding.seen == Seen::MissingSegment || finding.seen == Seen::Hole && finding.len == 0;
-            if !between && !self.findings.iter().any(told) {
+            // Only what is missing before a segment has that segment itself for its witness.
+            let before = matches!(
+                (finding.object, finding.witness),
+                (Object::Segment(id), Some(Witness::Successor(witness))) if id == witness
+            );
+            if finding.seen != Seen::MissingSegment && !before && !self.findings.iter().any(told) {
                 self.findings.push(finding);
             }
         }
