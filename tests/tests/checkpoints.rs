@@ -6,9 +6,9 @@ use core::{cell::RefCell, convert::Infallible};
 use duralog::{
     Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object, Operation, Policy, Snapshot,
     StateMachine, SyncMode,
-    faulty::{Keep, Medium},
+    faulty::{Failure, Keep, Medium, Plan},
 };
-use duralog_tests::Counter;
+use duralog_tests::{Counter, Moment, Op, Setup};
 
 const GEOMETRY: Geometry =
     Geometry { segment_size: 4096, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
@@ -204,4 +204,34 @@ fn an_operation_is_durable_before_it_is_applied() {
     }
     assert!(store.state().applied.iter().copied().eq(1..=30));
     assert_eq!(store.state().early, [0; 0], "applied before they were durable");
+}
+
+/// Its sync failed, the process died, and the cache shows it all the same: no entry of the log names it. Whoever truncated
+/// on the strength of it would lose what it holds with the next power cut.
+#[test]
+fn a_checkpoint_that_only_a_cache_held_is_not_relied_on() {
+    let before = [Op::Open, Op::Fill(150), Op::Append(24), Op::Append(9)];
+    let mut failed = 0;
+    for setup in Setup::ALL {
+        let calls = |ops: &[Op]| {
+            let mut run = Moment::new(setup).run(Plan::default());
+            run.play(ops).unwrap();
+            run.calls()
+        };
+        for call in calls(&before)..calls(&[&before[..], &[Op::Checkpoint]].concat()) {
+            let plan = Plan { fail: vec![(call, Failure::SyncLoses(Vec::new()))], ..Plan::default() };
+            let mut run = Moment::new(setup).run(plan);
+            run.play(&before).unwrap();
+            if run.step(Op::Checkpoint).is_ok() {
+                continue;
+            }
+            failed += 1;
+            let mut run = run.end().after_kill().run(Plan::default());
+            run.play(&[Op::Open, Op::Truncate(0)]).unwrap();
+            let mut run = run.end().after_cut(&[]).run(Plan::default());
+            let held = run.open(true);
+            assert!(held.is_ok(), "{}, call {call} failed: {held:?}", setup.name);
+        }
+    }
+    assert!(failed >= Setup::ALL.len(), "{failed} checkpoints failed");
 }

@@ -3,7 +3,7 @@
 
 use Op::{Append, Batch, Close, Fill, Kill, Open, Sync, Write};
 use duralog::{
-    Durability, Error, Log, Lsn, MemoryDevice, Object, Verdict,
+    Durability, Error, Log, LogReader, Lsn, MemoryDevice, Object, Verdict,
     core::Witness,
     faulty::{Keep, Medium, Plan},
 };
@@ -70,6 +70,58 @@ fn damage_to_the_last_acknowledged_entry_is_unproven_unless_a_second_sync_proves
                 other => panic!("{}, bit {bit}: {other:?}", setup.name),
             }
         }
+    }
+}
+
+/// One entry of one byte, acknowledged, and nothing behind it: no smaller log has anything to lose.
+#[test]
+fn the_smallest_unproven_case_is_one_entry_and_one_more_mark_turns_it_into_damage() {
+    const LEN: usize = 1;
+    for setup in Setup::ALL {
+        // What the entry's only byte was is told by its place: right behind the header of its frame.
+        let after = |more: &[Op]| {
+            let mut run = Moment::new(setup).run(Plan::default());
+            run.play(&[&[Open, Append(LEN)], more].concat()).unwrap();
+            run.end().after_cut(&[])
+        };
+        let opened = |moment: &Moment| {
+            let log = Log::open_device(moment.medium.device(), moment.config())?;
+            Ok::<_, Error>(log.recovery().clone())
+        };
+        let alone = after(&[]);
+        let reader = LogReader::open_device(alone.medium.reader(), alone.config()).unwrap();
+        let entry = reader.read(Lsn::ZERO, Lsn::MAX).unwrap().next().unwrap().unwrap();
+        let (segment, at) = (Object::Segment(entry.segment), u64::from(entry.offset) + 29);
+        assert_eq!(alone.oracle.acknowledged(), 1);
+        for bit in 0..8 {
+            let moment = alone.fork();
+            moment.medium.flip_bit(segment, at, bit);
+            let report = opened(&moment).unwrap();
+            let torn = report.torn_tail.expect("nothing tells the flipped bit from a write that was torn");
+            assert_eq!((torn.verdict, report.last_valid_lsn), (Verdict::Unproven, Lsn::ZERO), "{}", setup.name);
+            // One mark more: that which leads the next write, or that of a close.
+            for more in [&[Append(LEN)][..], &[Close]] {
+                let moment = after(more);
+                moment.medium.flip_bit(segment, at, bit);
+                match opened(&moment) {
+                    Err(Error::Refused(finding)) => {
+                        assert_eq!((finding.verdict, finding.lsns), (Verdict::Rot, Some((Lsn::FIRST, Lsn::FIRST))));
+                        let is_mark = matches!(finding.witness, Some(Witness::Mark { durable: Lsn::FIRST, .. }));
+                        let is_meta = matches!(finding.witness, Some(Witness::Meta { durable: Lsn::FIRST }));
+                        assert!(is_mark || is_meta && more == [Close], "{finding:?}");
+                    }
+                    other => panic!("{}, bit {bit}, then {more:?}: {other:?}", setup.name),
+                }
+            }
+        }
+    }
+    // Without an entry there is nothing to be unproven: a log that was only opened and one of no bytes open cleanly.
+    for ops in [&[][..], &[Open], &[Open, Close]] {
+        let mut run = Moment::new(Setup::BYTES).run(Plan::default());
+        run.play(ops).unwrap();
+        let moment = run.end().after_cut(&[]);
+        let log = Log::open_device(moment.medium.device(), moment.config()).unwrap();
+        assert!(log.recovery().clean && log.recovery().torn_tail.is_none(), "{ops:?}");
     }
 }
 

@@ -348,3 +348,26 @@ fn whatever_call_is_refused_room_nothing_is_lost_and_the_log_goes_on() {
     }
     assert!(refusals > 100, "{refusals} refusals");
 }
+
+#[test]
+fn appends_beyond_the_write_limit_are_answered_when_they_are_durable_and_not_when_they_are_written() {
+    let mut told_before_the_end = 0;
+    for steps in 0..200 {
+        let medium = Medium::new(GEOMETRY);
+        let mut acknowledged = 0;
+        {
+            let mut log = Opened::open(medium.device(), config().with_write_limit(512)).unwrap();
+            // Some twenty make a write.
+            let tickets: Vec<u32> = (0..60).map(|n| log.ask(append(n))).collect();
+            log.run(steps);
+            let told = log.told.0.borrow();
+            acknowledged += tickets.iter().filter(|ticket| told.iter().any(|(told, _)| told == *ticket)).count();
+        }
+        told_before_the_end += usize::from((1..60).contains(&acknowledged));
+        medium.power_cut(|_| Keep::None);
+        let mut log = Opened::open(medium.device(), config()).unwrap();
+        let read = log.read(Direction::Forward);
+        assert!(read.len() >= acknowledged, "{} of {acknowledged} after {steps} steps", read.len());
+    }
+    println!("{told_before_the_end} runs ended with some appends answered");
+}

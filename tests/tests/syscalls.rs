@@ -124,6 +124,31 @@ fn a_kill_before_each_system_call_loses_nothing_that_was_acknowledged() {
     figure(format_args!("killed before each of {} system calls", calls.len()));
 }
 
+/// The names of files are durable by a sync of the directory alone, whatever else is synced.
+#[test]
+fn a_directory_is_synced_after_files_were_made_in_it_and_before_anything_is_acknowledged() {
+    if !can_trace() {
+        return;
+    }
+    let place = folder();
+    let log = place.path().join("reference");
+    let reference = Run::new(&log, &["-e", "trace=?openat,?fsync,?write"]);
+    let directory = format!("<{}>", log.display());
+    let mut made = 0;
+    for line in reference.trace.lines().filter(|line| line.contains('(')) {
+        let is_log = line.contains(log.to_str().unwrap());
+        if is_log && line.contains("O_CREAT") && line.contains(".wal") {
+            made += 1;
+        }
+        if line.contains("fsync(") && line.contains(&directory) {
+            made = 0;
+        }
+        // What the writer says goes to its standard output.
+        assert!(!line.contains("write(1<") || made == 0, "{made} names are not durable: {line}\n{}", reference.trace);
+    }
+    assert!(reference.trace.contains("O_CREAT"), "{}", reference.trace);
+}
+
 /// Lets each call of these fail once. Nobody has to be told where the call has to do with something harmless.
 fn each_fails_once(names: &[&str], errors: &[&str], harmless: &[&str]) {
     if !can_trace() {
