@@ -335,14 +335,15 @@ impl Explorer {
         }
     }
 
-    /// Ends the search.
+    /// Ends the search; gives what it went through.
     ///
     /// # Panics
     /// If anything went wrong: with the first failures, each with how it came about.
-    pub fn finish(self, name: &str) {
+    pub fn finish(self, name: &str) -> Counts {
         println!("{name}: {}", self.counts);
         let stories: Vec<_> = self.failures.iter().map(|(_, story)| story.as_str()).collect();
         assert!(self.failed == 0, "{name}: {} failures, such as\n\n{}", self.failed, stories.join("\n\n"));
+        self.counts
     }
 }
 

@@ -14,6 +14,7 @@ use duralog_core::{Durability, Each, Entry, Error, Fault, Flow, Log, LogError, L
 use uuid::Uuid;
 
 use crate::{
+    figures::figure,
     oracle::{Found, Giving, Held, Oracle, Violation, violation},
     workload::Op,
 };
@@ -298,6 +299,8 @@ pub struct FlashSearch {
     pub cuts: u64,
     /// Of those, how many left a chip unlike all others.
     pub distinct: u64,
+    /// Steps at which a second cut could be made, in each way, after a first one; and of those, how many were.
+    pub second: (u64, u64),
     seen: HashSet<u64>,
     failures: Vec<String>,
     failed: u64,
@@ -317,7 +320,7 @@ impl FlashSearch {
         tears: &[Tear],
         stages: &[(&[Op], u64)],
     ) {
-        self.cut(name, from, ops, tears, 1, stages);
+        self.cut(name, from, ops, tears, None, stages);
     }
 
     fn cut<const WRITE: usize, const ERASE: usize>(
@@ -326,9 +329,10 @@ impl FlashSearch {
         from: &Flash<WRITE, ERASE>,
         ops: &[Op],
         tears: &[Tear],
-        stride: u64,
+        second: Option<u64>,
         stages: &[(&[Op], u64)],
     ) {
+        let stride = second.unwrap_or(1);
         let mut whole = from.clone();
         whole.chip.power_up(None);
         let before = whole.chip.steps();
@@ -336,6 +340,11 @@ impl FlashSearch {
             return self.fail(format!("{name}: without a cut: {ended:?}"));
         }
         let steps = whole.chip.steps() - before;
+        if second.is_some() {
+            let ways = tears.len() as u64;
+            self.second.0 += steps * ways;
+            self.second.1 += steps.div_ceil(stride) * ways;
+        }
         for (after, tear) in (0..steps)
             .step_by(usize::try_from(stride).unwrap_or(1))
             .flat_map(|after| tears.iter().map(move |tear| (after, *tear)))
@@ -372,7 +381,7 @@ impl FlashSearch {
                         self.fail(format!("{name}: recovery: {ended:?}"));
                     }
                 }
-                Some(((life, stride), rest)) => self.cut(&name, &flash, life, tears, *stride, rest),
+                Some(((life, stride), rest)) => self.cut(&name, &flash, life, tears, Some(*stride), rest),
             }
         }
     }
@@ -384,12 +393,16 @@ impl FlashSearch {
         }
     }
 
-    /// Ends the search.
+    /// Ends the search, and tells what it went through.
     ///
     /// # Panics
     /// If anything went wrong: with the first failures.
     pub fn finish(self, name: &str) {
-        println!("{name}: {} power cuts, {} chips unlike all others", self.cuts, self.distinct);
+        let Self { cuts, distinct, second: (of, made), .. } = self;
+        let sample = if made < of { format!("a sample of the {of}") } else { "all".into() };
+        figure(&format!(
+            "flash, {name}: {cuts} power cuts, {distinct} chips unlike all others; second cuts: {made}, {sample}"
+        ));
         assert!(self.failed == 0, "{name}: {} failures, such as\n{}", self.failed, self.failures.join("\n"));
     }
 }

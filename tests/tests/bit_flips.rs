@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 
 use Op::{Append, Batch, Checkpoint, Close, Fill, Open};
 use duralog::{Config, Error, Finding, Geometry, Log, LogReader, Lsn, Object, Policy, faulty::Plan};
-use duralog_tests::{Found, Moment, Op, Setup};
+use duralog_tests::{Found, Moment, Op, Setup, figure};
 
 const HEADER: u64 = 128;
 
@@ -210,6 +210,7 @@ fn flip_every_bit(name: &str, sample: &Sample) {
         }
     }
     println!("{name} on {}: {heard:?}", sample.moment.setup.name);
+    figure(&format!("bit_flips, {name} on {}: {} bits", sample.moment.setup.name, heard.bits));
     assert!(wrong.is_empty(), "{} bits, such as {:?}", wrong.len(), &wrong[..wrong.len().min(9)]);
 }
 
@@ -217,7 +218,7 @@ fn flip_every_bit(name: &str, sample: &Sample) {
 fn every_flipped_bit_of_a_closed_log_is_noticed() {
     for setup in SMALL {
         let ops = [Open, Append(24), Fill(50), Batch(2, 14), Fill(50), Append(9), Close];
-        flip_every_bit("closed", &sample(setup, &ops, 0));
+        flip_every_bit("a closed log", &sample(setup, &ops, 0));
     }
 }
 
@@ -225,7 +226,7 @@ fn every_flipped_bit_of_a_closed_log_is_noticed() {
 fn every_flipped_bit_of_a_log_that_was_not_closed_is_noticed() {
     for setup in SMALL {
         let ops = [Open, Append(24), Fill(50), Batch(2, 14), Fill(50), Append(30), Batch(2, 9), Append(9)];
-        flip_every_bit("not closed", &sample(setup, &ops, 1));
+        flip_every_bit("a log that was not closed", &sample(setup, &ops, 1));
     }
 }
 
@@ -255,5 +256,6 @@ fn every_flipped_bit_of_every_header_of_a_log_with_a_checkpoint_costs_no_entry()
             }
         }
         println!("headers on {}: {heard:?}", setup.name);
+        figure(&format!("bit_flips, headers on {}: {} bits", setup.name, heard.bits));
     }
 }

@@ -8,7 +8,7 @@ use Op::{
 };
 use duralog_tests::{
     Detail::{Coarse, Every, Whole},
-    Explorer, Moment, Op, Setup,
+    Explorer, Moment, Op, Setup, figure,
 };
 
 /// Cuts once, in every way, and again in the recovery from each.
@@ -19,7 +19,8 @@ fn search(name: &str, setups: &[Setup], ops: &[Op]) {
     }
     let twice = [(ops, Coarse), (&[Open, Append(8)][..], Whole)];
     explorer.search(&format!("{name}, twice"), &Moment::new(setups[0]), &twice);
-    explorer.finish(name);
+    let counts = explorer.finish(name);
+    figure(&format!("exhaustive, {name}: {counts}"));
 }
 
 #[test]
@@ -55,13 +56,13 @@ fn a_rotation() {
 #[test]
 fn a_checkpoint_and_what_it_retains() {
     let ops = [Open, Append(12), Checkpoint, Across(9), Checkpoint, Checkpoint, Append(9)];
-    search("checkpoints", &[Setup::BYTES, Setup::WORDS], &ops);
+    search("a checkpoint", &[Setup::BYTES, Setup::WORDS], &ops);
 }
 
 #[test]
 fn a_truncation_at_the_front() {
     search(
-        "front",
+        "a truncation at the front",
         &[Setup::BYTES, Setup::SETTLED],
         &[Open, Fill(330), Checkpoint, Truncate(0), Append(9), Discard(1)],
     );
@@ -69,13 +70,14 @@ fn a_truncation_at_the_front() {
 
 #[test]
 fn a_truncation_at_the_back() {
-    search("back", &[Setup::BYTES, Setup::WORDS], &[Open, Batch(3, 9), Cut(1), Append(9), Reset(2), Append(8)]);
+    let ops = [Open, Batch(3, 9), Cut(1), Append(9), Reset(2), Append(8)];
+    search("a truncation at the back", &[Setup::BYTES, Setup::WORDS], &ops);
 }
 
 #[test]
 fn a_reopening_and_a_close() {
     search(
-        "reopening",
+        "a reopening",
         &[Setup::BYTES, Setup::SETTLED],
         &[Open, Append(12), Close, Open, Append(9), Leave, Open, Close],
     );

@@ -33,6 +33,24 @@ fn appends_on_flash_survive() {
     suite("appends", &[Open, Append(24), Batch(3, 9), Append(100), Leave, Open, Append(9), Close], 1);
 }
 
+/// A device that does little, cut at every step, and again at every step of its next life: nothing is left out.
+#[test]
+fn a_second_cut_at_every_step_on_flash_survives() {
+    let ops = [Open, Append(9), Close];
+    let (few, again) = ([Tear::Before, Tear::Mix(7)], [(&[Open, Append(8)][..], 1)]);
+    let mut search = FlashSearch::default();
+    search.search("4 bytes", &flash::<4, 1024>(4, 0x00), &ops, &few, &again);
+    search.search("8 bytes", &flash::<8, 2048>(4, 0xFF), &ops, &few, &again);
+    search.search("16 bytes", &flash::<16, 1024>(4, 0x00), &ops, &few, &again);
+    search.search("32 bytes", &flash::<32, 2048>(4, 0xFF), &ops, &TEARS, &again);
+    search.search("512 bytes", &flash::<512, 4096>(4, 0xFF), &ops, &TEARS, &again);
+    search.finish("cut twice");
+    // A word of one byte makes as many steps as there are bytes: a prime stride meets every field of what is written.
+    let mut search = FlashSearch::default();
+    search.search("1 byte", &flash::<1, 1024>(4, 0xFF), &ops, &[Tear::Before], &[(again[0].0, 7)]);
+    search.finish("cut twice, words of one byte");
+}
+
 #[test]
 fn rotation_on_flash_survives() {
     suite("rotation", &[Open, Fill(100), Append(20), Close], 4);

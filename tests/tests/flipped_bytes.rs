@@ -10,7 +10,7 @@ use core::{
 use std::{collections::BTreeMap, panic::catch_unwind};
 
 use duralog::{Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, Snapshot, SyncMode};
-use duralog_tests::Counter;
+use duralog_tests::{Counter, figure};
 
 const GEOMETRY: Geometry =
     Geometry { segment_size: 2048, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
@@ -251,7 +251,7 @@ impl Sample {
     }
 }
 
-fn flip_every_byte(sample: &Sample) {
+fn flip_every_byte(name: &str, sample: &Sample) {
     let mut wrong = BTreeMap::new();
     let mut bytes = 0;
     for (object, content) in &sample.objects {
@@ -275,19 +275,20 @@ fn flip_every_byte(sample: &Sample) {
         }
     }
     assert!(wrong.is_empty(), "{} of {bytes} bytes", wrong.len());
+    figure(&format!("flipped_bytes, {name}: {bytes} bytes"));
 }
 
 #[test]
 fn no_flipped_byte_of_a_closed_log_costs_more_than_its_entry() {
-    flip_every_byte(&sample(true, false));
+    flip_every_byte("a closed log", &sample(true, false));
 }
 
 #[test]
 fn no_flipped_byte_of_a_log_with_a_checkpoint_costs_more_than_its_entry() {
-    flip_every_byte(&sample(true, true));
+    flip_every_byte("a log with a checkpoint", &sample(true, true));
 }
 
 #[test]
 fn no_flipped_byte_of_a_log_that_was_not_closed_costs_more_than_its_entry() {
-    flip_every_byte(&sample(false, true));
+    flip_every_byte("a log that was not closed", &sample(false, true));
 }

@@ -1,7 +1,7 @@
 //! A short run of the swarm; `cargo xtask swarm` runs as long as is wanted.
 #![allow(missing_docs)]
 
-use duralog_tests::{Mode, Tally, run_seed};
+use duralog_tests::{Mode, Tally, figure, run_seed};
 
 /// Seeds of each mode. Long runs begin at 0 as well: these are the first of them.
 const SEEDS: u64 = 3000;
@@ -19,6 +19,7 @@ fn run(mode: Mode) -> Tally {
         }
     }
     println!("{} mode: {tally}", mode.name());
+    figure(&format!("swarm, mode {}: {} seeds", mode.name(), tally.seeds));
     tally
 }
 

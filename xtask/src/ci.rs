@@ -13,12 +13,13 @@ use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, WASM_LD
 /// A part: its name and its steps.
 type Part = (&'static str, fn() -> Vec<Step>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("native", native),
     ("speed", speed),
     ("embedded", embedded),
     ("wasm", wasm),
     ("cross", cross),
+    ("mutants", mutants),
     ("browser", browser::steps),
 ];
 
@@ -137,6 +138,11 @@ fn embedded() -> Vec<Step> {
 fn wasm() -> Vec<Step> {
     let (command, needs) = cargo_for("build", "wasm32-unknown-unknown", "std,panic_abort");
     vec![Step::new("core", with(command, "-p duralog-core")).needing(needs).needing([WASM_LD])]
+}
+
+/// A few of the mutants, other ones with each commit; `cargo xtask mutants` tries them all.
+fn mutants() -> Vec<Step> {
+    vec![Step::new("a few", with(cargo(), "run --quiet --package xtask -- mutants --few 5")).needing([STRACE])]
 }
 
 /// Type checks of the published libraries for systems that no test runs on.

@@ -4,6 +4,7 @@ mod bench;
 mod browser;
 mod ci;
 mod compiler;
+mod figures;
 mod firmware;
 mod fuzz;
 mod instructions;
@@ -24,6 +25,7 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
     embedded   the core without std and alloc for three microcontroller targets
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
+    mutants    five of the mutants, other ones with each commit
     browser    the npm package: built, packed, and tried in Node, Chromium and Firefox
 cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
     breaks a copy of the code on purpose, by each patch in xtask/mutants, and shows which tests notice: all mutants, those
@@ -31,6 +33,7 @@ cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
 cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
                             random workloads and faults, a medium of its own for each seed; stops at the first failure
                             with the command that repeats it
+cargo xtask figures         count anew what tests/README.md tells, and write it there
 cargo xtask firmware        run the firmware in the emulator, with its power cut at some hundred points
 cargo xtask sizes           what the log takes of a microcontroller's memory
 cargo xtask fuzz [--seconds N] [TARGET ...]
@@ -40,7 +43,9 @@ cargo xtask kills [--count N]
 cargo xtask demo            a page with notes that survive a crash: builds the npm package, and prints the page's address
 cargo xtask browser-bench [--rounds N]
                             the npm package in Chromium against raw IndexedDB, Dexie and sqlite-wasm: a table of ratios
-cargo xtask schedules       the group commit under a model checker, and defects planted there to see that it finds them
+cargo xtask schedules [--few]
+                            the group commit under a model checker, and defects planted there to see that it finds them:
+                            all, or one that each commit chooses anew
 cargo xtask bench [...]     measures how fast it is, beside a plain loop; `cargo xtask bench --help` tells more
 cargo xtask instructions [--write]
                             counts the instructions of the hot paths, and compares them with the figures kept, or replaces
@@ -57,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match task {
         "ci" => ci::run(rest),
         "mutants" => mutants::run(rest),
+        "figures" => figures::run(rest),
         "swarm" => swarm::run(rest),
         "firmware" => ci::run_part("firmware", firmware::steps),
         "sizes" => firmware::sizes(),

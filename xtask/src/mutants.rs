@@ -22,12 +22,18 @@ use crate::{
 /// Runs the mutants that are asked for, all if none is. Returns whether each of them was killed.
 pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let wanted = Wanted::parse(arguments)?;
-    let mutants = wanted.choose(patch::all()?)?;
+    let all = patch::all()?;
+    let count = all.len();
+    let mutants = wanted.choose(all)?;
     if wanted.list {
         for mutant in &mutants {
             println!("{}: {}", mutant.name, mutant.what);
         }
         return Ok(true);
+    }
+    if mutants.len() < count {
+        let names: Vec<&str> = mutants.iter().map(|mutant| &mutant.name[..]).collect();
+        println!("{} of {count} mutants: {}", names.len(), names.join(", "));
     }
     let start = Instant::now();
     let bench = Bench::new()?;
@@ -135,7 +141,7 @@ impl Wanted {
             (Some((which, of)), _) => slice(mutants.len(), which - 1, of),
             (None, Some(few)) => {
                 let of = mutants.len().div_ceil(few).max(1);
-                slice(mutants.len(), turn(&head()) % of, of)
+                slice(mutants.len(), turn_of_the_commit() % of, of)
             }
             (None, None) => 0..mutants.len(),
         };
@@ -146,6 +152,11 @@ impl Wanted {
 /// The part `which`, from 0, of `of` parts that differ in length by one at most.
 fn slice(len: usize, which: usize, of: usize) -> core::ops::Range<usize> {
     len * which / of..len * (which + 1) / of
+}
+
+/// A number that the commit at hand chooses.
+pub(crate) fn turn_of_the_commit() -> usize {
+    turn(&head())
 }
 
 /// A number that another commit makes another one.

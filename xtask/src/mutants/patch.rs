@@ -52,7 +52,10 @@ fn parse(name: String, path: PathBuf, text: &str) -> Result<Mutant, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+    use crate::tools::is_ci;
 
     #[test]
     fn the_head_of_a_patch_says_what_it_breaks_and_who_notices() {
@@ -68,7 +71,71 @@ mod tests {
     }
 
     #[test]
-    fn every_patch_has_a_head() {
-        assert!(all().unwrap().len() >= 12);
+    fn every_patch_applies_to_the_code_as_it_is() {
+        let mutants = all().unwrap();
+        assert!(mutants.len() >= 40, "{} mutants", mutants.len());
+        for mutant in mutants {
+            let mut git = Command::new("git");
+            // Whether or not the tree is a repository of its own.
+            git.current_dir(root()).args(["apply", "--check", "--recount"]).arg(&mutant.path);
+            let Ok(applied) = git.output() else {
+                assert!(!is_ci(), "without git nothing tells whether a patch applies");
+                return eprintln!("left out: whether the mutants apply, for git is missing");
+            };
+            let why = String::from_utf8_lossy(&applied.stderr);
+            assert!(applied.status.success(), "fit {} to the code again: {why}", mutant.path.display());
+        }
+    }
+
+    /// The folder of the suite that is to kill, and in it the files that its tests may stand in.
+    fn sources(mutant: &Mutant) -> Vec<PathBuf> {
+        let behind = |option: &str| {
+            let at = mutant.run.iter().position(|word| word == option)?;
+            mutant.run.get(at + 1).map(String::as_str)
+        };
+        let folder = match behind("-p") {
+            Some("duralog-core") => "core",
+            Some("duralog") => "backends",
+            Some("duralog-cli") => "cli",
+            Some("duralog-tests") => "tests",
+            other => panic!("{}: tests of {other:?}", mutant.name),
+        };
+        if let Some(suite) = behind("--test") {
+            return vec![root().join(folder).join("tests").join(format!("{suite}.rs"))];
+        }
+        let (mut files, mut left) = (Vec::new(), vec![root().join(folder).join("src")]);
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else {
+                files.push(path);
+            }
+        }
+        files
+    }
+
+    #[test]
+    fn the_page_of_the_suites_names_each_mutant_beside_the_suite_that_kills_it() {
+        let page = fs::read_to_string(root().join("tests").join("README.md")).unwrap();
+        for mutant in all().unwrap() {
+            let row = match &mutant.run[..] {
+                [_, package, _, suite] if package == "duralog-tests" => format!("| `{suite}` | "),
+                run => format!("- `cargo test {}`: ", run.join(" ")),
+            };
+            let rows: Vec<&str> = page.lines().filter(|line| line.starts_with(&row)).collect();
+            let [row] = rows[..] else { panic!("the page has {} lines `{row}`", rows.len()) };
+            assert!(row.contains(&format!("`{}`", mutant.name)), "{} is missing in: {row}", mutant.name);
+        }
+    }
+
+    #[test]
+    fn every_mutant_is_to_be_killed_by_a_test_that_is_there() {
+        for mutant in all().unwrap() {
+            let sources: Vec<_> = sources(&mutant).iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+            for test in &mutant.killed_by {
+                let name = format!("fn {}()", test.rsplit("::").next().unwrap());
+                assert!(sources.iter().any(|text| text.contains(&name)), "{}: there is no test {test}", mutant.name);
+            }
+        }
     }
 }
