@@ -23,7 +23,7 @@ fn after(setup: Setup, ops: &[Op]) -> Moment {
 /// Opening a log that must be refused; not one byte changes.
 fn refused(moment: &Moment, config: Config) -> Error {
     let before = moment.bytes();
-    let error = Log::open_device(moment.medium.device(), config).expect_err("the log is refused");
+    let Err(error) = Log::open_device(moment.medium.device(), config) else { panic!("the log is not refused") };
     assert_eq!(moment.bytes(), before, "{error}");
     assert_eq!(moment.medium.calls(), 0, "{error}");
     error

@@ -229,7 +229,8 @@ fn what_reads_back_otherwise_than_it_was_written_is_not_acknowledged() {
         }
         refused += u32::from(acknowledged < 30);
         let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
-        let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
+        let opened = Log::open(device, &mut buf, LogOptions::default(), 0);
+        let mut log = opened.unwrap_or_else(|error| panic!("write {bad}: {error}"));
         let found = entries(&mut log);
         assert!(found.len() as u64 >= acknowledged, "write {bad}: {} of {acknowledged} are there", found.len());
         for ((lsn, bytes), number) in found.into_iter().zip(0..) {
