@@ -12,6 +12,7 @@ use duralog::{
 use crate::{
     oracle::{Violation, payload, violation},
     run::Moment,
+    workload::SegmentRoom,
 };
 
 /// Bytes of a frame behind its payload.
@@ -65,25 +66,34 @@ impl Damaged {
         let harm = harm(&before, &images(&moment), &rot);
         let oracle = &moment.oracle;
         let entries: BTreeMap<_, _> = oracle.expected().collect();
-        let mut places: BTreeMap<u64, (Object, Range<u64>)> = BTreeMap::new();
+        // In old room what a take-over copied may be met again behind the end of another segment: then any of the places
+        // may be the one that counts.
+        let is_recycled = moment.setup.room == SegmentRoom::Recycled;
+        let mut all_places: BTreeMap<u64, Vec<(Object, Range<u64>)>> = BTreeMap::new();
         for (lsn, payload) in &entries {
             let Some(payload) = payload else { continue };
-            if let Some((object, at)) = find(&before, payload) {
-                let frame = at - oracle.lead(*lsn)..at + payload.len() as u64 + TRAILER;
-                places.insert(*lsn, (object, frame));
-            }
+            let found = find(&before, payload).into_iter().take(if is_recycled { usize::MAX } else { 1 });
+            let frames =
+                found.map(|(object, at)| (object, at - oracle.lead(*lsn)..at + payload.len() as u64 + TRAILER));
+            all_places.insert(*lsn, frames.collect());
         }
+        let certain = |(lsn, frames): (&u64, &Vec<(Object, Range<u64>)>)| match &frames[..] {
+            [frame] => Some((*lsn, frame.clone())),
+            _ => None,
+        };
+        let places: BTreeMap<u64, (Object, Range<u64>)> = all_places.iter().filter_map(certain).collect();
         let is_hit = |object: Object, range: &Range<u64>| {
             harm.iter().any(|(hit, harmed)| *hit == object && harmed.start < range.end && range.start < harmed.end)
         };
-        let hit = places.iter().filter(|(_, (object, frame))| is_hit(*object, frame)).map(|(lsn, _)| *lsn);
-        let hit: Vec<_> = hit.collect();
+        let hit = all_places.iter().filter(|(_, frames)| frames.iter().any(|(object, frame)| is_hit(*object, frame)));
+        let hit: Vec<_> = hit.map(|(lsn, _)| *lsn).collect();
         let mut harmed: BTreeSet<_> = hit.iter().flat_map(|lsn| oracle.batch_of(*lsn)).collect();
         // Without its header nothing tells whether a frame had a batch go on behind it: what follows it goes too, up to
         // the next mark.
         for lsn in hit {
-            let (object, frame) = &places[&lsn];
-            if is_hit(*object, &(frame.start..frame.start + FRAME_HEADER)) {
+            let mut headers =
+                all_places[&lsn].iter().map(|(object, frame)| (*object, frame.start..frame.start + FRAME_HEADER));
+            if headers.any(|(object, header)| is_hit(object, &header)) {
                 let is_led = |lsn: u64| oracle.marks().iter().any(|mark| mark.before == lsn);
                 harmed.extend((lsn + 1..oracle.next()).take_while(|lsn| !is_led(*lsn)));
             }
@@ -140,7 +150,10 @@ impl Damaged {
         let entries = reader.read(Lsn::ZERO, Lsn::MAX).map_err(|error| violation!("inspecting: {error}"))?;
         let read = self.read(entries, None, "inspecting")?;
         match reader.verify() {
-            Ok(report) => self.all_told(&read, report, "inspecting"),
+            Ok(report) => {
+                self.all_told(&read, report, "inspecting")?;
+                self.no_more_told(&read, report, "inspecting")
+            }
             Err(error) => self.told(&error),
         }
     }
@@ -189,7 +202,8 @@ impl Damaged {
 
     /// Every entry that is not there is told of, and no more is missing than was harmed.
     fn all_told(&self, read: &Read, report: &RecoveryReport, what: &str) -> Result<(), Violation> {
-        let findings = || report.findings.iter().chain(&read.findings);
+        // The report alone: what reading finds, it has told of.
+        let findings = || report.findings.iter();
         let names = |finding: &Finding, lsn: u64| {
             finding.lsns.is_some_and(|(first, last)| (first.value()..=last.value()).contains(&lsn))
         };
@@ -218,6 +232,42 @@ impl Damaged {
             let damage = |finding: &Finding| names(finding, *first) && !finding.verdict.is_torn_tail();
             if !findings().any(damage) && read.error.is_none() {
                 return Err(violation!("{what}: LSN {first} is not called damaged: {report:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// No LSN is called damaged that was read, where it is only entries that are harmed.
+    fn no_more_told(&self, read: &Read, report: &RecoveryReport, what: &str) -> Result<(), Violation> {
+        for finding in report.findings.iter().filter(|_| self.only_frames) {
+            let Some((first, last)) = finding.lsns else { continue };
+            if let Some(lsn) = read.lsns.range(first.value()..=last.value()).next() {
+                return Err(violation!("{what}: LSN {lsn} was read, and is called damaged: {finding:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A log that opened takes an entry; two recoveries after that give the same, and the entry.
+    fn goes_on(&self, log: Log<FaultyDevice>, moment: &Moment, full_check: bool, read: &Read) -> Result<(), Violation> {
+        let what = "a log that opened";
+        let added = payload(1 << 40, 33);
+        let receipt = log.append(&added[..]).and_then(|receipt| log.sync().map(|_| receipt));
+        let lsn = receipt.map_err(|error| violation!("{what} takes no entry: {error}"))?.lsn().value();
+        if read.lsns.last().is_some_and(|last| lsn <= *last) {
+            return Err(violation!("{what}: LSN {lsn} is given out again: {:?} were read", read.lsns));
+        }
+        drop(log);
+        let expected: BTreeSet<u64> = read.lsns.iter().copied().chain([lsn]).collect();
+        for _ in 0..2 {
+            moment.medium.power_cut(|_| Keep::None);
+            let config = Config { full_check, ..moment.config() };
+            let again = Log::open_device(moment.medium.device(), config);
+            let again = again.map_err(|error| violation!("{what}, and opened again: {error}"))?;
+            let entries = again.read_from(Lsn::ZERO).map_err(|error| violation!("{what}, and again: {error}"))?;
+            let later = self.read(entries, Some((lsn, &added)), what)?;
+            if later.lsns != expected {
+                return Err(violation!("{what} with {expected:?}, and again with {:?}", later.lsns));
             }
         }
         Ok(())
@@ -257,8 +307,10 @@ impl Damaged {
             Some(_) => heard.cut += 1,
         }
         heard.harmless += u64::from(!self.is_harmed);
-        drop(log);
-        Ok(())
+        if read.error.is_some() {
+            return Ok(());
+        }
+        self.goes_on(log, &moment, full_check, &read)
     }
 
     /// A policy that gives up what is damaged opens the log, keeps what it can, and makes that final.
@@ -335,11 +387,12 @@ fn harm(before: &Images, after: &Images, rot: &Rot) -> Vec<(Object, Range<u64>)>
     changed.collect()
 }
 
-/// Where a payload stands: in the newest segment that has it, for what a take-over copied is dead where it was.
-fn find(images: &Images, payload: &[u8]) -> Option<(Object, u64)> {
+/// Where a payload stands, from the end of the newest segment back: what a take-over copied is dead where it was.
+fn find(images: &Images, payload: &[u8]) -> Vec<(Object, u64)> {
     let segments = images.iter().rev().filter(|(object, _)| matches!(object, Object::Segment(_)));
-    segments.into_iter().find_map(|(object, bytes)| {
-        let at = bytes.windows(payload.len()).rposition(|window| window == payload)?;
-        Some((*object, at as u64))
-    })
+    let found = segments.flat_map(|(object, bytes)| {
+        let windows = bytes.windows(payload.len()).enumerate().rev().filter(|(_, window)| *window == payload);
+        windows.map(|(at, _)| (*object, at as u64)).collect::<Vec<_>>()
+    });
+    found.collect()
 }

@@ -118,6 +118,8 @@ pub struct Oracle {
     /// An append that was refused for lack of room, behind so many entries: until another one is acknowledged a crash may
     /// still find it, where the medium ran out behind its last byte.
     refused: Option<(usize, Vec<Appended>)>,
+    /// Whether a write that finds no room may have been done in part, or wholly.
+    in_part: bool,
 }
 
 /// A mark that the log must have written: right before the entry `before`, behind every earlier one.
@@ -142,6 +144,7 @@ impl Default for Oracle {
             marks: Vec::new(),
             gone: Vec::new(),
             refused: None,
+            in_part: false,
         }
     }
 }
@@ -285,10 +288,19 @@ impl Oracle {
         counting
     }
 
-    /// The last append was refused: no recovery may give any of its `count` entries once a later one is acknowledged.
+    /// The medium may write a part of what it then has no room for, or does nothing of it.
+    pub fn may_write_in_part(&mut self, in_part: bool) {
+        self.in_part = in_part;
+    }
+
+    /// The last append was refused: no recovery may give any of its `count` entries. Where the medium may have written them
+    /// all the same, that holds once a later one is acknowledged.
     pub fn refused(&mut self, count: usize) {
         let at = self.entries.len() - count;
-        self.refused = Some((at, self.entries.split_off(at)));
+        let refused = self.entries.split_off(at);
+        if self.in_part {
+            self.refused = Some((at, refused));
+        }
     }
 
     /// Everything up to `lsn` was called durable.
@@ -521,6 +533,10 @@ mod tests {
         later.append(1, 9);
         later.check(&held(&all, 1, 4)).unwrap_err();
         let mut full = oracle.clone();
+        full.refused(1);
+        full.check(&held(&all, 1, 4)).unwrap_err();
+        let mut full = oracle.clone();
+        full.may_write_in_part(true);
         full.refused(1);
         full.check(&held(&all, 1, 4)).unwrap();
         full.append(1, 8);

@@ -104,8 +104,11 @@ impl Moment {
 
     /// Runs a workload on it; `plan` says what goes wrong.
     #[must_use]
-    pub fn run(self, plan: Plan) -> Run {
+    pub fn run(mut self, plan: Plan) -> Run {
         self.medium.set_plan(plan.clone());
+        let in_part = |failure: &Failure| matches!(failure, Failure::NoSpaceAfter(done) if *done > 0);
+        let is_in_part = plan.capacity.is_some() || plan.fail.iter().any(|(_, failure)| in_part(failure));
+        self.oracle.may_write_in_part(is_in_part);
         Run { moment: self, plan, calls: 0, log: None }
     }
 

@@ -133,7 +133,7 @@ struct Swarm {
 impl Swarm {
     fn new(mode: Mode, seed: u64, keeps_story: bool) -> Self {
         let mut random = Random::new(seed << 1 | u64::from(mode == Mode::Mixed));
-        let setup = setup(&mut random, mode);
+        let setup = setup(&mut random);
         let moment = Moment::new(setup);
         moment.medium.keep_trace(keeps_story);
         let mut swarm = Self { mode, random, moment: Some(moment), keeps_story, story: Vec::new() };
@@ -388,7 +388,7 @@ fn right(
 }
 
 /// A medium and how a log is opened on it.
-fn setup(random: &mut Random, mode: Mode) -> Setup {
+fn setup(random: &mut Random) -> Setup {
     let granule = random.pick(&[1, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 1024, 2048, 4096]);
     let copy_offset =
         random.pick(&[128, 512, 4096].as_slice()[usize::from(granule > 128) + usize::from(granule > 512)..]);
@@ -400,8 +400,7 @@ fn setup(random: &mut Random, mode: Mode) -> Setup {
     geometry.segment_size = (geometry.overhead() + entries).next_multiple_of(granule.max(64));
     let sync_mode = if random.once_in(2) { SyncMode::Immediate } else { SyncMode::Async };
     let proof = if random.once_in(4) { Proof::BeforeAcknowledging } else { Proof::WithNextWrite };
-    // Damage in recycled room is not judged yet: what lies behind the end there is old, not blank.
-    let recycles = random.once_in(3) && mode == Mode::Crash;
+    let recycles = random.once_in(3);
     let room = if recycles { SegmentRoom::Recycled } else { SegmentRoom::Blank };
     let nonces = if random.once_in(4) { Nonces::Zero } else { Nonces::Random };
     Setup { name: "swarm", geometry, write_limit, sync_mode, proof, room, nonces }

@@ -9,7 +9,9 @@ use core::{
 };
 use std::{collections::BTreeMap, panic::catch_unwind};
 
-use duralog::{Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, Snapshot, SyncMode};
+use duralog::{
+    Config, Durability, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, Snapshot, SyncMode,
+};
 use duralog_tests::{Counter, figure};
 
 const GEOMETRY: Geometry =
@@ -61,6 +63,11 @@ fn sample(closed: bool, with_checkpoint: bool) -> Sample {
         log.checkpoint(at, &Snapshot { bytes: payload(9, 40), ..Snapshot::default() }).unwrap();
     }
     append(10, 100);
+    // One write, led by one mark: what stands in it is not damaged with what stands before it.
+    for n in 25..28 {
+        log.append_with(&*payload(n, 30), Durability::Buffered).unwrap();
+    }
+    log.sync().unwrap();
     let transaction = log.transaction().unwrap();
     let begin = log.current_lsn().value() - 1;
     transaction.append(&*payload(11, 20)).unwrap();
