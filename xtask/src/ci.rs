@@ -13,13 +13,14 @@ use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, WASM_LD
 /// A part: its name and its steps.
 type Part = (&'static str, fn() -> Vec<Step>);
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("native", native),
     ("speed", speed),
     ("embedded", embedded),
     ("wasm", wasm),
     ("cross", cross),
     ("mutants", mutants),
+    ("schedules", schedules),
     ("browser", browser::steps),
 ];
 
@@ -143,6 +144,11 @@ fn wasm() -> Vec<Step> {
 /// A few of the mutants, other ones with each commit; `cargo xtask mutants` tries them all.
 fn mutants() -> Vec<Step> {
     vec![Step::new("a few", with(cargo(), "run --quiet --package xtask -- mutants --few 5")).needing([STRACE])]
+}
+
+/// The group commit under the model checker, and one of the defects planted there, another one with each commit.
+fn schedules() -> Vec<Step> {
+    vec![Step::new("with one defect planted", with(cargo(), "run --quiet --package xtask -- schedules --few"))]
 }
 
 /// Type checks of the published libraries for systems that no test runs on.

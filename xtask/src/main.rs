@@ -26,6 +26,7 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
     mutants    five of the mutants, other ones with each commit
+    schedules  the group commit under a model checker, with one of the defects that it has to find
     browser    the npm package: built, packed, and tried in Node, Chromium and Firefox
 cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
     breaks a copy of the code on purpose, by each patch in xtask/mutants, and shows which tests notice: all mutants, those
