@@ -40,6 +40,31 @@ impl Crc {
         Self { register: (self.update)(self.register, bytes), ..self }
     }
 
+    /// The checksum with `bytes` taken in, at least four, which are the same afterwards.
+    ///
+    /// A register goes into a CRC as if it stood in the first four bytes: put there, it lets the update begin with the
+    /// usual register, which is what implementations do fastest.
+    #[must_use]
+    pub(crate) fn with_in_place(self, bytes: &mut [u8]) -> Self {
+        let Some(first) = bytes.first_chunk_mut::<4>() else { return self.with(bytes) };
+        let before = *first;
+        *first = self.folded(before);
+        let register = (self.update)(u32::MAX, bytes);
+        bytes[..4].copy_from_slice(&before);
+        Self { register, ..self }
+    }
+
+    /// The checksum with four bytes taken in.
+    #[must_use]
+    pub(crate) fn with_four(self, bytes: [u8; 4]) -> Self {
+        Self { register: (self.update)(u32::MAX, &self.folded(bytes)), ..self }
+    }
+
+    /// Four bytes that do to the usual register what `bytes` do to this one.
+    pub(crate) fn folded(self, bytes: [u8; 4]) -> [u8; 4] {
+        (u32::from_le_bytes(bytes) ^ !self.register).to_le_bytes()
+    }
+
     /// The checksum's value.
     #[must_use]
     pub fn value(self) -> u32 {
@@ -69,6 +94,19 @@ mod tests {
         assert_eq!(compute_checksum(b""), 0);
         assert!(verify_checksum(b"123456789", 0xE306_9283));
         assert!(!verify_checksum(b"123456780", 0xE306_9283));
+    }
+
+    #[test]
+    fn a_register_in_the_first_four_bytes_does_what_it_does_by_itself() {
+        for (register, len) in [(0, 4), (u32::MAX, 5), (0x1234_5678, 33), (0xDEAD_BEEF, 3), (7, 0)] {
+            let crc = Crc { update: portable, register };
+            let bytes = *b"thirty-three bytes of some sense.";
+            let mut taken = bytes;
+            assert_eq!(crc.with_in_place(&mut taken[..len]).value(), crc.with(&bytes[..len]).value(), "{len}");
+            assert_eq!(taken, bytes);
+        }
+        let crc = Crc { update: portable, register: 99 };
+        assert_eq!(crc.with_four(*b"four").value(), crc.with(b"four").value());
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Cursor {
             Bytes::Short(_) => return Ok(Found::Other(Seen::BadEntry)),
             Bytes::Unreadable => return Ok(Found::Other(Seen::Unreadable)),
         };
-        if !self.salts.entry_fits(&buf[frame.clone()], self.at) {
+        if !self.salts.entry_fits(&mut buf[frame.clone()], self.at) {
             return Ok(Found::Other(Seen::BadEntry));
         }
         let at = self.at;

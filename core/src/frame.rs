@@ -162,11 +162,12 @@ impl Salts {
         message[..4].copy_from_slice(&offset.to_le_bytes());
         message[4..8].copy_from_slice(&frame[4..8]);
         message[8..].copy_from_slice(&frame[12..FRAME_HEADER_LEN]);
-        self.header.with(&message).value()
+        self.header.with_in_place(&mut message).value()
     }
 
-    fn entry_checksum(&self, offset: u32, frame: &[u8]) -> u32 {
-        self.entry.with(&offset.to_le_bytes()).with(&frame[..frame.len() - FRAME_TRAILER_LEN]).value()
+    fn entry_checksum(&self, offset: u32, frame: &mut [u8]) -> u32 {
+        let end = frame.len() - FRAME_TRAILER_LEN;
+        self.entry.with_four(offset.to_le_bytes()).with_in_place(&mut frame[..end]).value()
     }
 
     /// Completes the frame at `offset` of the segment: `frame` is as long as the whole frame and has its payload in
@@ -257,9 +258,10 @@ impl Salts {
         u32_at(head, 4)
     }
 
-    /// Whether the entry checksum of the whole frame `frame`, which stands at `offset`, fits.
+    /// Whether the entry checksum of the whole frame `frame`, which stands at `offset`, fits. The frame is written to on
+    /// the way, and is as before when this returns.
     #[must_use]
-    pub fn entry_fits(&self, frame: &[u8], offset: u32) -> bool {
+    pub fn entry_fits(&self, frame: &mut [u8], offset: u32) -> bool {
         self.entry_checksum(offset, frame) == u32_at(frame, frame.len() - FRAME_TRAILER_LEN)
     }
 }
@@ -434,7 +436,11 @@ mod tests {
     }
 
     fn sound(salts: &Salts, frame: &[u8], offset: u32) -> bool {
-        salts.header(frame, offset).is_ok_and(|h| h.size as usize == frame.len()) && salts.entry_fits(frame, offset)
+        let mut copy = frame.to_vec();
+        let sound = salts.header(frame, offset).is_ok_and(|header| header.size as usize == frame.len())
+            && salts.entry_fits(&mut copy, offset);
+        assert_eq!(copy, frame, "a look changes nothing");
+        sound
     }
 
     #[test]
