@@ -12,8 +12,11 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Bytes that are read at once; larger where one entry needs more.
+/// Bytes that a machine reads at once; larger where one entry needs more.
 const SCRATCH: usize = 256 << 10;
+/// Bytes that are read at once where entries are read one after the other: of a frame that is cut by the end of a read, the
+/// beginning is moved, and that is less often so.
+const READ: usize = 1 << 20;
 
 /// A buffer for a machine on a medium like this: no larger than a segment there, which is then read at once. Machines ask
 /// for more where one entry needs it.
@@ -22,7 +25,12 @@ pub(crate) fn scratch(geometry: Geometry) -> Vec<u8> {
 }
 
 pub(crate) fn scratch_len(geometry: Geometry) -> usize {
-    usize::try_from(geometry.segment_size).map_or(SCRATCH, |segment| segment.clamp(4096, SCRATCH))
+    at_most(geometry, SCRATCH)
+}
+
+/// As many bytes as a segment on a medium like this has, at most `most`.
+fn at_most(geometry: Geometry, most: usize) -> usize {
+    usize::try_from(geometry.segment_size).map_or(most, |segment| segment.clamp(4096, most))
 }
 
 /// One entry of the log.
@@ -112,7 +120,7 @@ impl<D: SharedDevice> Entries<D> {
     /// What a machine hands out.
     pub(crate) fn of(device: D, machine: impl Machine<Output = Read> + Send + 'static) -> Self {
         let reader: Option<Box<dyn Machine<Output = Read> + Send>> = Some(Box::new(machine));
-        let buf = scratch(device.geometry());
+        let buf = vec![0; at_most(device.geometry(), READ)];
         Self { device, reader, buf, findings: Vec::new(), hook: None }
     }
 
