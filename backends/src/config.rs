@@ -65,7 +65,8 @@ pub struct Config {
     pub proof: Proof,
     /// How many checkpoints are kept, 1 to 8: 2.
     pub checkpoint_retention: usize,
-    /// Whether room for a whole segment is taken from the file system when it is begun.
+    /// Whether room for a whole segment is taken from the file system at once. In a directory the next segment is then made
+    /// while one fills, and up to two that are removed keep their room for those to come, where there is room for eight more.
     pub preallocate_segments: bool,
     /// Whether a log is made where there is none.
     pub create: bool,

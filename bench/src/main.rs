@@ -10,6 +10,7 @@ mod subject;
 mod table;
 mod workload;
 
+use core::num::NonZero;
 use std::{fs, path::PathBuf, process::ExitCode};
 
 use machine::Machine;
@@ -21,9 +22,10 @@ pub(crate) type Error = Box<dyn std::error::Error>;
 pub(crate) type Result<T> = core::result::Result<T, Error>;
 
 const HELP: &str = "\
-cargo xtask bench [--quick | --full] [--json] [--svg FILE] [--peers] [--dir DIR] [W1 ...]
+cargo xtask bench [--quick | --full] [--pairs N] [--json] [--svg FILE] [--peers] [--dir DIR] [W1 ...]
     --quick     three pairs a row and smaller sizes (the default)
     --full      eleven pairs a row, all sizes
+    --pairs N   so many pairs a row
     --json      the table as JSON
     --svg FILE  a chart of the ratios as well
     --peers     other logs in the same table
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Vec<String>) -> Result<()> {
-    let (mut scale, mut json, mut svg, mut peers) = (Scale::quick(), false, None, false);
+    let (mut scale, mut pairs, mut json, mut svg, mut peers) = (Scale::quick(), None, false, None, false);
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
     let mut dir = PathBuf::from(target).join("bench");
     let mut chosen: Vec<String> = Vec::new();
@@ -57,6 +59,11 @@ fn run(arguments: Vec<String>) -> Result<()> {
         match argument.as_str() {
             "--quick" => scale = Scale::quick(),
             "--full" => scale = Scale::full(),
+            "--pairs" => {
+                pairs = Some(
+                    arguments.next().and_then(|n| n.parse::<NonZero<usize>>().ok()).ok_or("--pairs needs a number")?,
+                )
+            }
             "--json" => json = true,
             "--peers" => peers = true,
             "--svg" => svg = Some(arguments.next().ok_or("--svg needs a file")?),
@@ -69,20 +76,27 @@ fn run(arguments: Vec<String>) -> Result<()> {
             _ => return Err(format!("what is `{argument}`?\n{HELP}").into()),
         }
     }
+    scale.rounds = pairs.map_or(scale.rounds, NonZero::get);
     fs::create_dir_all(&dir)?;
     let place = tempfile::tempdir_in(&dir)?;
     let mut table = Table { machine: Machine::here(place.path()), rows: Vec::new() };
+    if !json {
+        println!("{}", table.head());
+    }
     let ground = Ground { dir: place.path().to_owned(), scale, peers };
     for (name, measure) in workload::ALL {
         if chosen.is_empty() || chosen.iter().any(|one| one == name) {
             eprintln!("{name} ...");
-            table.rows.extend(measure(&ground)?);
+            let rows = measure(&ground)?;
+            if !json {
+                // A run that is stopped keeps what it has.
+                rows.iter().for_each(|row| println!("{row}"));
+            }
+            table.rows.extend(rows);
         }
     }
     if json {
         println!("{}", serde_json::to_string_pretty(&table)?);
-    } else {
-        println!("{table}");
     }
     if let Some(file) = svg {
         fs::write(file, chart::chart(&table))?;

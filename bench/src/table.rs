@@ -87,37 +87,41 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Row>,
 }
 
-impl fmt::Display for Table {
+impl Table {
+    /// What stands above the rows.
+    pub(crate) fn head(&self) -> String {
+        format!(
+            "{}\n\n| workload | payload | side | MB/s | appends/s | worst 1 % | ratio (quartiles) | target | met |\n\
+             |---|--:|---|--:|--:|--:|---|---|---|",
+            self.machine
+        )
+    }
+}
+
+impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n", self.machine)?;
-        writeln!(f, "| workload | payload | side | MB/s | appends/s | worst 1 % | ratio (quartiles) | target | met |")?;
-        writeln!(f, "|---|--:|---|--:|--:|--:|---|---|---|")?;
-        for row in &self.rows {
-            let number =
-                |figure: Option<f64>, digits: usize| figure.map_or_else(String::new, |n| format!("{n:.digits$}"));
-            let measured = match (row.ratio, row.milliseconds) {
-                (Some(Quartiles { low, median, high }), _) => format!("{median:.2} ({low:.2} to {high:.2})"),
-                (_, Some(time)) => format!("{time:.2} ms"),
-                _ => String::new(),
-            };
-            let met = match (row.meets(), row.noise) {
-                (Some(_), Some(noise)) if noise > 0.1 => format!("noise {noise:.2}"),
-                (Some(true), _) => "yes".into(),
-                (Some(false), _) => "no".into(),
-                (None, _) => String::new(),
-            };
-            writeln!(
-                f,
-                "| {} | {} | {} | {} | {} | {} | {measured} | {} | {met} |",
-                row.workload,
-                row.payload.map_or_else(String::new, |payload| payload.to_string()),
-                row.side,
-                number(row.megabytes, 1),
-                number(row.appends, 0),
-                row.worst_us.map_or_else(String::new, |us| format!("{us:.0} us")),
-                number(row.target, 2),
-            )?;
-        }
-        Ok(())
+        let number = |figure: Option<f64>, digits: usize| figure.map_or_else(String::new, |n| format!("{n:.digits$}"));
+        let measured = match (self.ratio, self.milliseconds) {
+            (Some(Quartiles { low, median, high }), _) => format!("{median:.2} ({low:.2} to {high:.2})"),
+            (_, Some(time)) => format!("{time:.2} ms"),
+            _ => String::new(),
+        };
+        let met = match (self.meets(), self.noise) {
+            (Some(_), Some(noise)) if noise > 0.1 => format!("noise {noise:.2}"),
+            (Some(true), _) => "yes".into(),
+            (Some(false), _) => "no".into(),
+            (None, _) => String::new(),
+        };
+        write!(
+            f,
+            "| {} | {} | {} | {} | {} | {} | {measured} | {} | {met} |",
+            self.workload,
+            self.payload.map_or_else(String::new, |payload| payload.to_string()),
+            self.side,
+            number(self.megabytes, 1),
+            number(self.appends, 0),
+            self.worst_us.map_or_else(String::new, |us| format!("{us:.0} us")),
+            number(self.target, 2),
+        )
     }
 }

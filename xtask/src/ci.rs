@@ -8,7 +8,7 @@ use crate::browser;
 use crate::compiler::{cargo, cargo_for};
 use crate::report::Report;
 use crate::step::Step;
-use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, WASM_LD};
+use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, VALGRIND, WASM_LD};
 
 /// A part: its name and its steps.
 type Part = (&'static str, fn() -> Vec<Step>);
@@ -88,6 +88,11 @@ fn with(mut command: Command, arguments: &str) -> Command {
     command
 }
 
+/// This program, for a task of it that is a step.
+fn itself() -> Command {
+    std::env::current_exe().map_or_else(|_| with(cargo(), "xtask"), Command::new)
+}
+
 fn native() -> Vec<Step> {
     let mut doc = with(cargo(), "doc --workspace --no-deps --all-features");
     doc.env("RUSTDOCFLAGS", "-D warnings");
@@ -117,12 +122,12 @@ fn native() -> Vec<Step> {
     ]
 }
 
-/// The benchmark is kept as the rest is. Nothing is measured: `cargo xtask instructions` does that, whose figures depend on
-/// the machine.
+/// The benchmark is kept as the rest is. No time is measured, which a busy machine would falsify: instructions are counted.
 fn speed() -> Vec<Step> {
     vec![
         Step::new("fmt", with(bench_cargo(), "fmt --check")).needing([RUSTFMT]),
         Step::new("clippy", with(bench_cargo(), "clippy --all-targets -- -D warnings")).needing([CLIPPY]),
+        Step::new("instructions", with(itself(), "instructions")).needing([VALGRIND]),
     ]
 }
 

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 cargo xtask ci [PART ...]   run the checks; parts, all by default:
     native     format, lints, docs, tests, the reader in Python, packages
-    speed      format and lints of the benchmark
+    speed      format and lints of the benchmark, instruction counts
     embedded   the core without std and alloc for three microcontroller targets
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
@@ -50,7 +50,7 @@ cargo xtask schedules [--few]
 cargo xtask bench [...]     measures how fast it is, beside a plain loop; `cargo xtask bench --help` tells more
 cargo xtask instructions [--write]
                             counts the instructions of the hot paths, and compares them with the figures kept, or replaces
-                            those; no part of `ci`, for the figures depend on the machine; needs valgrind
+                            those; with another compiler than theirs it compares nothing and says so; needs valgrind
 cargo xtask help            this page
 
 Run as root, or with the variable CI set, `ci` installs the Debian packages it misses. Otherwise it prints the line that
