@@ -161,10 +161,10 @@ impl Cursor {
         }
     }
 
-    /// A search from here on, for as long as `distance` bytes bring a sound frame.
+    /// A search for frames that begin in the `distance` bytes from here on.
     pub(crate) fn search(&self, distance: u32) -> Search {
         let until = self.at.saturating_add(distance).min(self.limit);
-        Search { cursor: self.clone(), distance, until, debris_end: self.at, unreadable: false }
+        Search { cursor: self.clone(), until, debris_end: self.at, unreadable: false }
     }
 }
 
@@ -182,8 +182,6 @@ const UNREADABLE_STEP: u32 = 512;
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
     cursor: Cursor,
-    /// How far behind the last sound frame it looks.
-    distance: u32,
     /// No frame that begins here or later is looked for.
     until: u32,
     /// Behind the last byte that is not blank.
@@ -238,7 +236,6 @@ impl Search {
                 && let Found::Frame(frame) = self.cursor.whole(buf, answer, header)?
             {
                 self.debris_end = frame.end;
-                self.until = frame.end.saturating_add(self.distance).min(self.cursor.limit);
                 return Ok(Some(frame));
             }
             self.pass(buf, seen.start..seen.start + 1, 1);

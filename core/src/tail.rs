@@ -65,7 +65,7 @@ pub(crate) struct Tail {
     pub(crate) unproven_marks: Option<Lsn>,
     /// Whether the last frame is the seal of a clean close.
     pub(crate) sealed: bool,
-    /// Where the next write may go: behind the last frame, where the write limit's worth of bytes is blank as read.
+    /// Where the next write may go: behind the last frame, where the rest of the segment is blank as read.
     pub(crate) free_at: Option<u32>,
     pub(crate) torn: Option<TornTail>,
     /// Whether damage ended the scan before the end of the log.
@@ -135,7 +135,9 @@ impl TailScan {
             policy,
             covered_below,
             until: Lsn::MAX,
-            walk: Walk::new(update, &header, start, header.segment_size, header.first, header.write_limit),
+            // The bytes behind the write limit are looked at too: a frame there proves that what fails was durable, however
+            // much is bad, and where they are blank, so is all that the next writes go into.
+            walk: Walk::new(update, &header, start, header.segment_size, header.first, u32::MAX),
             boundaries: Deque::new(),
             transactions: Transactions { carried, open: Vec::new() },
             ended: false,

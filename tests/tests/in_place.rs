@@ -135,24 +135,25 @@ fn behind_anything_that_is_not_blank_a_segment_is_begun() {
         let (_, before) = played(setup, &tear);
         let (_, after) = played(setup, &[&tear[..], &[Open, Append(9), Sync]].concat());
         assert_eq!((before, after), (1, 2), "behind a torn tail");
-        // The last byte that one write may have reached.
+        // One write reaches no further than the write limit, and the writes that follow reach the end of the segment.
         let (moment, _) = played(setup, &[Open, Append(24), Close]);
         let end = moment.medium.object(FIRST).unwrap().len() as u64;
-        for (distance, expected) in [(0, 2), (u64::from(setup.write_limit) - 1, 2), (u64::from(setup.write_limit), 1)] {
+        let last = setup.geometry.segment_size - u32::try_from(end).unwrap() - 1;
+        for distance in [0, setup.write_limit - 1, setup.write_limit, last] {
             let moment = moment.fork();
-            moment.medium.overwrite(FIRST, end + distance, b"\x5A");
+            moment.medium.overwrite(FIRST, end + u64::from(distance), b"\x5A");
             let mut run = moment.run(Plan::default());
             run.play(&[Open, Append(9), Sync]).unwrap();
-            assert_eq!(segments(&run.moment().medium.names()), expected, "{distance} bytes behind the end");
+            assert_eq!(segments(&run.moment().medium.names()), 2, "{distance} bytes behind the end");
         }
         let (moment, _) = played(setup, &[Open, Append(24), Append(9)]);
         let end = end_of(&moment);
-        for (distance, expected) in [(300, 2), (2 * u64::from(setup.write_limit), 1)] {
+        for distance in [300, 2 * u64::from(setup.write_limit)] {
             let moment = moment.fork();
             moment.medium.make_unreadable(FIRST, end + distance..end + distance + 1);
             let mut run = moment.run(Plan::default());
             run.play(&[Open, Append(9), Sync]).unwrap();
-            assert_eq!(segments(&run.moment().medium.names()), expected, "unreadable {distance} bytes behind the end");
+            assert_eq!(segments(&run.moment().medium.names()), 2, "unreadable {distance} bytes behind the end");
         }
     }
 }
