@@ -5,7 +5,7 @@ use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
 use duralog::{
-    Config, Entries, Error, FaultyDevice, Finding, Log, LogReader, Lsn, Object, Policy, RecoveryReport,
+    Config, Entries, Error, FaultyDevice, Finding, Log, LogReader, Lsn, Object, Policy, RecoveryReport, TornTail,
     faulty::{Keep, Plan, Rot},
 };
 
@@ -42,6 +42,8 @@ pub struct Damaged {
     only_frames: bool,
     /// Whether any byte is another one.
     is_harmed: bool,
+    /// What a crash left behind the end, and no write has gone over since.
+    torn: Option<TornTail>,
 }
 
 /// What was heard of damaged logs.
@@ -62,6 +64,8 @@ impl Damaged {
     #[must_use]
     pub fn new(moment: Moment, rot: Rot) -> Self {
         let before = images(&moment);
+        let config = moment.config().with_policy(Policy::Inspect);
+        let torn = LogReader::open_device(moment.medium.reader(), config).ok().and_then(|log| log.recovery().torn_tail);
         moment.medium.rot(&rot);
         let harm = harm(&before, &images(&moment), &rot);
         let oracle = &moment.oracle;
@@ -120,7 +124,7 @@ impl Damaged {
         let is_read = !matches!(rot, Rot::Unreadable { .. });
         let only_frames = is_read && !harm.is_empty() && harm.iter().all(|(object, harmed)| inside(*object, harmed));
         let is_harmed = !harm.is_empty();
-        Self { moment, rot, entries, harmed, claimed, only_frames, is_harmed }
+        Self { moment, rot, entries, harmed, claimed, only_frames, is_harmed, torn }
     }
 
     /// Reads, opens and salvages the log, and checks what is said and done.
@@ -223,7 +227,8 @@ impl Damaged {
             }
         }
         let is_whole = self.entries.keys().all(|lsn| read.lsns.contains(lsn));
-        if !(self.is_harmed || is_whole && report.clean) {
+        let is_as_before = report.torn_tail == self.torn && report.damage().next().is_none();
+        if !(self.is_harmed || is_whole && is_as_before) {
             return Err(violation!("{what}: nothing is harmed, and it says {report:?}"));
         }
         let low_water = report.low_water.value();

@@ -106,7 +106,10 @@ pub struct Oracle {
     acknowledged: u64,
     /// Nothing below it is handed out, but the beginning of a batch.
     low_water: u64,
+    /// A cut or reset that was begun.
     giving: Option<Giving>,
+    /// A truncation of the front that was begun, up to this LSN; 0 if none was.
+    fronts: u64,
     /// An opening may have given up what is below this LSN.
     room_before: u64,
     /// Payloads made so far.
@@ -120,6 +123,9 @@ pub struct Oracle {
     refused: Option<(usize, Vec<Appended>)>,
     /// Whether a write that finds no room may have been done in part, or wholly.
     in_part: bool,
+    /// An opening found no room to make durable what it found, up to an LSN: until a later entry is, the medium may go back
+    /// to what was known before.
+    before: Option<(u64, Box<Self>)>,
 }
 
 /// A mark that the log must have written: right before the entry `before`, behind every earlier one.
@@ -139,12 +145,14 @@ impl Default for Oracle {
             acknowledged: 0,
             low_water: 1,
             giving: None,
+            fronts: 0,
             room_before: 0,
             made: 0,
             marks: Vec::new(),
             gone: Vec::new(),
             refused: None,
             in_part: false,
+            before: None,
         }
     }
 }
@@ -312,6 +320,7 @@ impl Oracle {
             return Err(violation!("LSN {lsn} was called durable, and the last one appended is {}", self.next() - 1));
         }
         self.acknowledged = self.acknowledged.max(lsn);
+        self.before.take_if(|(found, _)| lsn > *found);
         Ok(())
     }
 
@@ -322,10 +331,10 @@ impl Oracle {
 
     /// A part of the log is about to be given up: a recovery may find that done, or not.
     pub fn give_up(&mut self, giving: Giving) {
-        self.giving = Some(match (self.giving, giving) {
-            (Some(Giving::Before(earlier)), Giving::Before(lsn)) => Giving::Before(lsn.max(earlier)),
-            _ => giving,
-        });
+        match giving {
+            Giving::Before(lsn) => self.fronts = self.fronts.max(lsn),
+            giving => self.giving = Some(giving),
+        }
     }
 
     /// A log is about to be opened on a medium that may have no room for a segment: it may give up, at its front, what a
@@ -334,7 +343,7 @@ impl Oracle {
         self.room_before = self.acknowledged + 1;
     }
 
-    /// Nothing was given up.
+    /// The cut or reset was refused: it is not done, and no crash does it.
     pub fn kept(&mut self) {
         self.giving = None;
     }
@@ -344,17 +353,17 @@ impl Oracle {
     /// # Errors
     /// More was given up than was asked for.
     pub fn gave_up(&mut self, giving: Giving) -> Result<(), Violation> {
-        if let (Some(Giving::Before(asked)), Giving::Before(done)) = (self.giving, giving)
-            && done > asked.max(self.low_water)
+        if let Giving::Before(done) = giving
+            && done > self.fronts.max(self.low_water)
         {
-            return Err(violation!("the log was truncated before {done}, and {asked} was asked for"));
+            return Err(violation!("the log was truncated before {done}, and {} was asked for", self.fronts));
         }
         *self = self.without(giving);
         Ok(())
     }
 
     fn without(&self, giving: Giving) -> Self {
-        let mut rest = Self { giving: None, ..self.clone() };
+        let mut rest = Self { giving: None, fronts: 0, before: None, ..self.clone() };
         match giving {
             Giving::Before(_) => {}
             Giving::After(lsn) => rest.bury(lsn),
@@ -388,6 +397,11 @@ impl Oracle {
     /// The model as it has to be if this was found: with or without what an opening gave up to make room.
     fn as_found(&self, held: &Held) -> Result<Self, Violation> {
         let found = self.as_given(held);
+        if let (Err(_), Some((_, before))) = (&found, &self.before)
+            && let Ok(before) = before.as_found(held)
+        {
+            return Ok(before);
+        }
         if found.is_ok() || held.low_water <= self.low_water || held.low_water > self.room_before {
             return found;
         }
@@ -396,7 +410,9 @@ impl Oracle {
 
     /// The model as it has to be if this was found: with or without what was being given up.
     fn as_given(&self, held: &Held) -> Result<Self, Violation> {
-        let kept = Self { giving: None, ..self.clone() };
+        let front = Some(held.low_water).filter(|lsn| (self.low_water..=self.fronts).contains(lsn));
+        let low_water = front.unwrap_or(self.low_water);
+        let kept = Self { giving: None, fronts: 0, low_water, ..self.clone() };
         let wrong = match kept.matches(held) {
             Ok(()) => return Ok(kept),
             Err(violation) => violation,
@@ -410,11 +426,8 @@ impl Oracle {
                 return Ok(found);
             }
         }
-        let given = match self.giving {
-            None => return Err(wrong),
-            Some(Giving::Before(asked)) if held.low_water <= asked => self.without(Giving::Before(held.low_water)),
-            Some(giving) => self.without(giving),
-        };
+        let Some(giving) = self.giving else { return Err(wrong) };
+        let given = Self { low_water, ..self.clone() }.without(giving);
         given.matches(held).map_err(|other| violation!("{wrong}; or, as a call was under way, {other}"))?;
         Ok(given)
     }
@@ -481,13 +494,30 @@ impl Oracle {
     /// # Errors
     /// What is wrong with what it gave.
     pub fn recovered(&mut self, held: &Held) -> Result<(), Violation> {
+        self.recovered_up_to(held, held.last)?;
+        self.before = None;
+        Ok(())
+    }
+
+    /// A recovery is complete on a medium that may be full, and called durable what it gave up to `durable`: where there
+    /// was no room to make the rest so, a power cut may take it back.
+    ///
+    /// # Errors
+    /// What is wrong with what it gave.
+    pub fn recovered_up_to(&mut self, held: &Held, durable: u64) -> Result<(), Violation> {
+        let before = self.clone();
         *self = self.as_found(held)?;
+        if durable > held.last {
+            return Err(violation!("{durable} is called durable, and the last one recovered is {}", held.last));
+        }
+        let undecided = durable < held.last || before.giving.is_some() || before.fronts > 0 || before.before.is_some();
+        self.before = undecided.then(|| (held.last, Box::new(before)));
         self.bury(held.last);
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
         self.marks.retain(|mark| mark.before <= held.last);
         self.refused = None;
         self.room_before = 0;
-        self.acknowledged = held.last;
+        self.acknowledged = self.acknowledged.max(durable);
         Ok(())
     }
 }

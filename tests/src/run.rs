@@ -262,6 +262,8 @@ impl Run {
     pub fn play(&mut self, ops: &[Op]) -> Result<(), Stopped> {
         ops.iter().try_for_each(|op| match self.step(*op) {
             Err(Stopped::Error(Error::NoSpace(_))) if self.log.is_some() || *op == Op::Open => self.step(*op),
+            // It is done, and only the proof of it is not.
+            Err(Stopped::Error(Error::Unproven { .. })) => Ok(()),
             // A log that could not be closed properly is closed.
             Err(Stopped::Error(Error::NoSpace(_))) if *op == Op::Close => Ok(()),
             done => done,
@@ -276,6 +278,14 @@ impl Run {
     /// # Panics
     /// If it cannot be done in this place.
     pub fn step(&mut self, op: Op) -> Result<(), Stopped> {
+        let done = self.act(op);
+        if let Err(Stopped::Error(Error::Unproven { lsn, .. })) = &done {
+            self.moment.oracle.acknowledge(lsn.value())?;
+        }
+        done
+    }
+
+    fn act(&mut self, op: Op) -> Result<(), Stopped> {
         match op {
             Op::Open => self.open(false).map(drop),
             Op::Append(len) => self.append(1, len, None).map(drop),
@@ -356,7 +366,14 @@ impl Run {
                 );
             }
         }
-        self.moment.oracle.recovered(&held)?;
+        let durable = log.synced_lsn().value();
+        if may_be_full {
+            self.moment.oracle.recovered_up_to(&held, durable)?;
+        } else if durable == held.last {
+            self.moment.oracle.recovered(&held)?;
+        } else {
+            return Err(violation!("{durable} is durable after an opening that recovered {}", held.last).into());
+        }
         self.log = Some(log);
         Ok(held)
     }
@@ -512,6 +529,7 @@ impl Run {
         giving: Giving,
         call: impl Fn(&Log<FaultyDevice>) -> Result<Giving, Error>,
     ) -> Result<(), Stopped> {
+        let low_water = Lsn::new(self.moment.oracle.low_water());
         self.moment.oracle.give_up(giving);
         match call(self.log()) {
             Ok(given) => {
@@ -528,9 +546,16 @@ impl Run {
                 Ok(self.moment.oracle.gave_up(given)?)
             }
             Err(error) => {
-                // What was refused for lack of room may be found done: both are allowed.
-                if let Error::BelowCheckpoint { .. } = error {
-                    self.moment.oracle.kept();
+                match (&error, giving) {
+                    // The mark is in the log, and only the room was not given back.
+                    (Error::NoSpace(_), Giving::Before(_)) if self.log().low_water_lsn() > low_water => {
+                        self.moment.oracle.gave_up(from(self.log().low_water_lsn()))?;
+                    }
+                    // What was refused for lack of room may be found done.
+                    (_, Giving::Before(_)) => {}
+                    (Error::BelowCheckpoint { .. }, _) => self.moment.oracle.kept(),
+                    (Error::NoSpace(_), _) if self.is_alive() => self.moment.oracle.kept(),
+                    _ => {}
                 }
                 Err(error.into())
             }

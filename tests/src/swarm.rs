@@ -220,11 +220,11 @@ impl Swarm {
                 Err(Stopped::Error(error)) if error.finding().is_some() && !run.is_off() => {
                     return Err(violation!("a crash is taken for damage: {error}"));
                 }
-                Err(Stopped::Error(Error::NoSpace(_) | Error::TooLarge { .. } | Error::BelowCheckpoint { .. }))
-                    if run.is_open() => {}
-                // Room that was not given back: the log goes on, and the next truncation tries again.
-                Err(Stopped::Error(Error::Device { action: Action::Remove, .. })) if run.is_open() => {
-                    return Ok(Alive::Yes);
+                Err(Stopped::Error(error)) if !error.is_fatal() && !only_reads(&error) && run.is_open() => {
+                    // Room that was not given back: the next truncation tries again.
+                    if matches!(error, Error::Device { .. }) {
+                        return Ok(Alive::Yes);
+                    }
                 }
                 // What could not be read or listed harms nobody: the log may go on until it writes.
                 Err(Stopped::Error(error)) if only_reads(&error) => return Ok(Alive::No),
