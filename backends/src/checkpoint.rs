@@ -4,7 +4,10 @@
 //! make durable up to c ──► write the checkpoint under its own name, sync ──► append its entry ──► remove what is old
 //! ```
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use duralog_core::{
     CheckpointId, Device, Durability, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy,
@@ -27,11 +30,26 @@ use crate::{
 };
 
 /// A place in the log at which a snapshot is taken: everything up to it is in the snapshot, nothing behind.
+///
+/// It is of use to the handle that gave it, until that cuts the log's end off or resets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckpointAt {
     lsn: Lsn,
     floor: Lsn,
     epoch: u64,
+    history: History,
+}
+
+/// What a handle appends to: another one for each handle, and after each cut and reset, for then LSNs mean other entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct History(usize);
+
+impl History {
+    /// One that there was not before in this process.
+    pub(crate) fn begin() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl CheckpointAt {
@@ -69,17 +87,21 @@ impl<D: SharedDevice> Log<D> {
             lsn: guard.writer.next_lsn().previous(),
             floor: guard.writer.replay_floor(),
             epoch: guard.writer.epoch(),
+            history: guard.history,
         }
     }
 
     /// Writes a checkpoint: `snapshot` is the state at the place `at`. When this returns, it is durable, recovery
-    /// begins from it, and of older ones as many are kept as the configuration says.
+    /// begins from it, and of older ones as many are kept as the configuration says. Where a checkpoint of a later place
+    /// was made meanwhile, that one does, and its id is given.
     ///
-    /// Appends go on meanwhile.
+    /// Appends go on meanwhile; other checkpoints, cuts and resets wait. The first checkpoint that a handle makes reads
+    /// those that were there before: one that a crash left half written is removed.
     ///
     /// # Errors
-    /// [`Error::NoSpace`]: no checkpoint was made, and the log goes on. [`Error::Poisoned`], [`Error::Device`],
-    /// [`Error::Closed`].
+    /// [`Error::StalePlace`]: the log was cut or reset since the place was taken, or another handle gave it.
+    /// [`Error::NoSpace`]: no checkpoint was made, and the log goes on. [`Error::Unproven`]: it was, as for an append.
+    /// [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
     pub fn checkpoint(&self, at: CheckpointAt, snapshot: &Snapshot) -> Result<CheckpointId> {
         self.checkpoint_then(at, snapshot, |_| {})
     }
@@ -92,17 +114,20 @@ impl<D: SharedDevice> Log<D> {
         appended: impl FnOnce(Lsn),
     ) -> Result<CheckpointId> {
         let shared = &*self.shared;
-        let mut guard = shared.lock();
-        while guard.checkpointing {
-            guard = shared.wait_for_leader(guard);
+        let _one = shared.settle()?;
+        let guard = shared.lock();
+        if at.history != guard.history {
+            return Err(Error::StalePlace { lsn: at.lsn });
         }
-        guard.check()?;
-        guard.checkpointing = true;
-        drop(guard);
-        let written = self.write_checkpoint(at, snapshot, appended);
-        shared.lock().checkpointing = false;
-        shared.changed.notify_all();
-        written
+        // Older than what truncation may have relied on: that one does.
+        if let Some(newest) = guard.checkpoints.first().filter(|newest| newest.head.lsn > at.lsn) {
+            return Ok(newest.head.id);
+        }
+        shared.wait(guard, at.lsn, Durability::Durable)?;
+        if let Err(error) = shared.check_checkpoints() {
+            tracing::warn!(%error, "earlier checkpoints could not be read, and are kept");
+        }
+        self.write_checkpoint(at, snapshot, appended)
     }
 
     fn write_checkpoint(
@@ -112,7 +137,6 @@ impl<D: SharedDevice> Log<D> {
         appended: impl FnOnce(Lsn),
     ) -> Result<CheckpointId> {
         let shared = &*self.shared;
-        shared.wait(shared.lock(), at.lsn, Durability::Durable)?;
         let mut guard = shared.lock();
         let id = guard.highest_checkpoint.value().checked_add(1).ok_or(Error::Exhausted)?;
         let id = CheckpointId::new(id);
@@ -134,16 +158,21 @@ impl<D: SharedDevice> Log<D> {
         self.put(header, source)?;
         let (guard, lsn) =
             shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id))?;
-        shared.wait(guard, lsn, Durability::Durable)?;
+        let proved = match shared.wait(guard, lsn, Durability::Durable) {
+            // It is durable all the same.
+            Err(error @ Error::Unproven { .. }) => Err(error),
+            waited => waited.map(drop).map(Ok)?,
+        };
         appended(lsn);
         tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
         let mut guard = shared.lock();
         guard.checkpoints.insert(0, Kept { head: header, checked: true });
+        // One that could not be read keeps its place: it is not known to be bad.
         guard.checkpoints.truncate(shared.checkpoint_retention);
         let oldest = guard.checkpoints.last().map_or(id, |kept| kept.head.id);
         drop(guard);
         self.tidy_up(Retention { checkpoints_from: oldest, evidence: true });
-        Ok(id)
+        proved.map(|()| id)
     }
 
     /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.
@@ -510,6 +539,13 @@ impl<D: SharedDevice> Shared<D> {
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was opened
     /// are read first: what is not valid, or not named by the log, keeps nothing.
     pub(crate) fn safe_floor(&self) -> Result<Option<Lsn>> {
+        self.check_checkpoints()?;
+        Ok(self.lock().checkpoints.iter().map(|kept| kept.head.floor).min())
+    }
+
+    /// Reads the checkpoints that were there when the log was opened, once: what is not valid, or not named by the log,
+    /// keeps nothing from then on. What is neither was never finished, and is removed.
+    fn check_checkpoints(&self) -> Result<()> {
         let unchecked: Vec<_> = {
             let guard = self.lock();
             guard.checkpoints.iter().filter(|kept| !kept.checked).map(|kept| (guard.writer.log(), kept.head)).collect()
@@ -518,13 +554,42 @@ impl<D: SharedDevice> Shared<D> {
         for (log, head) in unchecked {
             let id = head.id;
             let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
-            let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok() && self.names(&head)?;
+            let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok();
+            let named = self.names(&head)?;
+            if !valid && !named {
+                let removed = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id));
+                if let Err(error) = removed {
+                    tracing::warn!(%error, "an unfinished checkpoint could not be removed");
+                }
+            }
             let mut guard = self.lock();
-            guard.checkpoints.retain(|kept| kept.head.id != id || valid);
+            guard.checkpoints.retain(|kept| kept.head.id != id || (valid && named));
             for kept in guard.checkpoints.iter_mut().filter(|kept| kept.head.id == id) {
                 kept.checked = true;
             }
         }
-        Ok(self.lock().checkpoints.iter().map(|kept| kept.head.floor).min())
+        Ok(())
+    }
+
+    /// Waits until no checkpoint is written and the log's history is not changed, and holds both off until the answer is
+    /// dropped: a cut must not go through what a checkpoint is about to contain.
+    pub(crate) fn settle(&self) -> Result<Settled<'_, D>> {
+        let mut guard = self.lock();
+        while guard.checkpointing {
+            guard = self.wait_for_leader(guard);
+        }
+        guard.check()?;
+        guard.checkpointing = true;
+        Ok(Settled(self))
+    }
+}
+
+/// Nobody else writes a checkpoint or changes the log's history.
+pub(crate) struct Settled<'a, D: SharedDevice>(&'a Shared<D>);
+
+impl<D: SharedDevice> Drop for Settled<'_, D> {
+    fn drop(&mut self) {
+        self.0.lock().checkpointing = false;
+        self.0.changed.notify_all();
     }
 }

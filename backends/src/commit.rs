@@ -21,6 +21,7 @@ use duralog_core::{
 };
 
 use crate::{
+    checkpoint::History,
     config::{Proof, SyncMode},
     device::SharedDevice,
     environment::Environment,
@@ -128,8 +129,10 @@ pub(crate) struct State {
     pub(crate) checkpoints: Vec<Kept>,
     /// The highest id that a checkpoint ever had.
     pub(crate) highest_checkpoint: CheckpointId,
-    /// A checkpoint is being written: the next waits.
+    /// A checkpoint is being written, or the log is cut or reset: the next waits.
     pub(crate) checkpointing: bool,
+    /// What the LSNs given out belong to.
+    pub(crate) history: History,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -332,7 +335,11 @@ impl<D: SharedDevice> Shared<D> {
             guard = if guard.leading {
                 self.wait_for_leader(guard)
             } else if durability == Durability::Durable && idle {
-                self.prove(guard)?
+                let durable = guard.writer.durable();
+                self.prove(guard).map_err(|error| match error {
+                    Error::NoSpace(source) if durable >= lsn => Error::Unproven { lsn, source },
+                    error => error,
+                })?
             } else if durability == Durability::Durable && guard.writer.staged() > 0 && !guard.gathering.is_complete() {
                 self.gather(guard)
             } else {

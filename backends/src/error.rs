@@ -61,6 +61,16 @@ pub enum Error {
         /// The log that was expected.
         expected: Uuid,
     },
+    /// A segment stands behind the log's end under a number that is not its own: it was renamed, or copied there. It may
+    /// hold what the log lost, and nothing was touched.
+    Misplaced {
+        /// The number under which it stands.
+        segment: SegmentId,
+        /// The number that its header says.
+        found: SegmentId,
+        /// The log that its header says.
+        log: Uuid,
+    },
     /// A newer version of duralog wrote it.
     Unsupported {
         /// Where.
@@ -79,6 +89,14 @@ pub enum Error {
     },
     /// There is no room. Nothing durable is lost, and the log goes on once there is room.
     NoSpace(DeviceFailure),
+    /// What was appended up to this LSN is in the log and durable, and there is no room for the mark that would prove it,
+    /// which [`Proof::BeforeAcknowledging`](crate::Proof::BeforeAcknowledging) asks for. The log goes on once there is room.
+    Unproven {
+        /// That LSN.
+        lsn: Lsn,
+        /// The device's error.
+        source: DeviceFailure,
+    },
     /// An earlier write or sync failed, and nothing is known about what it did: reopen the log.
     Poisoned {
         /// That failure.
@@ -93,6 +111,8 @@ pub enum Error {
         /// The first LSN that is kept.
         low_water: Lsn,
     },
+    /// The log was truncated, cut or reset since this reader was opened, and what it saw of it is gone: open a new one.
+    Superseded,
     /// Entries of this type are the log's own: there is a call for what they say.
     Reserved {
         /// The code of the type.
@@ -108,6 +128,12 @@ pub enum Error {
     /// A cut would take what the newest checkpoint contains.
     BelowCheckpoint {
         /// The LSN of that checkpoint.
+        lsn: Lsn,
+    },
+    /// A checkpoint was to be made at a place of another handle, or from before the log was cut or reset: what its snapshot
+    /// holds is not what the log holds up to there. Take a new one.
+    StalePlace {
+        /// The LSN of the place.
         lsn: Lsn,
     },
     /// A checkpoint cannot be what it was asked to be.
@@ -145,14 +171,24 @@ impl Error {
     /// Whether the handle is of no more use: the log has to be reopened, repaired or looked for.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
-        !matches!(
-            self,
+        match self {
+            // What was asked for was refused, and nothing else has changed.
             Self::TooLarge { .. }
-                | Self::NoSpace(_)
-                | Self::ReadOnly
-                | Self::Truncated { .. }
-                | Self::Undecodable { .. }
-        )
+            | Self::NoSpace(_)
+            | Self::Unproven { .. }
+            | Self::ReadOnly
+            | Self::Truncated { .. }
+            | Self::Reserved { .. }
+            | Self::NoTransaction
+            | Self::TooManyTransactions { .. }
+            | Self::BelowCheckpoint { .. }
+            | Self::StalePlace { .. }
+            | Self::Checkpoint(_)
+            | Self::Undecodable { .. } => false,
+            // What cannot be read or given back now may be later.
+            Self::Device { action, .. } => !matches!(action, Action::Read | Action::List | Action::Remove),
+            _ => true,
+        }
     }
 
     /// A stable word for the kind of error.
@@ -167,17 +203,21 @@ impl Error {
             Self::Refused(_) => "refused",
             Self::Lost { .. } => "lost",
             Self::Foreign { .. } => "foreign",
+            Self::Misplaced { .. } => "misplaced",
             Self::Unsupported { .. } => "unsupported",
             Self::TooLarge { .. } => "too_large",
             Self::NoSpace(_) => "no_space",
+            Self::Unproven { .. } => "unproven",
             Self::Poisoned { .. } => "poisoned",
             Self::Closed => "closed",
             Self::ReadOnly => "read_only",
             Self::Truncated { .. } => "truncated",
+            Self::Superseded => "superseded",
             Self::Reserved { .. } => "reserved",
             Self::NoTransaction => "no_transaction",
             Self::TooManyTransactions { .. } => "too_many_transactions",
             Self::BelowCheckpoint { .. } => "below_checkpoint",
+            Self::StalePlace { .. } => "stale_place",
             Self::Checkpoint(_) => "checkpoint",
             Self::StateLost { .. } => "state_lost",
             Self::Exhausted => "exhausted",
@@ -203,7 +243,7 @@ impl Error {
         match self {
             Self::Damaged(finding) | Self::Refused(finding) => Some((finding.object, finding.offset)),
             Self::Unsupported { object, offset, .. } => Some((*object, *offset)),
-            Self::Foreign { segment, .. } => Some((Object::Segment(*segment), 0)),
+            Self::Foreign { segment, .. } | Self::Misplaced { segment, .. } => Some((Object::Segment(*segment), 0)),
             Self::Device { object: Some(object), .. } => Some((*object, 0)),
             Self::Poisoned { cause } => cause.place(),
             _ => None,
@@ -214,9 +254,11 @@ impl Error {
     #[must_use]
     pub fn lsn(&self) -> Option<Lsn> {
         match self {
-            Self::Lost { expected: lsn } | Self::Truncated { low_water: lsn } | Self::Undecodable { lsn, .. } => {
-                Some(*lsn)
-            }
+            Self::Lost { expected: lsn }
+            | Self::Truncated { low_water: lsn }
+            | Self::Unproven { lsn, .. }
+            | Self::StalePlace { lsn }
+            | Self::Undecodable { lsn, .. } => Some(*lsn),
             Self::Poisoned { cause } => cause.lsn(),
             _ => self.finding().and_then(|finding| finding.lsns).map(|(first, _)| first),
         }
@@ -259,6 +301,9 @@ impl fmt::Display for Error {
             Self::Foreign { segment, found, expected } => {
                 write!(f, "{segment}.wal belongs to the log {found}, not to {expected}: take it away")
             }
+            Self::Misplaced { segment, found, log } => {
+                write!(f, "{segment}.wal is {found}.wal of the log {log}: give it that name back, or take it away")
+            }
             Self::Unsupported { object, offset, number } => write!(
                 f,
                 "{object} holds at offset {offset} a version or type {number} that this version of duralog does not \
@@ -269,10 +314,17 @@ impl fmt::Display for Error {
                 "{len} bytes are too many for one entry or batch: at most {max} fit the write limit; nothing was written"
             ),
             Self::NoSpace(source) => write!(f, "no space: {source}; nothing durable is lost, go on once there is room"),
+            Self::Unproven { lsn, source } => write!(
+                f,
+                "what was appended up to {lsn} is durable, and nothing proves it yet: {source}; go on once there is room"
+            ),
             Self::Poisoned { cause } => write!(f, "an earlier failure stopped the log, reopen it: {cause}"),
             Self::Closed => f.write_str("the log is closed"),
             Self::ReadOnly => f.write_str("the log was opened read-only"),
             Self::Truncated { low_water } => write!(f, "the log was truncated: it begins at {low_water}"),
+            Self::Superseded => {
+                f.write_str("the log was truncated, cut or reset since it was opened for reading: open it again")
+            }
             Self::Reserved { code } => {
                 write!(f, "entries of type {code} are the log's own: use the call for transactions or checkpoints")
             }
@@ -281,6 +333,10 @@ impl fmt::Display for Error {
                 write!(f, "{max} transactions are open, as many as the log allows: end one first")
             }
             Self::BelowCheckpoint { lsn } => write!(f, "a checkpoint contains what is up to {lsn}: nothing was cut"),
+            Self::StalePlace { lsn } => write!(
+                f,
+                "the place of the snapshot, {lsn}, is of another handle, or the log was cut since: take a new one"
+            ),
             Self::Checkpoint(error) => error.fmt(f),
             Self::StateLost { low_water } => write!(
                 f,
@@ -300,7 +356,10 @@ impl fmt::Display for Error {
 impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::NoSpace(source) | Self::Device { source, .. } | Self::Open(source) => Some(source.as_error()),
+            Self::NoSpace(source)
+            | Self::Unproven { source, .. }
+            | Self::Device { source, .. }
+            | Self::Open(source) => Some(source.as_error()),
             Self::Poisoned { cause } => Some(cause.as_ref()),
             Self::Config(invalid) => Some(invalid),
             Self::Checkpoint(error) => Some(error),
@@ -317,6 +376,7 @@ impl From<Fault> for Error {
             Fault::Damaged(finding) => Self::Damaged(finding),
             Fault::Lost { expected } => Self::Lost { expected },
             Fault::Foreign { segment, found, expected } => Self::Foreign { segment, found, expected },
+            Fault::Misplaced { segment, found, log } => Self::Misplaced { segment, found, log },
             Fault::Unsupported { object, offset, number } => Self::Unsupported { object, offset, number },
             Fault::Exhausted => Self::Exhausted,
             Fault::Truncated { low_water } => Self::Truncated { low_water },

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     background::{background, beside},
+    checkpoint::History,
     checksum,
     commit::{Counts, Kept, Reached, Shared, State, give_up, nonce, stage_error},
     config::{Config, Proof, SyncMode},
@@ -21,6 +22,7 @@ use crate::{
     fs::StdFs,
     read::{Entries, scratch},
     report::RecoveryReport,
+    segments::objects,
     sync::{Condvar, Mutex, thread::JoinHandle},
 };
 
@@ -195,6 +197,7 @@ impl<D: SharedDevice> Log<D> {
                 checkpoints,
                 highest_checkpoint,
                 checkpointing: false,
+                history: History::begin(),
             }),
             changed: Condvar::new(),
             woken: Condvar::new(),
@@ -280,6 +283,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::TooLarge`]: the entry is not in the log, which goes on. [`Error::NoSpace`]: the same, as soon as another
     /// segment is begun, which the next append does, and else the close, once there is room; until then bytes of the
     /// refused write may stand behind the log's end, and if all of them do, the next recovery finds the entry.
+    /// [`Error::Unproven`], where a proof is asked for: it is in the log and durable, and no room was left for the proof.
     /// [`Error::Poisoned`] and [`Error::Device`]: whether it is in the log, only reopening tells. [`Error::Closed`],
     /// [`Error::Exhausted`].
     pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
@@ -370,16 +374,10 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// The device cannot list its objects.
     pub fn stats(&self) -> Result<Stats> {
-        let mut device = self.shared.reader()?;
-        let mut total_segments = 0;
-        let mut total_size_bytes = 0;
-        let mut after = None;
-        while let Some(object) = device.next(after).map_err(D::opened)? {
+        let (mut total_segments, mut total_size_bytes) = (0, 0);
+        for (object, bytes) in objects(&mut self.shared.reader()?)? {
             total_segments += u64::from(matches!(object, Object::Segment(_)));
-            if object != Object::Meta {
-                total_size_bytes += SharedDevice::len(&mut device, object).map_err(D::opened)?;
-            }
-            after = Some(object);
+            total_size_bytes += if object == Object::Meta { 0 } else { bytes };
         }
         let state = self.shared.lock();
         Ok(Stats {

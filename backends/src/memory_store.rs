@@ -8,7 +8,7 @@ use crate::{
     checkpoint::Rebuilt,
     config::Config,
     device::SharedDevice,
-    error::Result,
+    error::{Error, Result},
     file::FileDevice,
     log::{Log, Receipt, Stats},
     read::Entries,
@@ -46,6 +46,18 @@ pub struct MemoryStore<S = Documents, D: SharedDevice = FileDevice> {
     report: RecoveryReport,
 }
 
+/// What it means that the turn or the state is poisoned.
+const PANICKED: &str = "a change panicked while it was made, so the state is not that of the log: open the store again";
+
+/// Wakes whoever waits for their turn, when it is dropped.
+struct Wakes<'a>(&'a Condvar);
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        self.0.notify_all();
+    }
+}
+
 impl<S: StateMachine + Default> MemoryStore<S, FileDevice> {
     /// Opens the log in the folder that `config` names and builds the state up again.
     ///
@@ -77,51 +89,72 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
     /// Logs a change, as durable as the log's mode says, and then makes it.
     ///
     /// # Errors
-    /// As [`Log::append`]; the state is as it was then.
+    /// As [`Log::append`]; the state is as it was then, but for [`Error::Unproven`], where the change is made.
+    ///
+    /// # Panics
+    /// If a change panicked while it was made: the state is not that of the log any more, and the store is of no use.
     pub fn apply(&self, operation: Operation) -> Result<Receipt> {
-        let receipt = self.log.append(&operation)?;
-        self.make(receipt, core::slice::from_ref(&operation));
-        Ok(receipt)
+        self.made(self.log.append(&operation), core::slice::from_ref(&operation))
     }
 
     /// Logs changes that a crash keeps all or not at all, and then makes them. None do nothing.
     ///
     /// # Errors
-    /// As [`Log::append_batch`]; the state is as it was then.
+    /// As [`Log::append_batch`]; the state is as for [`apply`](Self::apply).
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply).
     pub fn apply_batch(&self, operations: &[Operation]) -> Result<Option<Receipt>> {
-        let receipt = self.log.append_batch(operations)?;
-        if let Some(receipt) = receipt {
-            self.make(receipt, operations);
-        }
-        Ok(receipt)
+        let appended = self.log.append_batch(operations).transpose();
+        appended.map(|appended| self.made(appended, operations)).transpose()
     }
 
-    /// Makes changes that were logged, when all before them are made.
-    fn make(&self, receipt: Receipt, operations: &[Operation]) {
-        let mut turn = self.turn_of(receipt.first);
-        {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            let mut lsn = receipt.first;
-            for operation in operations {
-                state.apply(lsn, operation);
-                lsn = lsn.next_or_max();
+    /// Makes the changes of an append that took them into the log.
+    fn made(&self, appended: Result<Receipt>, operations: &[Operation]) -> Result<Receipt> {
+        match &appended {
+            Ok(receipt) => self.make(receipt.first, operations),
+            // They are in the log all the same, and the error names the last.
+            Err(Error::Unproven { lsn, .. }) => {
+                let before = u64::try_from(operations.len()).unwrap_or(u64::MAX).saturating_sub(1);
+                self.make(Lsn::new(lsn.value().saturating_sub(before)), operations);
             }
+            // Whoever waits for their turn is to look again: it does not come.
+            Err(_) => drop(self.turn()),
         }
-        *turn = receipt.last;
         self.turned.notify_all();
+        appended
+    }
+
+    /// Makes changes that were logged from `first` on, when all before them are made.
+    fn make(&self, first: Lsn, operations: &[Operation]) {
+        // Woken also if a change panics: the turn is poisoned then.
+        let _wakes = Wakes(&self.turned);
+        let mut turn = self.turn_of(first);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for (lsn, operation) in (first.value()..).zip(operations) {
+            state.apply(Lsn::new(lsn), operation);
+            *turn = Lsn::new(lsn);
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Lsn> {
+        self.turn.lock().expect(PANICKED)
     }
 
     fn turn_of(&self, lsn: Lsn) -> MutexGuard<'_, Lsn> {
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn = self.turn();
         while turn.next_or_max() < lsn {
-            turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+            turn = self.turned.wait(turn).expect(PANICKED);
         }
         turn
     }
 
-    /// The state, for reading; no change is made while it is held.
+    /// The state, for reading; no change is made while it is held, and a thread that holds it and makes one waits for ever.
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply).
     pub fn state(&self) -> RwLockReadGuard<'_, S> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read().expect(PANICKED)
     }
 
     /// Writes a checkpoint of the state, from which the next opening begins. Changes go on meanwhile, but for the moment
@@ -129,16 +162,20 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
     ///
     /// # Errors
     /// As [`Log::checkpoint`].
+    ///
+    /// # Panics
+    /// As [`apply`](Self::apply).
     pub fn checkpoint(&self) -> Result<CheckpointId> {
         let (at, snapshot) = {
             // Nothing is between its append and its being applied when the last that was appended has been.
-            let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turn = self.turn();
             loop {
+                self.log.shared.lock().check()?;
                 let at = self.log.checkpoint_at();
                 if at.lsn() <= *turn {
                     break (at, self.state().snapshot());
                 }
-                turn = self.turned.wait(turn).unwrap_or_else(PoisonError::into_inner);
+                turn = self.turned.wait(turn).expect(PANICKED);
             }
         };
         self.log.checkpoint_then(at, &snapshot, |lsn| {

@@ -104,6 +104,8 @@ pub struct Entries<D: SharedDevice> {
     buf: Vec<u8>,
     findings: Vec<duralog_core::Finding>,
     hook: Option<DamageHook>,
+    /// Whether a writer may take away what is read.
+    is_beside: bool,
 }
 
 impl<D: SharedDevice> fmt::Debug for Entries<D> {
@@ -121,11 +123,16 @@ impl<D: SharedDevice> Entries<D> {
     pub(crate) fn of(device: D, machine: impl Machine<Output = Read> + Send + 'static) -> Self {
         let reader: Option<Box<dyn Machine<Output = Read> + Send>> = Some(Box::new(machine));
         let buf = vec![0; at_most(device.geometry(), READ)];
-        Self { device, reader, buf, findings: Vec::new(), hook: None }
+        Self { device, reader, buf, findings: Vec::new(), hook: None, is_beside: false }
     }
 
     pub(crate) fn with_damage_hook(self, hook: DamageHook) -> Self {
         Self { hook: Some(hook), ..self }
+    }
+
+    /// What is read beside a writer, who may take it away: `hook` knows.
+    pub(crate) fn beside(self, hook: DamageHook) -> Self {
+        Self { is_beside: true, ..self.with_damage_hook(hook) }
     }
 
     /// Hands out the entries that are left, each as it stands in the buffer: nothing is copied or allocated for it. `see`
@@ -138,11 +145,21 @@ impl<D: SharedDevice> Entries<D> {
         let mut all = All { see, findings: &mut self.findings };
         match drive_until_pause(&mut **reader, &mut self.device, &mut self.buf, &mut all) {
             Ok(None) => Ok(()),
-            Ok(Some(_)) => {
-                self.reader = None;
-                Ok(())
-            }
+            Ok(Some(_)) => self.ended(),
             Err(error) => Err(self.ended_by(error.into())),
+        }
+    }
+
+    /// All was read. What was skipped on the way may be what a writer took away, and no damage.
+    fn ended(&mut self) -> Result<()> {
+        self.reader = None;
+        if !self.is_beside {
+            return Ok(());
+        }
+        let Some(damage) = self.findings.iter().find(|finding| !finding.harmless).copied() else { return Ok(()) };
+        match self.ended_by(Error::Damaged(damage)) {
+            error @ Error::Superseded => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -203,10 +220,7 @@ impl<D: SharedDevice> Iterator for Entries<D> {
         let mut one = One { entry: None, findings: &mut self.findings };
         match drive_until_pause(&mut **reader, &mut self.device, &mut self.buf, &mut one) {
             Ok(None) => one.entry.map(Ok),
-            Ok(Some(_)) => {
-                self.reader = None;
-                None
-            }
+            Ok(Some(_)) => self.ended().err().map(Err),
             Err(error) => Some(Err(self.ended_by(error.into()))),
         }
     }

@@ -1,8 +1,8 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, Entry, Finding, Flow, Host, Lsn, Object, Policy, Read, ReadCheckpoint, Reader, Reading, Report, Seen,
-    SegmentId, TornTail, View, Witness, Writer,
+    CheckpointId, DeviceError, Entry, ErrorKind, Finding, Flow, Host, Lsn, Object, Policy, Read, ReadCheckpoint, Reader,
+    Reading, Report, Seen, SegmentId, TornTail, View, Witness, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
     operation::{Code, Operation},
@@ -211,10 +211,12 @@ impl RecoveryReport {
         let mut bad = None;
         for head in checkpoints {
             let read = ReadCheckpoint::new(checksum::portable, view.log(), head.id, Reading::Check);
-            if drive(read, device, buf, &mut ())?.is_ok() {
-                valid.push(*head);
-            } else {
-                bad = bad.or(Some(head.id));
+            match drive(read, device, buf, &mut ()) {
+                Ok(Ok(_)) => valid.push(*head),
+                Ok(Err(_)) => bad = bad.or(Some(head.id)),
+                // Beside a writer: a newer one has taken its place.
+                Err(duralog_core::Error::Device { error, .. }) if error.kind() == ErrorKind::Gone => {}
+                Err(error) => return Err(error.into()),
             }
         }
         self.weigh_by(view, &valid, bad);

@@ -87,7 +87,8 @@ impl<D: SharedDevice> Log<D> {
     }
 }
 
-fn objects<D: SharedDevice>(device: &mut D) -> Result<Vec<(Object, u64)>> {
+/// The objects on a device and their lengths, in order.
+pub(crate) fn objects<D: SharedDevice>(device: &mut D) -> Result<Vec<(Object, u64)>> {
     let mut objects = Vec::new();
     let mut after = None;
     while let Some(object) = device.next(after).map_err(D::opened)? {

@@ -3,6 +3,7 @@
 use duralog_core::{Locate, Lsn, Retention, drive};
 
 use crate::{
+    checkpoint::History,
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
@@ -76,6 +77,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::NoSpace`]: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         let shared = &*self.shared;
+        let _one = shared.settle()?;
         self.sync()?;
         let guard = shared.alone();
         guard.check()?;
@@ -100,6 +102,7 @@ impl<D: SharedDevice> Log<D> {
                 shared.begin_with(guard, |writer, now, nonce| writer.plan_cut(now, nonce, cut, lsn.next_or_max()))?;
             guard = next;
             if begun {
+                guard.history = History::begin();
                 return Ok(());
             }
         }
@@ -112,6 +115,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::Exhausted`] if `next` is below the next LSN. As [`truncate_after`](Self::truncate_after).
     pub fn reset_to(&self, next: Lsn) -> Result<()> {
         let shared = &*self.shared;
+        let _one = shared.settle()?;
         self.sync()?;
         let mut guard = shared.alone();
         loop {
@@ -122,6 +126,7 @@ impl<D: SharedDevice> Log<D> {
                 break;
             }
         }
+        guard.history = History::begin();
         drop(guard);
         self.tidy_up(Retention::default());
         Ok(())

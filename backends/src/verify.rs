@@ -2,7 +2,7 @@
 
 use duralog_core::{
     CheckpointId, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint,
-    Reading, Recovered, Recovery, Seen, Verdict,
+    Reading, Recovered, Recovery, RecoveryOptions, Seen as Reason, Verdict,
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum, drive,
 };
@@ -23,12 +23,14 @@ use crate::{
 /// A log, open for reading: it takes no lock, writes nothing and disturbs no writer.
 ///
 /// It sees the log as it stood when it was opened. Entries above [`durable_lsn`](RecoveryReport::durable_lsn) are not
-/// known to be durable: a crash of the writer may still take them.
+/// known to be durable: a crash of the writer may still take them. Where a writer has truncated, cut or reset the log since,
+/// what is gone is told as [`Error::Superseded`] and not as damage: open another reader then.
 #[derive(Debug)]
 pub struct LogReader<D: SharedDevice = FileDevice> {
     pub(crate) device: D,
     pub(crate) recovered: Recovered,
     report: RecoveryReport,
+    config: Config,
 }
 
 impl LogReader<FileDevice> {
@@ -54,7 +56,7 @@ impl<D: SharedDevice> LogReader<D> {
         let (recovered, findings) = read_twice(&mut device, &config)?;
         let mut report = RecoveryReport::found(&recovered.report, findings);
         report.duration_us = config.environment.now_us().saturating_sub(started);
-        Ok(Self { device, recovered, report })
+        Ok(Self { device, recovered, report, config })
     }
 
     /// What was found.
@@ -64,18 +66,38 @@ impl<D: SharedDevice> LogReader<D> {
     }
 
     /// Reads and verifies every entry and every checkpoint, and adds to the report what was found: afterwards it speaks
-    /// of all of them.
+    /// of all of them. Where a writer has taken some away since the log was opened, it is opened again: the reader then
+    /// sees the log as it stands now.
     ///
     /// # Errors
-    /// The device cannot be read; damage is a finding, not an error.
+    /// The device cannot be read; damage is a finding, not an error. [`Error::Superseded`] if a writer takes away what is
+    /// read, again and again.
     pub fn verify(&mut self) -> Result<&RecoveryReport> {
+        for left in (0..TRIES).rev() {
+            let before = self.report.clone();
+            let verified = self.verify_once();
+            let is_suspect = verified.is_err() || self.report.damage().count() > before.damage().count();
+            if !(is_suspect && Seen::of(&self.recovered).has_changed(&mut self.device, Changes::All)) {
+                return verified.map(|()| &self.report);
+            }
+            if left > 0 {
+                let started = self.config.environment.now_us();
+                let (recovered, findings) = read_twice(&mut self.device, &self.config)?;
+                self.report = RecoveryReport::found(&recovered.report, findings);
+                self.report.duration_us = self.config.environment.now_us().saturating_sub(started);
+                self.recovered = recovered;
+            }
+        }
+        Err(Error::Superseded)
+    }
+
+    fn verify_once(&mut self) -> Result<()> {
         let mut buf = scratch(self.device.geometry());
         match self.report.check_all(&mut self.device, &self.recovered.view, &self.recovered.checkpoints, &mut buf) {
             Ok(()) | Err(Error::Refused(_)) => {}
             Err(error) => return Err(error),
         }
-        self.check_checkpoints(&mut buf)?;
-        Ok(&self.report)
+        self.check_checkpoints(&mut buf)
     }
 
     fn check_checkpoints(&mut self, buf: &mut Vec<u8>) -> Result<()> {
@@ -87,6 +109,8 @@ impl<D: SharedDevice> LogReader<D> {
             match drive(read, &mut self.device, buf, &mut ()) {
                 Ok(Ok(header)) => valid.push(header),
                 Ok(Err(error)) => bad.push((id, len, self.what_is_wrong(id, error)?)),
+                // A newer one has taken its place.
+                Err(DriveError::Device { error, .. }) if error.kind() == ErrorKind::Gone => {}
                 Err(DriveError::Fault(Fault::Unreadable { .. }) | DriveError::Device { .. }) => {
                     bad.push((id, len, Verdict::Unreadable));
                 }
@@ -101,7 +125,7 @@ impl<D: SharedDevice> LogReader<D> {
             let crash = verdict == Verdict::Unsynced || verdict == Verdict::Foreign;
             self.report.findings.push(Finding {
                 verdict,
-                seen: Seen::BadCheckpoint,
+                seen: Reason::BadCheckpoint,
                 object: Object::Checkpoint(id),
                 offset: 0,
                 len,
@@ -144,7 +168,9 @@ impl<D: SharedDevice> LogReader<D> {
         }
         let from = from.max(view.low_water());
         let device = self.device.reader().map_err(D::opened)?;
-        Ok(Entries::new(device, view, from, to, self.report.policy))
+        let (seen, mut beside) = (Seen::of(&self.recovered), self.device.reader().map_err(D::opened)?);
+        let told = move |error| if seen.has_changed(&mut beside, Changes::Entries) { Error::Superseded } else { error };
+        Ok(Entries::new(device, view, from, to, self.report.policy).beside(Box::new(told)))
     }
 
     /// Builds a state up: loads the newest valid checkpoint and applies what counts after it.
@@ -153,13 +179,55 @@ impl<D: SharedDevice> LogReader<D> {
     /// As [`Log::rebuild`](crate::Log::rebuild).
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
         let mut device = self.device.reader().map_err(D::opened)?;
-        rebuild(&mut device, &self.recovered.view, &self.recovered.checkpoints, self.report.policy, state)
+        let rebuilt =
+            rebuild(&mut device, &self.recovered.view, &self.recovered.checkpoints, self.report.policy, state);
+        rebuilt.map_err(|error| {
+            if Seen::of(&self.recovered).has_changed(&mut device, Changes::All) { Error::Superseded } else { error }
+        })
     }
 
     /// The policy it was opened under.
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.report.policy
+    }
+}
+
+/// What tells whether a writer has taken something away since a log was looked at.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    epoch: u64,
+    low_water: Lsn,
+    checkpoint: CheckpointId,
+}
+
+/// What may have been taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changes {
+    /// Entries, by truncation, a cut or a reset.
+    Entries,
+    /// Entries, or checkpoints by newer ones.
+    All,
+}
+
+impl Seen {
+    fn of(recovered: &Recovered) -> Self {
+        let (epoch, low_water) = (recovered.report.epoch, recovered.view.low_water());
+        Self { epoch, low_water, checkpoint: recovered.highest_checkpoint }
+    }
+
+    /// Whether it was. What cannot be read now has not changed for all that is known.
+    fn has_changed<D: SharedDevice>(self, device: &mut D, what: Changes) -> bool {
+        let options = RecoveryOptions { policy: Policy::Inspect, ..RecoveryOptions::default() };
+        let mut buf = scratch(device.geometry());
+        (0..TRIES).any(|_| match drive(Recovery::new(options), device, &mut buf, &mut ()) {
+            Ok(now) => {
+                let now = Self::of(&now);
+                let entries = (now.epoch, now.low_water) != (self.epoch, self.low_water);
+                entries || (what == Changes::All && now.checkpoint != self.checkpoint)
+            }
+            Err(_) => false,
+        })
     }
 }
 

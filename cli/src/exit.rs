@@ -180,9 +180,11 @@ fn status(error: &Error) -> Status {
         | Error::TooLarge { .. }
         | Error::Truncated { .. } => Status::Usage,
         Error::Open(_) if is_not_a_folder(error) => Status::Usage,
-        Error::NoSpace(_) | Error::Device { .. } | Error::Open(_) | Error::Fault(Fault::Unreadable { .. }) => {
-            Status::Device
-        }
+        Error::NoSpace(_)
+        | Error::Unproven { .. }
+        | Error::Device { .. }
+        | Error::Open(_)
+        | Error::Fault(Fault::Unreadable { .. }) => Status::Device,
         Error::Poisoned { cause } => status(cause),
         // Locked, damaged, refused, lost, foreign, unsupported, and what later versions add.
         _ => Status::Damage,

@@ -231,6 +231,8 @@ pub(crate) struct HeaderRead {
     pub(crate) bad_copy: Option<u32>,
     /// Whether the device could not read a copy.
     pub(crate) unreadable: bool,
+    /// The log and segment of a sound header that belongs elsewhere: the segment has another's name, or its room another life.
+    pub(crate) stray: Option<(Uuid, SegmentId)>,
 }
 
 /// Reads both copies of a segment's header.
@@ -288,7 +290,11 @@ impl HeaderReader {
             let copy = match self.window.get(buf, answer, u64::from(offset), SEGMENT_HEADER_LEN)? {
                 Bytes::Whole(bytes) => match SegmentHeader::decode(self.update, &buf[bytes], offset) {
                     Ok(header) if header.id == self.id => Some(header),
-                    Ok(_) | Err(NotAHeader::Invalid) => None,
+                    Ok(header) => {
+                        self.read.stray = Some((header.log, header.id));
+                        None
+                    }
+                    Err(NotAHeader::Invalid) => None,
                     Err(NotAHeader::Unsupported { version, .. }) => {
                         let object = Object::Segment(self.id);
                         return Err(Fault::Unsupported { object, offset: offset.into(), number: version }.into());

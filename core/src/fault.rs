@@ -45,6 +45,16 @@ pub enum Fault {
         /// The log that was expected.
         expected: Uuid,
     },
+    /// A segment stands behind the log's end under a number that is not its own: it was renamed, or copied there. It may
+    /// hold what the log lost.
+    Misplaced {
+        /// The number under which it stands.
+        segment: SegmentId,
+        /// The number that its header says.
+        found: SegmentId,
+        /// The log that its header says.
+        log: Uuid,
+    },
     /// A version, flag or frame that this crate does not know. It is not damage: a newer version wrote it.
     Unsupported {
         /// Where.
@@ -89,6 +99,9 @@ impl fmt::Display for Fault {
             Self::Unreadable { object, offset } => write!(f, "{object} cannot be read at offset {offset}"),
             Self::Foreign { segment, found, expected } => {
                 write!(f, "{segment}.wal belongs to the log {found}, not to {expected}")
+            }
+            Self::Misplaced { segment, found, log } => {
+                write!(f, "{segment}.wal is {found}.wal of the log {log}: give it that name back, or take it away")
             }
             Self::Unsupported { object, offset, number } => write!(
                 f,

@@ -59,7 +59,10 @@ impl<'a, D: Device> Log<'a, D> {
         let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
         match drive(Recovery::new(options.recovery()), &mut device, buf, &mut ()) {
             Err(Error::Fault(Fault::NoLog)) => {}
-            Ok(_) | Err(Error::Fault(Fault::Damaged(_) | Fault::Foreign { .. } | Fault::Unsupported { .. })) => {
+            Ok(_)
+            | Err(Error::Fault(
+                Fault::Damaged(_) | Fault::Foreign { .. } | Fault::Misplaced { .. } | Fault::Unsupported { .. },
+            )) => {
                 return Err(OpenError::Exists);
             }
             Err(error) => return Err(error.into()),

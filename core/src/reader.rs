@@ -42,6 +42,8 @@ pub struct Reader {
     ahead: Option<SegmentHeader>,
     /// The predecessor that it names on the medium.
     named: SegmentId,
+    /// Whether something was passed over that does no harm.
+    has_gap: bool,
     read: Read,
 }
 
@@ -96,6 +98,7 @@ impl Reader {
             segment: None,
             ahead: None,
             named: SegmentId::NONE,
+            has_gap: false,
             read: Read::default(),
         }
     }
@@ -279,11 +282,23 @@ impl Reader {
                 })
             }
             Event::Stop(halt) => self.damage(&halt),
-            Event::Finding(finding) => {
-                self.read.damage += u32::from(!finding.harmless);
-                Err(Step::Finding(finding).into())
+            Event::Finding(finding) => self.skipped(finding),
+        }
+    }
+
+    /// Damage was passed over, and all that went with it is known: its batch may reach into what is to be read.
+    fn skipped(&mut self, mut finding: Finding) -> Result<State, Stop> {
+        if let Some((first, last)) = finding.lsns {
+            finding.harmless &= last < self.from || first <= self.view.accepted_loss;
+            if self.read.damage == 0 {
+                (self.read.verified, self.has_gap) = (None, true);
             }
         }
+        if !finding.harmless && !self.policy.skips_damage() {
+            return Err(Fault::Damaged(finding).into());
+        }
+        self.read.damage += u32::from(!finding.harmless);
+        Err(Step::Finding(finding).into())
     }
 
     /// Hands out an entry that stands alone.
@@ -335,7 +350,7 @@ impl Reader {
     }
 
     fn verified(&mut self, lsn: Lsn) {
-        let first = self.segment.as_ref().map_or(lsn, |segment| segment.header.first);
+        let first = self.segment.as_ref().filter(|_| !self.has_gap).map_or(lsn, |segment| segment.header.first);
         if self.read.damage == 0 {
             self.read.verified = Some((self.read.verified.map_or(first, |(first, _)| first), lsn));
         }
@@ -369,7 +384,8 @@ impl Reader {
                 .filter(|ahead| ahead.predecessor.id == segment.header.id)
                 .map(|ahead| Witness::Successor(ahead.id)),
             in_transaction: None,
-            harmless: covered || first > last,
+            // What is gone below the first entry that is asked for is nobody's loss here.
+            harmless: covered || first > last || (last < self.from && halt.next.is_some()),
         };
         if !finding.harmless && !self.policy.skips_damage() {
             return Err(match verdict {

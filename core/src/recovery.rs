@@ -85,6 +85,7 @@ pub struct Recovery {
     /// The lowest segment above the newest: it was never finished.
     unfinished: Option<SegmentId>,
     highest: SegmentId,
+    stray: Option<Stray>,
     tail: Option<Tail>,
     /// Whether both copies of the newest segment's header are sound.
     whole_header: bool,
@@ -122,6 +123,14 @@ enum State {
     /// Looking for the end of the segment behind.
     End(TailScan),
     Finish,
+}
+
+/// A segment above the newest that has a sound header of another number.
+#[derive(Clone, Copy, Debug)]
+struct Stray {
+    segment: SegmentId,
+    found: SegmentId,
+    log: Uuid,
 }
 
 /// The way back through the chain.
@@ -192,6 +201,7 @@ impl Recovery {
             highest_checkpoint: CheckpointId::default(),
             unfinished: None,
             highest: SegmentId::NONE,
+            stray: None,
             tail: None,
             whole_header: false,
             chain: Chain::new(SegmentHeader::NONE),
@@ -331,6 +341,9 @@ impl Recovery {
             return Err(Fault::Unreadable { object: Object::Segment(id), offset: 0 });
         }
         self.unfinished = Some(id);
+        if let Some((log, found)) = read.stray {
+            self.stray.get_or_insert(Stray { segment: id, found, log });
+        }
         Ok(State::List { before: Some(Object::Segment(id)), asked: false })
     }
 
@@ -664,6 +677,17 @@ impl Recovery {
         Ok(())
     }
 
+    /// Whoever renames or copies a segment is told, before anything is taken for unfinished and erased. What truncation gave
+    /// up may come back under a new number: its room was taken again, and the new header was not written.
+    fn check_stray(&self, newest: &SegmentHeader) -> Result<(), Fault> {
+        match self.stray {
+            Some(Stray { segment, found, log }) if log != newest.log || found >= self.chain.oldest.id => {
+                Err(Fault::Misplaced { segment, found, log })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn count(&mut self, finding: &Finding) {
         if finding.harmless {
             self.harmless += 1;
@@ -677,6 +701,7 @@ impl Recovery {
         let Some(tail) = self.tail.clone() else { return Err(Fault::NoLog) };
         let header = tail.header;
         self.check_caller(&tail)?;
+        self.check_stray(&header)?;
         let durable = tail.durable.map_or(header.first.previous(), |claim| claim.durable.max(header.first.previous()));
         let report = Report {
             log: header.log,

@@ -58,7 +58,8 @@ impl Replay {
                     Err(Stop::Need(Step::Entry(_))) => {}
                     // The main reader reports it, or has.
                     Err(Stop::Need(Step::Finding(finding))) => {
-                        committed.torn |= finding.lsns.is_some() && finding.in_transaction != Some(false);
+                        let within = finding.lsns.is_some_and(|(_, last)| last >= committed.begin);
+                        committed.torn |= within && finding.in_transaction != Some(false);
                     }
                     Err(stop) => return Err(stop),
                     Ok(_) if committed.checking && !committed.torn => {

@@ -15,7 +15,7 @@ use crate::{
     reader::Read,
     report::{Finding, Seen, Witness},
     segment::{Predecessor, SegmentHeader, SegmentId},
-    walk::{Event, Walk},
+    walk::{Event, Next, Walk},
 };
 
 /// Places remembered at once, of one fineness.
@@ -122,7 +122,25 @@ impl ReverseReader {
                             continue;
                         }
                         Event::Mark(_) | Event::Behind(_) => continue,
-                        Event::Stop(halt) if halt.at < level.end => return Err(self.damage(halt.seen, halt.at).into()),
+                        Event::Stop(halt) if halt.at < level.end => {
+                            let (expected, in_batch) = (walk.expected(), walk.batch().is_some());
+                            // Nothing is gone but a mark, or what is below all that is asked for.
+                            let costs_nothing =
+                                |next: &Next| next.expected <= self.from || (next.expected == expected && !in_batch);
+                            let Some(next) = halt.next.filter(costs_nothing) else {
+                                return Err(self.damage(halt.seen, halt.at).into());
+                            };
+                            let gone = (expected, next.expected.previous());
+                            let lsns = (gone.0 <= gone.1).then_some(gone);
+                            let place = Finding::rot(halt.seen, Object::Segment(self.end.id), halt.at);
+                            walk.skip(Finding { lsns, ..place }, next);
+                            continue;
+                        }
+                        // The batch that lost an entry reaches into what is asked for.
+                        Event::Finding(finding) if finding.lsns.is_some_and(|(_, last)| last >= self.from) => {
+                            return Err(Fault::Damaged(finding).into());
+                        }
+                        Event::Finding(_) => continue,
                         _ => {}
                     }
                     let level = level.clone();
@@ -169,7 +187,7 @@ impl ReverseReader {
             return self.before(&header);
         }
         let start = header.frames_at();
-        self.walk = Some(Walk::new(self.view.update, &header, start, self.end.size, header.first, 0));
+        self.walk = Some(Walk::new(self.view.update, &header, start, self.end.size, header.first, u32::MAX));
         Ok(State::Scan { level: Level { end: self.end.size, stride: 1, ..Level::default() }, seen: 0 })
     }
 

@@ -1070,3 +1070,36 @@ fn the_first_entry_read_may_stand_below_the_low_water_mark_where_its_batch_ends_
     let report = reader.recovery();
     assert_eq!((report.low_water.value(), report.entries_recovered), (3, 3));
 }
+
+#[test]
+fn a_segment_under_another_number_is_named_and_never_taken_for_unfinished() {
+    let sound = sample(5);
+    let newest = *sound.ids().last().unwrap();
+    let behind = newest + 2;
+    let mut header = sound.header(newest);
+    header.log = uuid::Uuid::from_u128(7);
+    let cases = [
+        ("the newest was renamed", sound.0[&segment(newest)].clone(), Some(newest)),
+        ("a middle one was renamed", sound.0[&segment(2)].clone(), Some(2)),
+        ("an old one was copied", sound.0[&segment(2)].clone(), None),
+        ("one of another log was copied", sound.with_header(header).0[&segment(newest)].clone(), None),
+    ];
+    for (what, bytes, gone) in cases {
+        for has_meta in [true, false] {
+            let mut log = sound.without(gone.as_slice());
+            log.0.insert(segment(behind), bytes.clone());
+            if !has_meta {
+                log.0.remove(&Object::Meta);
+            }
+            for policy in [Policy::Default, Policy::Salvage, Policy::PointInTime] {
+                let device = log.device();
+                let medium = device.reader();
+                let error = Log::open_device(device, config(policy)).expect_err(what);
+                let Error::Misplaced { segment, found, .. } = error else { panic!("{what}, {policy:?}: {error}") };
+                assert_eq!((segment.value(), found.value()), (behind, gone.unwrap_or(found.value())));
+                assert_eq!(Bytes::of(&medium).0, log.0, "{what}: nothing is touched");
+                assert!(matches!(log.reader(policy), Err(Error::Misplaced { .. })), "{what}, {policy:?}");
+            }
+        }
+    }
+}

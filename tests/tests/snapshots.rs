@@ -1,0 +1,332 @@
+//! Snapshots and the places that they are taken at: several threads, cuts between, crashes in the middle, and damage below.
+#![allow(missing_docs)]
+
+use core::convert::Infallible;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
+
+use duralog::{
+    CheckpointAt, Config, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object,
+    Operation, Policy, Proof, Snapshot, StateMachine, SyncMode,
+    faulty::{Failure, Medium, Plan},
+};
+use duralog_tests::Counter;
+use uuid::Uuid;
+
+const GEOMETRY: Geometry =
+    Geometry { segment_size: 4096, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
+
+fn config() -> Config {
+    Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::default() }
+        .with_sync_mode(SyncMode::Immediate)
+}
+
+fn snapshot(byte: u8) -> Snapshot {
+    Snapshot { bytes: vec![byte; 40], ..Snapshot::default() }
+}
+
+/// The last snapshot that was loaded, and what was applied behind it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Seen(Vec<u8>, Vec<u64>);
+
+impl StateMachine for Seen {
+    type Error = Infallible;
+
+    fn apply(&mut self, lsn: Lsn, operation: &Operation) {
+        match operation {
+            Operation::Opaque { bytes } if bytes[..] == *b"panic" => panic!("this change cannot be made"),
+            Operation::Opaque { .. } => self.1.push(lsn.value()),
+            _ => {}
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { bytes: self.0.clone(), ..Snapshot::default() }
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), Infallible> {
+        *self = Self(snapshot.bytes.clone(), Vec::new());
+        Ok(())
+    }
+}
+
+fn log(medium: MemoryDevice, entries: u8) -> Log<MemoryDevice> {
+    let log = Log::open_device(medium, config()).unwrap();
+    for n in 0..entries {
+        log.append(&[n; 20][..]).unwrap();
+    }
+    log
+}
+
+fn rebuilt(medium: &MemoryDevice) -> Seen {
+    let mut seen = Seen::default();
+    Log::open_device(medium.writer().unwrap(), config()).unwrap().rebuild(&mut seen).unwrap();
+    seen
+}
+
+#[test]
+fn a_snapshot_of_an_older_place_never_takes_the_place_of_a_newer_one() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = log(medium, 10);
+    let older = log.checkpoint_at();
+    log.append(&[7; 20][..]).unwrap();
+    let newest = [1, 2].map(|byte| log.checkpoint(log.checkpoint_at(), &snapshot(byte)).unwrap())[1];
+    let kept = log.truncate_before(Lsn::MAX).unwrap();
+    assert!(kept > older.lsn(), "truncation relies on the newer ones");
+    for _ in 0..3 {
+        assert_eq!(log.checkpoint(older, &snapshot(0)).unwrap(), newest);
+    }
+    assert_eq!(
+        log.stats().unwrap().last_checkpoint_lsn.map(Lsn::value),
+        Some(12),
+        "the 12th is the first checkpoint's"
+    );
+    log.close().unwrap();
+    drop(log);
+    assert_eq!(rebuilt(&reader).0, [2; 40]);
+}
+
+#[test]
+fn a_place_from_before_a_cut_or_reset_or_of_another_handle_is_refused() {
+    let stale = |log: &Log<MemoryDevice>, at: CheckpointAt| {
+        let error = log.checkpoint(at, &snapshot(9)).unwrap_err();
+        assert!(matches!(error, Error::StalePlace { lsn } if lsn == at.lsn()) && !error.is_fatal(), "{error:?}");
+    };
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log_of = log(medium, 20);
+    let at = log_of.checkpoint_at();
+    log_of.truncate_after(Lsn::new(10)).unwrap();
+    stale(&log_of, at);
+    for n in 0..15 {
+        log_of.append(&[n; 20][..]).unwrap();
+    }
+    stale(&log_of, at);
+    let at = log_of.checkpoint_at();
+    log_of.reset_to(Lsn::new(1000)).unwrap();
+    stale(&log_of, at);
+    let other = log(MemoryDevice::new(GEOMETRY), 30);
+    stale(&log_of, other.checkpoint_at());
+    let at = log_of.checkpoint_at();
+    log_of.close().unwrap();
+    drop(log_of);
+    let log_of = log(reader.writer().unwrap(), 3);
+    stale(&log_of, at);
+    assert_eq!(log_of.checkpoint(log_of.checkpoint_at(), &snapshot(1)).unwrap().value(), 1, "none was made before");
+}
+
+#[test]
+fn threads_that_change_checkpoint_and_truncate_one_store_lose_nothing() {
+    for retention in [1, 2] {
+        let medium = MemoryDevice::new(Geometry { segment_size: 16384, ..GEOMETRY });
+        let reader = medium.reader();
+        let config = config().with_sync_mode(SyncMode::Async).with_checkpoint_retention(retention);
+        let store: MemoryStore<Documents, _> =
+            MemoryStore::with_log(Log::open_device(medium, config.clone()).unwrap()).unwrap();
+        thread::scope(|scope| {
+            for writer in 0..2 {
+                let store = &store;
+                scope.spawn(move || {
+                    for n in 0..400 {
+                        let id = Uuid::from_u128(writer << 64 | n);
+                        store.apply(Operation::insert(id, "a document", vec![0.5; 4])).unwrap();
+                    }
+                });
+            }
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..40 {
+                        store.checkpoint().unwrap();
+                        store.truncate_before(Lsn::MAX).unwrap();
+                    }
+                });
+            }
+        });
+        store.close().unwrap();
+        drop(store);
+        let log = Log::open_device(reader.writer().unwrap(), config).unwrap();
+        let store: MemoryStore<Documents, _> = MemoryStore::with_log(log).unwrap();
+        assert_eq!(store.state().iter().count(), 800, "{retention} kept");
+    }
+}
+
+#[test]
+fn a_store_whose_log_has_failed_answers_and_does_not_wait() {
+    let medium = Medium::new(GEOMETRY);
+    let log = Log::open_device(medium.device(), config()).unwrap();
+    let store: MemoryStore<Seen, _> = MemoryStore::with_log(log).unwrap();
+    medium.set_plan(Plan { fail: vec![(0, Failure::Error)], ..Plan::default() });
+    store.apply(Operation::opaque(*b"one")).unwrap_err();
+    assert!(matches!(store.checkpoint(), Err(Error::Poisoned { .. })));
+    assert!(matches!(store.apply(Operation::opaque(*b"two")), Err(Error::Poisoned { .. })));
+    assert_eq!(store.state().1, [0; 0]);
+}
+
+#[test]
+fn a_change_that_panics_ends_the_store_for_every_thread() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let store: MemoryStore<Seen, _> = MemoryStore::with_log(Log::open_device(medium, config()).unwrap()).unwrap();
+    store.apply(Operation::opaque(*b"sound")).unwrap();
+    let panicked = |call: &dyn Fn()| catch_unwind(AssertUnwindSafe(call)).is_err();
+    assert!(panicked(&|| drop(store.apply(Operation::opaque(*b"panic")))));
+    assert!(panicked(&|| drop(store.apply(Operation::opaque(*b"later")))), "its turn would never come");
+    assert!(panicked(&|| drop(store.checkpoint())));
+    assert!(panicked(&|| drop(store.state())));
+    store.close().unwrap();
+}
+
+#[test]
+fn what_is_durable_without_room_for_its_proof_is_told_as_such_and_stays() {
+    let medium = Medium::new(GEOMETRY);
+    let config = config().with_proof(Proof::BeforeAcknowledging);
+    let log = Log::open_device(medium.device(), config.clone()).unwrap();
+    let store: MemoryStore<Seen, _> = MemoryStore::with_log(log).unwrap();
+    store.apply(Operation::opaque(*b"one")).unwrap();
+    // Two writes and two syncs an append: the second write is the mark, and the segment that would do is refused too.
+    medium.set_plan(Plan { fail: vec![(2, Failure::NoSpace), (3, Failure::NoSpace)], ..Plan::default() });
+    let error = store.apply(Operation::opaque(*b"two")).unwrap_err();
+    assert!(matches!(error, Error::Unproven { lsn, .. } if lsn == Lsn::new(2)) && !error.is_fatal(), "{error:?}");
+    assert_eq!(store.state().1, [1, 2], "the change is in the log, and so it is made");
+    assert_eq!(store.apply(Operation::opaque(*b"three")).unwrap().lsn(), Lsn::new(3));
+    drop(store);
+    let log = Log::open_device(medium.device(), config).unwrap();
+    assert_eq!(log.read_from(Lsn::ZERO).unwrap().count(), 3);
+}
+
+#[test]
+fn damage_below_all_that_is_asked_for_harms_nobody() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = log(medium, 20);
+    log.checkpoint(log.checkpoint_at(), &snapshot(3)).unwrap();
+    for n in 0..10 {
+        log.append(&[n; 20][..]).unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    let first = reader.names()[0];
+    let sound = LogReader::open_device(reader.reader(), config()).unwrap();
+    let places: Vec<_> = sound.read(Lsn::ZERO, Lsn::MAX).unwrap().map(|entry| entry.unwrap().offset as usize).collect();
+    let whole: Vec<_> = reader.names().into_iter().map(|name| (name, reader.object(name).unwrap())).collect();
+    for byte in (places[0]..places[19] + 53).step_by(3) {
+        let reader = MemoryDevice::new(GEOMETRY).reader();
+        for (name, bytes) in &whole {
+            let mut bytes = bytes.clone();
+            if *name == first {
+                bytes[byte] ^= 4;
+            }
+            reader.put(*name, bytes);
+        }
+        let seen = rebuilt(&reader);
+        assert_eq!(seen, Seen(vec![3; 40], (22..=31).collect()), "byte {byte}: the checkpoint holds what is damaged");
+        let log = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+        let lsns = |entries: duralog::Entries<MemoryDevice>| -> Vec<u64> {
+            entries.map(|entry| entry.unwrap().lsn.value()).collect()
+        };
+        assert_eq!(lsns(log.read_from(Lsn::new(22)).unwrap()), (22..=31).collect::<Vec<_>>());
+        let back = log.read_back_to(Lsn::new(22)).unwrap();
+        assert_eq!(lsns(back), (22..=31).rev().collect::<Vec<_>>());
+        log.append(&b"and it is written on"[..]).unwrap();
+        // Whoever asks for the damaged entry itself gets the damage.
+        let all: Result<Vec<_>, _> = log.read_from(Lsn::ZERO).unwrap().collect();
+        let is_mark = !places.iter().any(|place| (*place..place + 53).contains(&byte));
+        assert_eq!(all.is_ok(), is_mark, "byte {byte}");
+    }
+}
+
+/// A log with two checkpoints, and a third of which a crash left so many bytes.
+fn half_a_checkpoint(len: impl FnOnce(usize) -> usize) -> (MemoryDevice, Object) {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = log(medium, 5);
+    for byte in 1..=2 {
+        log.checkpoint(log.checkpoint_at(), &snapshot(byte)).unwrap();
+    }
+    log.append(&b"behind"[..]).unwrap();
+    let before: Vec<_> = reader.names().into_iter().map(|name| (name, reader.object(name).unwrap())).collect();
+    log.checkpoint(log.checkpoint_at(), &snapshot(3)).unwrap();
+    drop(log);
+    let third = Object::Checkpoint(3.into());
+    let mut bytes = reader.object(third).unwrap();
+    bytes.truncate(len(bytes.len()));
+    let medium = MemoryDevice::new(GEOMETRY).reader();
+    for (name, bytes) in before {
+        medium.put(name, bytes);
+    }
+    medium.put(third, bytes);
+    (medium, third)
+}
+
+#[test]
+fn half_a_checkpoint_takes_no_place_of_a_whole_one_and_is_removed() {
+    for cut in [1, 4, 30, 60] {
+        let (medium, third) = half_a_checkpoint(|len| len - cut);
+        let mut log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+        let mut seen = Seen::default();
+        assert_eq!(log.rebuild(&mut seen).unwrap().checkpoint_used.map(|(id, _)| id.value()), Some(2));
+        let fourth = log.checkpoint(log.checkpoint_at(), &snapshot(4)).unwrap();
+        assert_eq!(fourth.value(), 4);
+        let kept: Vec<_> = medium.names().into_iter().filter(|name| matches!(name, Object::Checkpoint(_))).collect();
+        assert_eq!(kept, [Object::Checkpoint(2.into()), Object::Checkpoint(4.into())], "the third was {third}");
+        let floor = log.truncate_before(Lsn::MAX).unwrap();
+        assert_eq!(floor, Lsn::new(7), "as far as the second of the two that are kept");
+        log.close().unwrap();
+        log = {
+            drop(log);
+            let bad = medium.object(Object::Checkpoint(4.into())).unwrap();
+            medium.put(Object::Checkpoint(4.into()), vec![0; bad.len()]);
+            Log::open_device(medium.writer().unwrap(), config()).unwrap()
+        };
+        assert_eq!(log.rebuild(&mut seen).unwrap().checkpoint_used.map(|(id, _)| id.value()), Some(2));
+    }
+}
+
+#[test]
+fn truncation_does_not_rely_on_a_checkpoint_that_the_log_does_not_name() {
+    // All of its bytes are there, perhaps in a cache alone: the next power cut may take them.
+    let (medium, _) = half_a_checkpoint(|len| len);
+    for keep in [1, 2] {
+        let config = config().with_checkpoint_retention(keep);
+        let log = Log::open_device(medium.writer().unwrap(), config).unwrap();
+        let floor = log.truncate_before(Lsn::MAX).unwrap();
+        assert_eq!(floor, Lsn::new(6), "{keep} kept: as far as the older of the two that are named");
+    }
+}
+
+#[test]
+fn a_reader_that_is_behind_is_told_so_and_hears_of_no_damage() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = log(medium, 200);
+    log.checkpoint(log.checkpoint_at(), &snapshot(1)).unwrap();
+    let behind = || LogReader::open_device(reader.reader(), config().with_policy(Policy::Inspect)).unwrap();
+    let told = |mut old: LogReader<MemoryDevice>, what: &str| {
+        let error =
+            old.read(Lsn::ZERO, Lsn::MAX).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()).unwrap_err();
+        assert!(matches!(error, Error::Superseded), "{what}: {error:?}");
+        let report = old.verify().unwrap();
+        assert!(report.success && report.last_valid_lsn == log.current_lsn().previous(), "{what}: {report:?}");
+    };
+    let old = behind();
+    log.truncate_before(Lsn::MAX).unwrap();
+    told(old, "truncated");
+    for _ in 0..200 {
+        log.append(&[8; 20][..]).unwrap();
+    }
+    let old = behind();
+    log.truncate_after(Lsn::new(210)).unwrap();
+    told(old, "cut");
+    let old = behind();
+    for byte in 2..5 {
+        log.checkpoint(log.checkpoint_at(), &snapshot(byte)).unwrap();
+    }
+    let mut seen = Seen::default();
+    let error = old.rebuild(&mut seen).unwrap_err();
+    assert!(matches!(error, Error::Superseded), "{error:?}");
+    let old = behind();
+    log.reset_to(Lsn::new(5000)).unwrap();
+    told(old, "reset");
+}
