@@ -50,7 +50,7 @@ pub(crate) struct Halt {
     pub(crate) seen: Seen,
     /// Sound frames found behind it.
     pub(crate) frames: u32,
-    /// The first of them.
+    /// The first of them that the way may go on at.
     pub(crate) next: Option<Next>,
     /// Behind the last byte that is not blank, as far as was searched.
     pub(crate) debris_end: u32,
@@ -167,7 +167,11 @@ impl Walk {
                     halt.blank = search.is_blank(halt.at);
                     let Some(frame) = found else { return Ok(Event::Stop(*halt)) };
                     halt.frames += 1;
-                    halt.next.get_or_insert(Next { at: frame.at, expected: makes_expected(&frame) });
+                    let next = Next { at: frame.at, expected: makes_expected(&frame) };
+                    // Never back: what has a lower LSN here was written by no writer.
+                    if next.expected >= self.expected {
+                        halt.next.get_or_insert(next);
+                    }
                     return Ok(Event::Behind(frame));
                 }
                 State::Mend { damage } => {
