@@ -550,22 +550,31 @@ impl<D: SharedDevice> Shared<D> {
             let guard = self.lock();
             guard.checkpoints.iter().filter(|kept| !kept.checked).map(|kept| (guard.writer.log(), kept.head)).collect()
         };
-        let mut buf = scratch(self.options.geometry);
+        let (mut buf, mut unfinished) = (scratch(self.options.geometry), Vec::new());
         for (log, head) in unchecked {
             let id = head.id;
             let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
             let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok();
             let named = self.names(&head)?;
             if !valid && !named {
-                let removed = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id));
-                if let Err(error) = removed {
-                    tracing::warn!(%error, "an unfinished checkpoint could not be removed");
-                }
+                unfinished.push(id);
             }
             let mut guard = self.lock();
             guard.checkpoints.retain(|kept| kept.head.id != id || (valid && named));
             for kept in guard.checkpoints.iter_mut().filter(|kept| kept.head.id == id) {
                 kept.checked = true;
+            }
+        }
+        let guard = self.lock();
+        // Where truncation relied on a checkpoint and none of them holds what it took, each is evidence.
+        let relied = guard.writer.view().is_covered() && guard.checkpoints.is_empty();
+        if relied || guard.check().is_err() {
+            return Ok(());
+        }
+        drop(guard);
+        for id in unfinished {
+            if let Err(error) = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id)) {
+                tracing::warn!(%error, "an unfinished checkpoint could not be removed");
             }
         }
         Ok(())
