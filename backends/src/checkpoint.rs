@@ -4,10 +4,8 @@
 //! make durable up to c ──► write the checkpoint under its own name, sync ──► append its entry ──► remove what is old
 //! ```
 
-use std::sync::{
-    Arc, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
     CheckpointId, Device, Durability, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy,
