@@ -1,8 +1,8 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, DeviceError, Entry, ErrorKind, Finding, Flow, Host, Lsn, Object, Policy, Read, ReadCheckpoint, Reader,
-    Reading, Report, Seen, SegmentId, TornTail, View, Witness, Writer,
+    CheckpointId, DeviceError, Entry, ErrorKind, Finding, Flow, Host, Lsn, Object, Policy, Read, ReadCheckpoint,
+    Reader, Reading, Report, Seen, SegmentId, TornTail, View, Witness, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
     operation::{Code, Operation},

@@ -1,11 +1,8 @@
 //! Snapshots and the places that they are taken at: several threads, cuts between, crashes in the middle, and damage below.
 #![allow(missing_docs)]
 
-use core::convert::Infallible;
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    thread,
-};
+use core::{convert::Infallible, panic::AssertUnwindSafe};
+use std::{panic::catch_unwind, thread};
 
 use duralog::{
     CheckpointAt, Config, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object,
