@@ -188,7 +188,7 @@ impl fmt::Display for FileError {
             Self::Io { operation, path, .. } => {
                 write!(f, "cannot {operation} {}", path.display())?;
                 f.write_str(match self.kind() {
-                    ErrorKind::NoSpace => ": no room is left, truncate the log or free some",
+                    ErrorKind::NoSpace => ": no room is left",
                     ErrorKind::Gone => ": it is not there any more",
                     ErrorKind::ReadOnly => ": the file system takes no writes, open it read-only",
                     _ => "",

@@ -445,8 +445,7 @@ impl Host for Findings {
 /// Takes the log over for writing. A policy that gives damage up is the user's consent to that.
 pub(crate) fn take_over(options: WriterOptions, recovered: &Recovered, report: &RecoveryReport) -> Result<Writer> {
     let finding = report.damage().next().copied();
-    let gives_up = matches!(report.policy, Policy::PointInTime | Policy::Salvage);
-    let consent = if gives_up && finding.is_some() { Consent::AcceptLoss } else { Consent::None };
+    let consent = if report.gives_up() { Consent::AcceptLoss } else { Consent::None };
     Writer::take_over(options, recovered, consent).map_err(|error| match (error, finding) {
         (TakeOverError::Options(invalid), _) => invalid.into(),
         (_, Some(finding)) => Error::Refused(finding),

@@ -142,6 +142,17 @@ impl RecoveryReport {
         finding.harmless && finding.lsns.is_some_and(|(_, last)| last <= self.accepted_loss)
     }
 
+    /// Whether taking the log over gives something up for good. Salvage also gives up what a checkpoint holds: that is no
+    /// loss, and no later damage to the checkpoint makes it one that refuses the log.
+    pub(crate) fn gives_up(&self) -> bool {
+        let missing = |finding: &Finding| finding.lsns.is_some_and(|(_, last)| last > self.accepted_loss);
+        match self.policy {
+            Policy::PointInTime => self.damage().next().is_some(),
+            Policy::Salvage => self.damage().next().is_some() || self.findings.iter().any(missing),
+            Policy::Strict | Policy::Default | Policy::Inspect => false,
+        }
+    }
+
     /// Where the log has to be cut, by a policy that ends it before the first damage: the first LSN that is gone, if it is
     /// in a sealed segment. In the newest, recovery itself ended before it.
     pub(crate) fn cut_before(&self) -> Option<Lsn> {
@@ -151,7 +162,7 @@ impl RecoveryReport {
     }
 
     /// Reads and verifies every entry of the log that `view` shows. What is gone and in one of these checkpoints does no
-    /// harm, but for salvage, which gives it up.
+    /// harm.
     pub(crate) fn check_all<D: SharedDevice>(
         &mut self,
         device: &mut D,
@@ -230,11 +241,7 @@ impl RecoveryReport {
 
     /// Judges what was found by the checkpoints that are valid; `bad` is the newest that is not.
     pub(crate) fn weigh_by(&mut self, view: &View, valid: &[CheckpointHeader], bad: Option<CheckpointId>) {
-        // Salvage gives up for good what is gone, whoever else holds it.
-        let floor = match self.policy {
-            Policy::Salvage => Lsn::ZERO,
-            _ => valid.iter().map(|head| head.floor).max().unwrap_or_default(),
-        };
+        let floor = valid.iter().map(|head| head.floor).max().unwrap_or_default();
         for finding in self.findings.iter_mut().filter(|finding| finding.seen != Seen::StateLost) {
             if let Some((_, last)) = finding.lsns {
                 finding.harmless = last <= self.accepted_loss || last < floor;

@@ -2,7 +2,7 @@
 
 use duralog_core::{
     CheckpointId, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint,
-    Reading, Recovered, Recovery, RecoveryOptions, Seen as Reason, Verdict,
+    Reading, Recovered, Recovery, RecoveryOptions, Replay, Seen as Reason, Verdict,
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum, drive,
 };
@@ -15,7 +15,7 @@ use crate::{
     file::{Access, FileDevice},
     fs::StdFs,
     log::Findings,
-    read::{Entries, scratch},
+    read::{Entries, Entry, scratch},
     report::RecoveryReport,
     store::StateMachine,
 };
@@ -171,6 +171,20 @@ impl<D: SharedDevice> LogReader<D> {
         let (seen, mut beside) = (Seen::of(&self.recovered), self.device.reader().map_err(D::opened)?);
         let told = move |error| if seen.has_changed(&mut beside, Changes::Entries) { Error::Superseded } else { error };
         Ok(Entries::new(device, view, from, to, self.report.policy).beside(Box::new(told)))
+    }
+
+    /// Reads what counts from `from` on, in the order in which it does: entries by themselves, and those of transactions
+    /// where they are committed. [`read`](Self::read) gives them as they stand.
+    ///
+    /// # Errors
+    /// The device cannot be opened again.
+    pub fn replay_from(&self, from: Lsn) -> Result<impl Iterator<Item = Result<Entry>> + use<D>> {
+        let view = self.recovered.view.clone();
+        let from = from.max(view.low_water());
+        let device = self.device.reader().map_err(D::opened)?;
+        let (seen, mut beside) = (Seen::of(&self.recovered), self.device.reader().map_err(D::opened)?);
+        let told = move |error| if seen.has_changed(&mut beside, Changes::Entries) { Error::Superseded } else { error };
+        Ok(Entries::of(device, Replay::new(view, from, self.report.policy)).beside(Box::new(told)))
     }
 
     /// Builds a state up: loads the newest valid checkpoint and applies what counts after it.

@@ -6,7 +6,7 @@ use duralog::{CheckpointId, Documents, LoadError, Log, Lsn, Operation, Snapshot,
 use serde_json::json;
 
 use crate::{
-    exit::Failure,
+    exit::{Failure, tell},
     outcome::{Outcome, count, object},
     progress::Spinner,
     segments,
@@ -15,7 +15,8 @@ use crate::{
 /// Writes a checkpoint of the documents that the log comes to
 ///
 /// Recovery begins from it, and `truncate` may give up what it holds. A log that keeps anything else than documents and
-/// chunks is refused: only its own program can write its state.
+/// chunks is refused: only its own program can write its state. A checkpoint that a crash left half written, or that is
+/// damaged, is passed over.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The folder of the log
@@ -30,6 +31,8 @@ pub(crate) struct Args {
 struct Watched {
     documents: Documents,
     opaque: Option<Lsn>,
+    /// Why a checkpoint that is whole holds no documents: some other program's state.
+    other: Option<LoadError>,
 }
 
 impl StateMachine for Watched {
@@ -47,7 +50,7 @@ impl StateMachine for Watched {
     }
 
     fn load(&mut self, snapshot: &Snapshot) -> Result<(), LoadError> {
-        self.documents.load(snapshot)
+        self.documents.load(snapshot).inspect_err(|error| self.other = Some(*error))
     }
 }
 
@@ -75,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 fn write(args: &Args) -> Result<(CheckpointId, Lsn, Snapshot), Failure> {
-    let failed = Failure::log(&args.dir);
+    let failed = Failure::freeing(&args.dir);
     let _spinner = Spinner::new("building the documents up");
     let log = Log::open(segments::config(&args.dir).existing().with_full_check()).map_err(&failed)?;
     let mut state = Watched::default();
@@ -87,8 +90,16 @@ fn write(args: &Args) -> Result<(CheckpointId, Lsn, Snapshot), Failure> {
              checkpoint"
         )));
     }
-    if let Some((id, message)) = rebuilt.checkpoints_rejected.first() {
-        return Err(refused(format!("{id} cannot be read as documents, so none is written beside it: {message}")));
+    if let Some(error) = state.other {
+        let message = error.to_string();
+        let of = rebuilt.checkpoints_rejected.iter().find(|(_, rejected)| *rejected == message);
+        let of = of.map_or("a checkpoint".to_owned(), |(id, _)| id.to_string());
+        return Err(refused(format!(
+            "{of} is whole and holds no documents ({message}): the program that wrote it has to write the next one"
+        )));
+    }
+    for (id, message) in &rebuilt.checkpoints_rejected {
+        tell(format_args!("checkpoint {} passed over: {message}", id.value()));
     }
     let (at, snapshot) = (log.checkpoint_at(), state.snapshot());
     let id = log.checkpoint(at, &snapshot).map_err(&failed)?;

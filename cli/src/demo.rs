@@ -32,8 +32,8 @@ const KILL_AT: u64 = 160;
 
 /// Shows the main job: documents are loaded, a process is killed in mid-write, nothing acknowledged is lost
 ///
-/// Takes 200 descriptions of packages with their embeddings, kills a process that appends them, recovers, and compares
-/// every entry.
+/// Takes 200 descriptions of packages with their embeddings: loads half of them, kills a process that appends the others,
+/// recovers, and compares every entry.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Keep the log in this folder, which must be empty or missing
@@ -68,7 +68,7 @@ fn is_free(dir: &Path) -> bool {
 }
 
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure::System { action, error }
+    move |error| Failure::System { action, path: None, error }
 }
 
 fn demo(dir: &Path, kept: bool) -> Outcome {
@@ -81,6 +81,8 @@ fn demo(dir: &Path, kept: bool) -> Outcome {
 /// What was seen.
 struct Shown {
     acknowledged: Lsn,
+    /// The entry of the checkpoint, which has an LSN too.
+    checkpoint: Lsn,
     report: RecoveryReport,
     /// How many entries are there and equal what was appended; the checkpoint's own is not counted.
     equal: usize,
@@ -122,11 +124,11 @@ fn steps(dir: &Path) -> Result<Shown, Failure> {
     tell("recovering");
     let log = Log::open(Config::new(dir).existing().with_full_check()).map_err(&failed)?;
     let report = log.recovery().clone();
-    let (mut equal, mut acknowledged_equal, mut differs) = (0, 0, None);
+    let (mut equal, mut acknowledged_equal, mut differs, mut own) = (0, 0, None, Lsn::ZERO);
     for entry in log.read_from(Lsn::FIRST).map_err(&failed)? {
         let entry = entry.map_err(&failed)?;
         match entry.operation().map_err(&failed)? {
-            Operation::Checkpoint { .. } => {}
+            Operation::Checkpoint { .. } => own = entry.lsn,
             found if found == operation(&lines, equal) => {
                 equal += 1;
                 acknowledged_equal += usize::from(entry.lsn <= acknowledged);
@@ -141,7 +143,7 @@ fn steps(dir: &Path) -> Result<Shown, Failure> {
         documents.apply(Lsn::ZERO, &operation(&lines, index));
     }
     let state_equal = rebuilt == documents;
-    Ok(Shown { acknowledged, report, equal, acknowledged_equal, differs, replayed, state_equal })
+    Ok(Shown { acknowledged, checkpoint: own, report, equal, acknowledged_equal, differs, replayed, state_equal })
 }
 
 /// The operation at `index`: every document is inserted once, then updated over and over.
@@ -248,8 +250,10 @@ impl Shown {
         let mut text = format!(
             "{LOADED} documents with their embeddings were loaded, each batch of {BATCH} durable before the next, and a \
              checkpoint taken.\nA second process went on appending and was killed in the middle of it; it had \
-             acknowledged LSN {}.\n\nRecovery, every entry read:\n",
-            self.acknowledged.value()
+             acknowledged LSN {}:\n{acknowledged} documents, and LSN {}, which is the checkpoint's own.\n\n\
+             Recovery, every entry read:\n",
+            self.acknowledged.value(),
+            self.checkpoint.value()
         );
         for line in report::words(&self.report, paint).lines() {
             let _ = writeln!(text, "  {line}");

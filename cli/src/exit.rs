@@ -48,11 +48,11 @@ impl From<Status> for ExitCode {
 pub(crate) enum Failure {
     /// The log at `dir`.
     Log { dir: PathBuf, error: Error },
-    /// The log at `dir` found no room for a segment of the usual size.
-    NoRoom { dir: PathBuf, error: Error },
+    /// Another failure, and what may help.
+    Advised { failure: Box<Self>, advice: &'static str },
     /// A line of the input.
     Line { input: String, line: u64, column: usize, message: String },
-    /// The input cannot be read.
+    /// The input cannot be read, or is not what it should be.
     Input { input: String, error: io::Error },
     /// What was asked for cannot be.
     Usage { path: Option<PathBuf>, message: String },
@@ -60,8 +60,8 @@ pub(crate) enum Failure {
     Damage { dir: PathBuf, finding: Finding, count: u64 },
     /// A policy does not allow what was found.
     Refused { dir: PathBuf, message: String },
-    /// Something else of this machine.
-    System { action: &'static str, error: io::Error },
+    /// Something else of this machine, at `path` if it is about one.
+    System { action: &'static str, path: Option<PathBuf>, error: io::Error },
     /// Standard output took no more.
     Output(io::Error),
     /// A signal.
@@ -74,6 +74,25 @@ impl Failure {
         move |error| Self::Log { dir: dir.clone(), error }
     }
 
+    /// [`log`](Self::log), for a command that frees room and may need some for that.
+    pub(crate) fn freeing(dir: &Path) -> impl Fn(Error) -> Self + use<> {
+        let dir = dir.to_owned();
+        move |error| Self::advised(&dir, error, ": remove other things from its medium")
+    }
+
+    /// A failure of the log at `dir`, with advice where there was no room.
+    pub(crate) fn advised(dir: &Path, error: Error, advice: &'static str) -> Self {
+        let full = matches!(error, Error::NoSpace(_));
+        let failure = Self::Log { dir: dir.to_owned(), error };
+        if full { Self::Advised { failure: Box::new(failure), advice } } else { failure }
+    }
+
+    /// A failure of this machine at `path`.
+    pub(crate) fn system(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| Self::System { action, path: Some(path.clone()), error }
+    }
+
     /// Whether standard output was closed by whoever read it.
     pub(crate) fn is_closed_output(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == ErrorKind::BrokenPipe)
@@ -81,7 +100,8 @@ impl Failure {
 
     pub(crate) fn status(&self) -> Status {
         match self {
-            Self::Log { error, .. } | Self::NoRoom { error, .. } => status(error),
+            Self::Log { error, .. } => status(error),
+            Self::Advised { failure, .. } => failure.status(),
             Self::Line { .. } | Self::Input { .. } | Self::Usage { .. } => Status::Usage,
             Self::Damage { .. } | Self::Refused { .. } => Status::Damage,
             Self::System { .. } | Self::Output(_) => Status::Device,
@@ -92,7 +112,8 @@ impl Failure {
     fn kind(&self) -> &'static str {
         match self {
             Self::Log { error, .. } if is_not_a_folder(error) => "not_a_folder",
-            Self::Log { error, .. } | Self::NoRoom { error, .. } => error.kind(),
+            Self::Log { error, .. } => error.kind(),
+            Self::Advised { failure, .. } => failure.kind(),
             Self::Line { .. } => "bad_line",
             Self::Input { .. } => "input",
             Self::Usage { .. } => "usage",
@@ -108,7 +129,12 @@ impl Failure {
     pub(crate) fn json(&self) -> Value {
         let (mut path, mut offset, mut lsn, mut line, mut column) = (None, None, None, None, None);
         match self {
-            Self::Log { dir, error } | Self::NoRoom { dir, error } => {
+            Self::Advised { failure, .. } => {
+                let mut json = failure.json();
+                json["message"] = self.to_string().into();
+                return json;
+            }
+            Self::Log { dir, error } => {
                 let place = error.place();
                 path = Some(match place {
                     Some((object, _)) => dir.join(object.to_string()).display().to_string(),
@@ -130,7 +156,8 @@ impl Failure {
                 lsn = finding.lsns.map(|(first, _)| first.value());
             }
             Self::Refused { dir, .. } => path = Some(dir.display().to_string()),
-            Self::System { .. } | Self::Output(_) | Self::Signal { .. } => {}
+            Self::System { path: at, .. } => path = at.as_ref().map(|path| path.display().to_string()),
+            Self::Output(_) | Self::Signal { .. } => {}
         }
         json!({
             "kind": self.kind(),
@@ -152,7 +179,7 @@ impl fmt::Display for Failure {
             }
             Self::Log { dir, error } if error.place().is_some() => write!(f, "{}: {error}", dir.display()),
             Self::Log { error, .. } => error.fmt(f),
-            Self::NoRoom { error, .. } => write!(f, "{error}, or choose a smaller --segment-size"),
+            Self::Advised { failure, advice } => write!(f, "{failure}{advice}"),
             Self::Line { input, line, column, message } => {
                 write!(f, "{input}, line {line}, column {column}: {message}")
             }
@@ -162,7 +189,10 @@ impl fmt::Display for Failure {
             Self::Damage { dir, finding, count } => {
                 write!(f, "{}: damage at {count} places, the first: {finding}", dir.display())
             }
-            Self::System { action, error } => write!(f, "cannot {action}: {error}"),
+            Self::System { action, path: Some(path), error } => {
+                write!(f, "cannot {action} {}: {error}", path.display())
+            }
+            Self::System { action, path: None, error } => write!(f, "cannot {action}: {error}"),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
             Self::Signal { signal } => write!(f, "ended by signal {signal}"),
         }

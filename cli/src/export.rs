@@ -109,6 +109,8 @@ fn progress(source: &Source<'_>, from: Lsn, to: Lsn) -> ProgressBar {
     let report = source.reader.recovery();
     let (first, last) = (from.max(report.low_water).value(), to.min(report.last_valid_lsn).value());
     let style = ProgressStyle::with_template("{bar:40} {pos} of {len} entries, {eta} left");
-    ProgressBar::new((last + 1).saturating_sub(first))
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    let bar = ProgressBar::new((last + 1).saturating_sub(first));
+    let bar = bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.tick();
+    bar
 }

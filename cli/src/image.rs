@@ -33,7 +33,7 @@ pub(crate) fn folder(dir: &Path) -> Result<PathBuf, Failure> {
         }
         error => Failure::Usage { path: Some(dir.to_owned()), message: format!("the image cannot be read: {error}") },
     })?;
-    let system = |error| Failure::System { action: "make a temporary folder", error };
+    let system = |error| Failure::System { action: "make a temporary folder", path: None, error };
     let folder = tempfile::tempdir().map_err(system)?;
     let mut after = None;
     while let Ok(Some(object)) = device.next(after) {

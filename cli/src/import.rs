@@ -157,7 +157,7 @@ fn import(args: &Args, done: &mut Done) -> Result<(), Failure> {
     let (input, progress) = open_input(&args.file).map_err(|error| Failure::Input { input: name.clone(), error })?;
     let (send, events) = sync_channel(AHEAD);
     let wake = send.clone();
-    let system = |error| Failure::System { action: "start a thread", error };
+    let system = |error| Failure::System { action: "start a thread", path: None, error };
     let (acks, waker) = Acks::start().map_err(system)?;
     let woken = move || {
         // Where the channel is full, the signal is seen before the next line.
@@ -167,14 +167,14 @@ fn import(args: &Args, done: &mut Done) -> Result<(), Failure> {
     let signal = Signal::watch(woken).map_err(system)?;
     let mut config = segments::config(&args.dir).with_sync_mode(args.sync).with_full_check();
     config.segment_size = args.segment_size.unwrap_or(config.segment_size);
-    let log = Log::open(config).map_err(|error| match error {
-        Error::NoSpace(_) if args.segment_size.is_none() => Failure::NoRoom { dir: args.dir.clone(), error },
-        error => Failure::log(&args.dir)(error),
+    let log = Log::open(config).map_err(|error| match args.segment_size {
+        None => Failure::advised(&args.dir, error, ", or choose a smaller --segment-size"),
+        Some(_) => failed(&args.dir)(error),
     })?;
     let bar = progress.clone();
     thread::Builder::new().name("input".into()).spawn(move || read_lines(input, &send, &bar)).map_err(system)?;
     let mut import = Import {
-        failed: Box::new(Failure::log(&args.dir)),
+        failed: Box::new(failed(&args.dir)),
         acked: log.synced_lsn(),
         log,
         args,
@@ -192,6 +192,12 @@ fn import(args: &Args, done: &mut Done) -> Result<(), Failure> {
     let result = import.close(result);
     progress.finish_and_clear();
     result
+}
+
+/// An error of the log. What is full holds entries that a checkpoint may hold as well.
+fn failed(dir: &Path) -> impl Fn(Error) -> Failure + use<> {
+    let dir = dir.to_owned();
+    move |error| Failure::advised(&dir, error, "; `duralog checkpoint` and `duralog truncate` make some")
 }
 
 /// What the threads tell.
@@ -218,6 +224,7 @@ fn open_input(path: &Path) -> io::Result<(Box<dyn Read + Send>, ProgressBar)> {
     } else {
         ProgressBar::hidden()
     };
+    progress.tick();
     Ok((Box::new(file), progress))
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use duralog::{Config, LogReader, Lsn, Policy};
+use duralog::{Config, LogReader, Lsn, Policy, RecoveryReport};
 use serde_json::json;
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) struct VerifyArgs {
 
 /// Tells what a log holds: LSNs, segments, checkpoints, sizes
 ///
-/// Reads the segments' headers and the newest segment. Works beside a writer and writes nothing.
+/// Reads the segments' headers, the newest segment and the newest checkpoint. Works beside a writer and writes nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatArgs {
     /// The folder of the log, or an image of a device's flash
@@ -44,12 +44,21 @@ pub(crate) struct StatArgs {
 
 /// Runs `verify`.
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
-    match verified(&args.dir, Policy::Inspect, args.expect_durable) {
+    let dir = &args.dir;
+    let folder = match image::folder(dir) {
+        Ok(folder) => folder,
+        Err(failure) => return failure.into(),
+    };
+    let folder = &folder;
+    match verified(dir, folder, Policy::Inspect, args.expect_durable) {
         Ok((reader, inventory)) => {
             // What was asked is not how it was read, which is to the end, but what a writer may do by default.
             let mut report = reader.recovery().clone();
             report.policy = Policy::Default;
             report.writable = report.success;
+            if let Err(failure) = complete(dir, folder, &mut report) {
+                return failure.into();
+            }
             let report = &report;
             let paint = Paint::new();
             let text = format!(
@@ -65,14 +74,23 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     }
 }
 
-/// A log whose every entry was read.
+/// Adds to a report what an opening leaves out: whether the newest checkpoint is whole, and what a state is built up from.
+pub(crate) fn complete(dir: &Path, folder: &Path, report: &mut RecoveryReport) -> Result<(), Failure> {
+    let _spinner = Spinner::new("reading what counts behind the checkpoint");
+    report.checkpoint_used = segments::checkpoint_used(folder, report).map_err(Failure::log(dir))?;
+    report.entries_replayed = segments::replayed(folder, report).map_err(Failure::log(dir))?;
+    Ok(())
+}
+
+/// A log whose every entry was read; `folder` holds the log at `dir`.
 pub(crate) fn verified(
     dir: &Path,
+    folder: &Path,
     policy: Policy,
     expect_durable: Option<u64>,
 ) -> Result<(LogReader, Inventory), Failure> {
     let _spinner = Spinner::new("reading every entry");
-    let config = Config { expect_durable: expect_durable.map(Lsn::new), ..Config::new(image::folder(dir)?) };
+    let config = Config { expect_durable: expect_durable.map(Lsn::new), ..Config::new(folder) };
     let mut reader = LogReader::open(config.existing().with_policy(policy)).map_err(Failure::log(dir))?;
     reader.verify().map_err(Failure::log(dir))?;
     let inventory = Inventory::take(&reader).map_err(Failure::log(dir))?;
@@ -86,20 +104,24 @@ pub(crate) fn stat(args: &StatArgs) -> Outcome {
         Ok(folder) => folder,
         Err(failure) => return failure.into(),
     };
-    let opened = LogReader::open(Config::new(folder).existing());
+    let opened = LogReader::open(Config::new(&folder).existing());
     let read = opened.and_then(|reader| Inventory::take(&reader).map(|inventory| (reader, inventory)));
     let (reader, inventory) = match read.map_err(Failure::log(dir)) {
         Ok(read) => read,
         Err(failure) => return failure.into(),
     };
-    let report = reader.recovery();
+    let mut report = reader.recovery().clone();
+    report.checkpoint_used = match segments::checkpoint_used(&folder, &report).map_err(Failure::log(dir)) {
+        Ok(used) => used,
+        Err(failure) => return failure.into(),
+    };
+    let report = &report;
     let text = format!("{}\n{}", report::heading(dir, report), map::draw(&inventory, report, Paint::new()));
-    let (object, failure) = (stat_fields(&reader, &inventory), report::failure(dir, report));
+    let (object, failure) = (stat_fields(report, &inventory), report::failure(dir, report));
     Outcome { object, text: Some(text), failure, ..Outcome::default() }
 }
 
-fn stat_fields(reader: &LogReader, inventory: &Inventory) -> Object {
-    let report = reader.recovery();
+fn stat_fields(report: &RecoveryReport, inventory: &Inventory) -> Object {
     object(json!({
         "current_lsn": report.last_valid_lsn.next_or_max().value(),
         "synced_lsn": report.durable_lsn.value(),

@@ -89,6 +89,13 @@ fn trace() {
     }
 }
 
+/// What is wrong, on one line: which arguments are missing stands on lines of their own.
+fn first_paragraph(message: &str) -> String {
+    let lines = message.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let message = lines.collect::<Vec<_>>().join(" ");
+    message.trim_start_matches("error: ").to_owned()
+}
+
 /// What was asked for makes no sense, or is the help.
 fn usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
@@ -96,9 +103,8 @@ fn usage(error: &clap::Error) -> ExitCode {
         return Status::Fine.into();
     }
     if env::args_os().any(|argument| argument == "--json") {
-        let message = error.to_string();
-        let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        return Outcome::from(Failure::Usage { path: None, message }).end(true, false);
+        return Outcome::from(Failure::Usage { path: None, message: first_paragraph(&error.to_string()) })
+            .end(true, false);
     }
     let _ = error.print();
     Status::Usage.into()

@@ -14,6 +14,8 @@ impl Spinner {
             return Self(ProgressBar::hidden());
         }
         let bar = ProgressBar::new_spinner().with_message(what);
+        // Seen at once, however soon it ends.
+        bar.tick();
         bar.enable_steady_tick(Duration::from_millis(100));
         Self(bar)
     }

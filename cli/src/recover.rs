@@ -1,12 +1,12 @@
 //! `recover`: opens a log for writing as a program would, with every entry checked, and tells what was found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use duralog::{Config, Error, Log, Lsn, RecoveryReport};
 
 use crate::{
     exit::Failure,
-    inspect,
+    image, inspect,
     outcome::Outcome,
     paint::Paint,
     progress::Spinner,
@@ -49,22 +49,28 @@ pub(crate) fn run(args: &Args) -> Outcome {
     });
     drop(spinner);
     match closed {
-        Ok(report) => told(args, &report, None),
+        Ok(report) => told(args, &args.dir, report, None),
         // The log was refused: what is known comes from reading it.
         Err(error @ (Error::Refused(_) | Error::Damaged(_))) => looked_at(args, Some(error)),
-        Err(error) => Failure::log(&args.dir)(error).into(),
+        Err(error) => Failure::freeing(&args.dir)(error).into(),
     }
 }
 
 fn looked_at(args: &Args, refused: Option<Error>) -> Outcome {
     let refused = refused.map(Failure::log(&args.dir));
-    match (inspect::verified(&args.dir, args.policy.into(), args.expect_durable), refused) {
-        (Ok((reader, _)), refused) => told(args, reader.recovery(), refused),
+    let folder = match image::folder(&args.dir) {
+        Ok(folder) => folder,
+        Err(failure) => return failure.into(),
+    };
+    match (inspect::verified(&args.dir, &folder, args.policy.into(), args.expect_durable), refused) {
+        (Ok((reader, _)), refused) => told(args, &folder, reader.recovery().clone(), refused),
         (Err(_), Some(refused)) | (Err(refused), None) => refused.into(),
     }
 }
 
-fn told(args: &Args, report: &RecoveryReport, refused: Option<Failure>) -> Outcome {
+fn told(args: &Args, folder: &Path, mut report: RecoveryReport, refused: Option<Failure>) -> Outcome {
+    let unread = inspect::complete(&args.dir, folder, &mut report).err();
+    let report = &report;
     let mut object = report::fields(report);
     object.insert("dry_run".to_owned(), args.dry_run.into());
     let mut text = report::heading(&args.dir, report);
@@ -74,6 +80,6 @@ fn told(args: &Args, report: &RecoveryReport, refused: Option<Failure>) -> Outco
     } else if refused.is_some() {
         text.push_str("nothing was written: refused\n");
     }
-    let failure = refused.or_else(|| report::failure(&args.dir, report));
+    let failure = refused.or_else(|| report::failure(&args.dir, report)).or(unread);
     Outcome { object, text: Some(text), failure, ..Outcome::default() }
 }

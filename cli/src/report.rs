@@ -47,8 +47,25 @@ const fn policy_name(policy: Policy) -> &'static str {
     }
 }
 
+/// The LSNs whose entries were read and verified, where every entry was read: all there are but those that are gone.
+fn verified(report: &RecoveryReport) -> Vec<(Lsn, Lsn)> {
+    let mut gone: Vec<_> = report.findings.iter().filter_map(|finding| finding.lsns).collect();
+    gone.sort_unstable();
+    let mut verified = Vec::new();
+    let mut from = report.low_water.max(Lsn::FIRST);
+    for (first, last) in gone.into_iter().chain([(report.last_valid_lsn.next_or_max(), Lsn::MAX)]) {
+        let first = first.min(report.last_valid_lsn.next_or_max());
+        if from < first {
+            verified.push((from, first.previous()));
+        }
+        from = from.max(last.next_or_max());
+    }
+    verified
+}
+
 /// The fields that `verify` and `recover` tell.
 pub(crate) fn fields(report: &RecoveryReport) -> Object {
+    let verified = verified(report);
     object(json!({
         "success": report.success,
         "clean": report.clean,
@@ -62,7 +79,8 @@ pub(crate) fn fields(report: &RecoveryReport) -> Object {
         "checkpoint_used": report.checkpoint_used.map(|(id, lsn)| json!({"id": id.value(), "lsn": lsn.value()})),
         "duration_ms": report.duration_us / 1000,
         "errors": report.damage().map(error).collect::<Vec<_>>(),
-        "verified": report.verified.map(|(from, to)| json!({"from": from.value(), "to": to.value()})),
+        "verified": verified.first().map(span),
+        "verified_ranges": verified.iter().map(span).collect::<Vec<_>>(),
         "torn_tail": report.torn_tail.map(|torn| json!({
             "segment": torn.segment.value(),
             "file": Stored::Segment(torn.segment).to_string(),
@@ -80,6 +98,10 @@ pub(crate) fn fields(report: &RecoveryReport) -> Object {
         "log_id": report.log_id.to_string(),
         "epoch": report.epoch,
     }))
+}
+
+fn span((from, to): &(Lsn, Lsn)) -> Value {
+    json!({"from": from.value(), "to": to.value()})
 }
 
 fn error(finding: &Finding) -> Value {
@@ -168,10 +190,12 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{name:<11}{what}");
     };
-    line("verified", report.verified.map_or("no entries".to_owned(), range));
+    let verified: Vec<String> = verified(report).into_iter().map(range).collect();
+    line("verified", if verified.is_empty() { "no entries".to_owned() } else { verified.join(", ") });
     line("entries", held(report));
     if let Some((id, lsn)) = report.checkpoint_used {
-        line("checkpoint", format!("{} at LSN {}", id.value(), lsn.value()));
+        let behind = count(report.entries_replayed, "entry", "entries");
+        line("checkpoint", format!("{} at LSN {}, {behind} behind it", id.value(), lsn.value()));
     }
     if let Some(torn) = report.torn_tail {
         let why = match torn.verdict {
@@ -217,6 +241,11 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
     }
     let verdict = if !report.success {
         paint.red("damaged: entries that were durable are gone")
+    } else if report.torn_tail.is_some_and(|torn| torn.verdict == Verdict::Unproven) {
+        paint.yellow(
+            "sound as far as anything proves: a crash or damage left the torn tail, and what it held may have been \
+             acknowledged (--expect-durable LSN tells)",
+        )
     } else if report.torn_tail.is_some() {
         paint.green("sound: a crash left a torn tail, which is normal; nothing acknowledged is lost")
     } else {

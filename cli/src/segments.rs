@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use duralog::{Config, LogReader, Object as Stored, Policy, Result, SegmentInfo};
+use duralog::{
+    CheckpointId, Config, FileDevice, LogReader, Lsn, Object as Stored, Policy, RecoveryReport, Result, SegmentInfo,
+    SharedDevice,
+    core::{ReadCheckpoint, Reading, checksum::portable, drive},
+    file::{Access, FileOptions},
+};
 use serde_json::{Value, json};
 
 /// The segments and checkpoints of a log.
@@ -31,6 +36,46 @@ impl Inventory {
         inventory.checkpoints.sort_unstable();
         Ok(inventory)
     }
+}
+
+/// Bytes of a checkpoint that are read at once.
+const PIECE: usize = 256 << 10;
+
+/// The checkpoint that the log goes on from: the newest one that is whole, which no opening looks at before it is needed.
+pub(crate) fn checkpoint_used(folder: &Path, report: &RecoveryReport) -> Result<Option<(CheckpointId, Lsn)>> {
+    let Some((newest, _)) = report.checkpoint_used else { return Ok(None) };
+    let options = FileOptions { access: Access::Read, create: false, ..FileOptions::default() };
+    let opened = <FileDevice as SharedDevice>::opened;
+    let mut device = FileDevice::open(folder, options).map_err(opened)?;
+    let mut buf = vec![0; PIECE];
+    let mut before = None;
+    while let Some(object) = duralog::core::Device::prev(&mut device, before).map_err(opened)? {
+        before = Some(object);
+        let Stored::Checkpoint(id) = object else { continue };
+        if id > newest {
+            continue;
+        }
+        let read = ReadCheckpoint::new(portable, report.log_id, id, Reading::Check);
+        // One that cannot be read, or is there no more, is none to go on from.
+        if let Ok(Ok(head)) = drive(read, &mut device, &mut buf, &mut ()) {
+            return Ok(Some((id, head.lsn)));
+        }
+    }
+    Ok(None)
+}
+
+/// How many entries an opening applies to a state behind that checkpoint; none where the log cannot be opened so.
+pub(crate) fn replayed(folder: &Path, report: &RecoveryReport) -> Result<u64> {
+    if !report.writable {
+        return Ok(0);
+    }
+    let reader = LogReader::open(Config::new(folder).existing().with_policy(Policy::Inspect))?;
+    let from = report.checkpoint_used.map_or(Lsn::FIRST, |(_, lsn)| lsn.next_or_max());
+    let mut count = 0;
+    for entry in reader.replay_from(from)? {
+        count += u64::from(entry?.lsn <= report.last_valid_lsn);
+    }
+    Ok(count)
 }
 
 /// How a log is opened for writing: a new segment is as large as the newest one, for that is what its medium has room for.

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 /// The first LSN kept, before and after.
 fn truncate(args: &Args) -> Result<(Lsn, Lsn), Failure> {
-    let failed = Failure::log(&args.dir);
+    let failed = Failure::freeing(&args.dir);
     let _spinner = Spinner::new("reading every entry");
     let log = Log::open(segments::config(&args.dir).existing().with_full_check()).map_err(&failed)?;
     let before = log.recovery().low_water;

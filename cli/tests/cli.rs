@@ -148,6 +148,8 @@ fn the_readme_names_every_field_of_the_objects() {
         &["checkpoint", &dir, "--json"],
         &["truncate", &dir, "--before", "2", "--json"],
         &["import", &dir, "-", "--json"],
+        &["pack", &dir, &place.path("log.tar"), "--json"],
+        &["unpack", &place.path("log.tar"), &place.path("copy"), "--json"],
         &["demo", "--json"],
     ] {
         let object = object(&run(arguments));
@@ -373,6 +375,12 @@ fn usage_that_makes_no_sense_is_an_error_also_as_json() {
         let output = run(&[arguments, &["--json"]].concat());
         assert_eq!((code(&output), &object(&output)["error"]["kind"]), (2, &json!("usage")), "{arguments:?}");
     }
+    let output = run(&["truncate", "log", "--json"]);
+    let message = object(&output)["error"]["message"].to_string();
+    assert!(message.contains("--before <LSN>"), "it names what is missing: {message}");
+    let output = run(&["import", "--json"]);
+    let message = object(&output)["error"]["message"].to_string();
+    assert!(message.contains("<DIR>") && message.contains("<FILE>") && !message.contains("Usage"), "{message}");
 }
 
 #[test]
@@ -512,6 +520,149 @@ fn a_flipped_byte_is_found_and_named() {
         assert_eq!(code(&run(arguments)), 1, "{arguments:?}");
     }
     assert_eq!(contents(&dir), before);
+}
+
+#[test]
+fn what_is_verified_leaves_out_what_is_gone_and_what_was_given_up() {
+    let place = Place::new();
+    let dir = place.log(20, "1");
+    damage(&dir, 5);
+    damage(&dir, 12);
+    let report = object(&run(&["verify", &dir, "--json"]));
+    let ranges = [(1, 4), (6, 11), (13, 20)].map(|(from, to)| json!({"from": from, "to": to}));
+    assert_eq!(report["verified_ranges"], json!(ranges));
+    assert_eq!((&report["verified"], &report["entries_recovered"]), (&ranges[0], &json!(18)));
+    let text = String::from_utf8(run(&["verify", &dir]).stdout).unwrap();
+    assert!(text.contains("LSN 1 to 4, LSN 6 to 11, LSN 13 to 20"), "{text}");
+
+    // A batch is kept whole across the low-water mark: what is below that is no part of the log.
+    let place = Place::new();
+    let dir = place.log(20, "7");
+    ok(&["checkpoint", &dir]);
+    ok(&["truncate", &dir, "--before", "10"]);
+    let report = object(&run(&["verify", &dir, "--json"]));
+    assert_eq!((&report["low_water_lsn"], &report["verified"]), (&json!(10), &json!({"from": 10, "to": 21})));
+    assert_eq!(report["verified_ranges"], json!([{"from": 10, "to": 21}]));
+}
+
+#[test]
+fn what_a_checkpoint_leaves_to_be_applied_is_counted() {
+    let place = Place::new();
+    let dir = place.log(20, "7");
+    let counts = |command: &[&str]| {
+        let report = object(&run(&[command, &[&dir, "--json"]].concat()));
+        (report["checkpoint_used"]["lsn"].as_u64(), report["entries_replayed"].as_u64().unwrap())
+    };
+    assert_eq!((counts(&["verify"]), counts(&["recover"])), ((None, 20), (None, 20)));
+    ok(&["checkpoint", &dir]);
+    assert_eq!(code(&feed(&["import", &dir, "-"], &lines(21..=25))), 0);
+    // Behind the checkpoint stand its own entry and the five.
+    for command in [&["verify"][..], &["recover", "--dry-run"], &["recover"]] {
+        assert_eq!(counts(command), (Some(20), 6), "{command:?}");
+    }
+    let text = ok(&["verify", &dir]);
+    assert!(text.contains("checkpoint 1 at LSN 20, 6 entries behind it"), "{text}");
+}
+
+fn checkpoints(dir: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == "ckpt")).collect();
+    paths.sort();
+    paths
+}
+
+/// What is said of the newest checkpoint by the commands that read.
+fn newest_checkpoint(dir: &str) -> [Option<u64>; 2] {
+    let verify = object(&run(&["verify", dir, "--json"]));
+    let stat = object(&run(&["stat", dir, "--json"]));
+    [verify["checkpoint_used"]["lsn"].as_u64(), stat["last_checkpoint_lsn"].as_u64()]
+}
+
+#[test]
+fn a_bad_checkpoint_is_passed_over_and_another_is_written() {
+    type Spoil = fn(Vec<u8>) -> Vec<u8>;
+    let torn: Spoil = |bytes| bytes[..bytes.len() / 2].to_vec();
+    let flipped: Spoil = |mut bytes| {
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    };
+    let empty: Spoil = |_| Vec::new();
+    for spoil in [torn, flipped, empty] {
+        let place = Place::new();
+        let dir = place.log(20, "7");
+        ok(&["checkpoint", &dir]);
+        assert_eq!(code(&feed(&["import", &dir, "-"], &lines(21..=25))), 0);
+        ok(&["checkpoint", &dir]);
+        let state = ok(&["state", &dir]);
+        let newest = checkpoints(&dir).pop().unwrap();
+        fs::write(&newest, spoil(fs::read(&newest).unwrap())).unwrap();
+        assert_eq!(newest_checkpoint(&dir), [Some(20); 2], "what the log goes on from, not what was begun");
+        let written = object(&run(&["checkpoint", &dir, "--json"]));
+        assert_eq!(written["error"], Value::Null);
+        assert_eq!((&written["checkpoint"]["id"], &written["documents"]), (&json!(3), &json!(25)));
+        assert_eq!(newest_checkpoint(&dir), [written["checkpoint"]["lsn"].as_u64(); 2]);
+        assert_eq!(ok(&["state", &dir]), state);
+        let truncated = object(&run(&["truncate", &dir, "--before", "15", "--json"]));
+        assert_eq!(truncated["low_water_lsn"], 15);
+        assert_eq!(ok(&["state", &dir]), state);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_program_is_named_and_none_written_beside_it() {
+    let place = Place::new();
+    let dir = place.log(5, "7");
+    let log = Log::open(Config::new(&dir)).unwrap();
+    let snapshot = duralog::Snapshot { bytes: b"\x09what I keep".to_vec(), ..duralog::Snapshot::default() };
+    log.checkpoint(log.checkpoint_at(), &snapshot).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let before = checkpoints(&dir);
+    let output = run(&["checkpoint", &dir, "--json"]);
+    let error = &object(&output)["error"];
+    assert_eq!((code(&output), &error["kind"]), (1, &json!("refused")));
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("CKPT(1) is whole and holds no documents"), "{message}");
+    assert_eq!(checkpoints(&dir), before);
+}
+
+#[test]
+fn of_a_tail_that_nothing_proves_it_is_not_said_that_nothing_is_lost() {
+    let place = Place::new();
+    let dir = place.path("log");
+    let (mut child, mut stdout) = start(&["import", &dir, "-", "--batch", "1", "--ack"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines(1..=5).as_bytes()).unwrap();
+    let mut acks = String::new();
+    while !acks.ends_with("durable 5\n") {
+        assert_ne!(stdout.read_line(&mut acks).unwrap(), 0, "{acks}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    damage(&dir, 5);
+    for command in [&["verify"][..], &["recover", "--dry-run"], &["recover"]] {
+        let text = ok(&[command, &[&dir]].concat());
+        assert!(!text.contains("nothing acknowledged is lost") && !text.contains("was acknowledged"), "{text}");
+        assert!(text.contains("may have been acknowledged"), "{text}");
+    }
+}
+
+#[test]
+fn damage_that_a_checkpoint_holds_is_no_loss_under_any_policy() {
+    for policy in ["default", "point-in-time", "salvage"] {
+        let place = Place::new();
+        let dir = place.log(20, "1");
+        ok(&["checkpoint", &dir]);
+        damage(&dir, 12);
+        for more in [&["--dry-run"][..], &[], &[]] {
+            let output = run(&[&["recover", &dir, "--policy", policy, "--json"], more].concat());
+            let report = object(&output);
+            assert_eq!((code(&output), &report["success"]), (0, &json!(true)), "{policy} {more:?}: {report}");
+            assert_eq!((&report["writable"], &report["entries_skipped"]), (&json!(true), &json!(1)), "{policy}");
+        }
+        assert_eq!(code(&run(&["verify", &dir])), 0, "{policy}");
+        assert_eq!(code(&feed(&["import", &dir, "-"], &line(21))), 0, "{policy}");
+    }
 }
 
 #[test]
@@ -663,7 +814,9 @@ fn the_demo_shows_that_nothing_is_lost_and_leaves_nothing_behind() {
     let place = Place::new();
     let output = duralog(&["demo"]).env("TMPDIR", place.folder.path()).output().unwrap();
     assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(str::from_utf8(&output.stdout).unwrap().contains("acknowledged entries are there, bit for bit"));
+    let text = str::from_utf8(&output.stdout).unwrap();
+    assert!(text.contains("acknowledged entries are there, bit for bit"), "{text}");
+    assert!(text.contains("LSN 101, which is the checkpoint's own"), "the LSNs and the entries add up: {text}");
     assert_eq!(fs::read_dir(place.folder.path()).unwrap().count(), 0);
 
     let kept = place.path("kept");

@@ -163,3 +163,57 @@ fn a_full_standard_output_is_an_error_of_a_device() {
     let stat = object(&run(&["stat", dir, "--json"]).stdout);
     assert_eq!(stat["closed"], true, "each closed its log all the same");
 }
+
+#[test]
+fn a_log_on_a_medium_that_takes_no_writes_can_be_packed_unless_it_has_a_writer() {
+    let place = tempfile::tempdir().unwrap();
+    let input = place.path().join("input");
+    fs::write(&input, (1..=20).map(line).collect::<String>()).unwrap();
+    let out = place.path().join("out");
+    fs::create_dir(&out).unwrap();
+    // The log, seen by a second mount that takes no writes; then with a writer that waits for more of its input.
+    let script = format!(
+        "mkdir real seen && \"$DURALOG\" import real/log {input} --segment-size 128K >&2 && mount --bind real seen && \
+         mount -o remount,bind,ro seen && \"$DURALOG\" pack seen/log {out}/a.tar --json; echo $?; mkfifo gate; \
+         {{ head -n 1 {input}; cat gate; }} | \"$DURALOG\" import real/log - --batch 1 --ack | \
+         {{ read ack; \"$DURALOG\" pack seen/log {out}/b.tar --json; echo $?; echo >gate; }}",
+        input = input.display(),
+        out = out.display()
+    );
+    let Some(output) = on_a_small_disk(4, &script) else { return };
+    let lines = lines(&output);
+    let [packed, status, refused, locked] = lines[..] else { panic!("{output:?}") };
+    assert_eq!((status, &object(packed.as_bytes())["error"]), ("0", &Value::Null));
+    assert_eq!((locked, &object(refused.as_bytes())["error"]["kind"]), ("1", &Value::from("locked")));
+    let names: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["a.tar"], "nothing unfinished is left");
+    let copy = place.path().join("copy");
+    ok(&["unpack", out.join("a.tar").to_str().unwrap(), copy.to_str().unwrap()]);
+    assert_eq!(ok(&["export", copy.to_str().unwrap()]).lines().count(), 20);
+}
+
+#[test]
+fn an_archive_that_finds_no_room_is_taken_away_again() {
+    let place = tempfile::tempdir().unwrap();
+    let input = place.path().join("input");
+    fs::write(&input, (1..=20).map(line).collect::<String>()).unwrap();
+    let log = place.path().join("log");
+    ok(&["import", log.to_str().unwrap(), input.to_str().unwrap(), "--batch", "1"]);
+    let large = place.path().join("large");
+    fs::write(&large, (1..=20_000).map(line).collect::<String>()).unwrap();
+    ok(&["import", log.to_str().unwrap(), large.to_str().unwrap()]);
+    let script = format!(
+        "\"$DURALOG\" pack {} log.tar --json; echo $?; ls -A | wc -l; df --output=used . | tail -n 1",
+        log.display()
+    );
+    let Some(output) = on_a_small_disk(1, &script) else { return };
+    let lines = lines(&output);
+    let [refused, status, files, used] = lines[..] else { panic!("{output:?}") };
+    let error = &object(refused.as_bytes())["error"];
+    assert_eq!(
+        (status, &error["kind"], &error["path"]),
+        ("3", &Value::from("system"), &Value::from("log.tar")),
+        "{error}"
+    );
+    assert_eq!((files.trim(), used.trim()), ("0", "0"));
+}
