@@ -1,6 +1,7 @@
 //! The background threads: one syncs what is outstanding and marks a log that has fallen idle, one does what the device
 //! wants done beside that.
 
+use core::time::Duration;
 use std::{
     sync::{Arc, PoisonError},
     time::Instant,
@@ -33,6 +34,9 @@ pub(crate) fn beside(device: &impl SharedDevice) -> Result<()> {
     thread.map(|_| ()).map_err(|error| Error::Open(DeviceFailure::new(error)))
 }
 
+/// Longer than this no pause is: a clock that counts on from now holds no more than some hundred years.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60 * 24 * 365);
+
 /// One round of the background thread; `None` ends it.
 fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
     let mut guard = shared.lock();
@@ -42,7 +46,7 @@ fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
     let regular = shared.regular_commit();
     let pause = regular.map(|(interval, _)| interval).into_iter().chain(shared.idle_mark).min()?;
     let before = guard.activity;
-    let until = Instant::now() + pause;
+    let until = Instant::now() + pause.min(LONGEST_PAUSE);
     loop {
         if guard.closed {
             return None;

@@ -16,7 +16,7 @@ use std::{
 
 use duralog_core::{
     Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Error as DriveError, ErrorKind,
-    Fault, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
+    Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
     checkpoint::CheckpointHeader, drive, meta::PutMeta,
 };
 
@@ -141,6 +141,21 @@ pub(crate) struct Counts {
     pub(crate) groups: u64,
     pub(crate) syncs: u64,
     pub(crate) bytes: u64,
+    pub(crate) sync_total_us: u64,
+    pub(crate) sync_max_us: u64,
+}
+
+impl Counts {
+    /// A group landed, which took so long.
+    pub(crate) fn landed(&mut self, group: Group, took_us: u64) {
+        self.groups += u64::from(!group.is_empty());
+        self.bytes += u64::from(group.len());
+        if group.syncs() {
+            self.syncs += 1;
+            self.sync_total_us = self.sync_total_us.saturating_add(took_us);
+            self.sync_max_us = self.sync_max_us.max(took_us);
+        }
+    }
 }
 
 /// A checkpoint that is kept.
@@ -408,6 +423,7 @@ impl<D: SharedDevice> Shared<D> {
         state.leading = true;
         let joined = if group.is_empty() { 0 } else { state.gathering.taken() };
         let began = Instant::now();
+        let ticks = self.environment.ticks_us();
         let mut buf = if group.is_empty() {
             Vec::new()
         } else {
@@ -424,9 +440,7 @@ impl<D: SharedDevice> Shared<D> {
         match committed {
             Ok(()) => {
                 state.writer.landed(group);
-                state.counts.groups += u64::from(!group.is_empty());
-                state.counts.bytes += u64::from(group.len());
-                state.counts.syncs += u64::from(group.syncs());
+                state.counts.landed(group, self.environment.ticks_us().saturating_sub(ticks));
                 if group.syncs() && !group.is_empty() {
                     state.gathering.landed(joined, began.elapsed());
                 }

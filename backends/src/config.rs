@@ -11,11 +11,26 @@ use uuid::Uuid;
 
 use crate::{
     checksum,
+    device::SharedDevice as _,
     environment::{Environment, System},
-    file::{Access, FileOptions},
+    error::Error,
+    file::{Access, FileDevice, FileError, FileOptions},
+    fs::StdFs,
 };
 
 /// When an append is on stable storage.
+///
+/// ```
+/// use duralog::{Config, Durability, Log, SyncMode};
+///
+/// let dir = tempfile::tempdir()?;
+/// // A receipt says what its entry has reached.
+/// let log = Log::open(Config::new(dir.path()).with_sync_mode(SyncMode::Async))?;
+/// assert_eq!(log.append(b"soon")?.durability, Durability::Buffered);
+/// // Any call may ask for more than the mode gives.
+/// assert_eq!(log.append_with(b"now", Durability::Durable)?.durability, Durability::Durable);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
     /// When it returns: each append waits for a sync, which it shares with all that wait at the same time.
@@ -49,15 +64,37 @@ impl Default for SyncMode {
     }
 }
 
-/// How a log is opened. All values have usual defaults; [`Log::open`](crate::Log::open) says what does not fit.
+/// How a log is opened. All values have usual defaults; [`Log::open`](crate::Log::open) says what does not fit, and makes
+/// nothing then.
+///
+/// ```
+/// use core::time::Duration;
+/// use duralog::{Config, Log, SyncMode};
+///
+/// let dir = tempfile::tempdir()?;
+/// let config = Config::new(dir.path())
+///     .with_sync_mode(SyncMode::Batched(Duration::from_millis(20)))
+///     .with_segment_size(4 << 20)
+///     .with_checkpoint_retention(3);
+/// let log = Log::open(config.clone())?;
+/// log.append(b"any bytes")?;
+/// log.close()?;
+/// drop(log); // it holds the folder's lock
+///
+/// // Where the log has to be there already: a folder without one is an error, not a new log.
+/// let log = Log::open(config.existing().with_full_check())?;
+/// assert_eq!(log.recovery().entries_recovered, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The folder that the log is kept in: `./wal`.
     pub dir: PathBuf,
-    /// Bytes of a new segment: 64 MiB. Existing ones keep their size.
+    /// Bytes of a new segment: 64 MiB. Existing ones keep their size. On files at least 5,425, at most 2 GiB; on other
+    /// media the least depends on their granule, and the error names it.
     pub segment_size: u32,
     /// The most bytes that are ever written beyond the last sync, and that one batch may take: a quarter of a segment
-    /// unless set.
+    /// unless set. On files at least 256, at most a segment less 5,169; the error names both.
     pub write_limit: Option<u32>,
     /// When an append is on stable storage: after 100 ms at most.
     pub sync_mode: SyncMode,
@@ -65,10 +102,10 @@ pub struct Config {
     pub proof: Proof,
     /// How many checkpoints are kept, 1 to 8: 2.
     pub checkpoint_retention: usize,
-    /// Whether room for a whole segment is taken from the file system at once. In a directory the next segment is then made
+    /// Whether room for a whole segment is taken from the file system at once: yes. In a directory the next segment is then made
     /// while one fills, and up to two that are removed keep their room for those to come, where there is room for eight more.
     pub preallocate_segments: bool,
-    /// Whether a log is made where there is none.
+    /// Whether a log is made where there is none: yes.
     pub create: bool,
     /// What recovery may do about damage.
     pub policy: Policy,
@@ -76,7 +113,7 @@ pub struct Config {
     pub full_check: bool,
     /// An LSN that the caller knows to have been durable: a log that lost it is not opened as if it had not.
     pub expect_durable: Option<Lsn>,
-    /// The log that has to be there.
+    /// The log that has to be there: another one is refused, and where there is none, none is made.
     pub expect_log_id: Option<Uuid>,
     /// After how long without an append a durable mark is written, so that recovery can prove how far the log was
     /// durable: a second. `None`: only the next write or the close carries it.
@@ -174,6 +211,36 @@ impl Config {
         Self { expect_durable: Some(lsn), ..self }
     }
 
+    /// The same, for a caller that knows which log has to be there. None is made in its place.
+    #[must_use]
+    pub fn with_expect_log_id(self, id: Uuid) -> Self {
+        Self { expect_log_id: Some(id), ..self }
+    }
+
+    /// The same, taking no room for a whole segment at once: a segment grows as it is written.
+    #[must_use]
+    pub fn without_preallocation(self) -> Self {
+        Self { preallocate_segments: false, ..self }
+    }
+
+    /// The same, marking the log after so long without an append, or never by itself.
+    #[must_use]
+    pub fn with_idle_mark(self, idle_mark: impl Into<Option<Duration>>) -> Self {
+        Self { idle_mark: idle_mark.into(), ..self }
+    }
+
+    /// The same, in the mode [`SyncMode::Async`] handing over to the operating system after so long, or only when it must.
+    #[must_use]
+    pub fn with_write_behind(self, write_behind: impl Into<Option<Duration>>) -> Self {
+        Self { write_behind: write_behind.into(), ..self }
+    }
+
+    /// The same, with at most this many transactions open at once.
+    #[must_use]
+    pub fn with_max_transactions(self, max_transactions: u8) -> Self {
+        Self { max_transactions, ..self }
+    }
+
     /// The same, with time and random numbers from elsewhere.
     #[must_use]
     pub fn with_environment(self, environment: Arc<dyn Environment>) -> Self {
@@ -185,7 +252,15 @@ impl Config {
             segment_size: self.segment_size,
             preallocate: self.preallocate_segments,
             access,
-            create: self.create,
+            create: self.create && self.expect_log_id.is_none(),
+        }
+    }
+
+    /// What it means that the folder could not be opened.
+    pub(crate) fn not_there(&self, error: FileError) -> Error {
+        match (FileDevice::<StdFs>::opened(error), self.expect_log_id) {
+            (Error::NotFound { path }, Some(expected)) => Error::Missing { path, expected },
+            (error, _) => error,
         }
     }
 

@@ -7,6 +7,12 @@ pub trait Environment: fmt::Debug + Send + Sync {
     /// Microseconds since the Unix epoch. A clock that runs backwards, stands still or is absurd does no harm.
     fn now_us(&self) -> u64;
 
+    /// Microseconds of a clock that nobody sets, from whatever beginning: how long something took is the difference of two.
+    /// [`now_us`](Self::now_us) unless there is a better one.
+    fn ticks_us(&self) -> u64 {
+        self.now_us()
+    }
+
     /// 128 random bits: a log's UUID, a segment's nonce.
     fn random(&self) -> u128;
 }
@@ -31,6 +37,14 @@ impl Environment for System {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     fn now_us(&self) -> u64 {
         panic!("{NO_SYSTEM}")
+    }
+
+    #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
+    fn ticks_us(&self) -> u64 {
+        use std::{sync::OnceLock, time::Instant};
+
+        static BEGINNING: OnceLock<Instant> = OnceLock::new();
+        u64::try_from(BEGINNING.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]

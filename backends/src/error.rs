@@ -52,7 +52,15 @@ pub enum Error {
         /// The LSN that was expected.
         expected: Lsn,
     },
-    /// A segment of another log stands where one of this log should.
+    /// There is no log, and one was expected: it was removed, evicted, or is somewhere else.
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// The log that was expected.
+        expected: Uuid,
+    },
+    /// The newest segment is of another log than the one that was expected: either all of the log is, or that segment
+    /// alone, which does not belong there.
     Foreign {
         /// That segment.
         segment: SegmentId,
@@ -77,8 +85,15 @@ pub enum Error {
         object: Object,
         /// Where in it.
         offset: u64,
-        /// The version, or the type of a frame.
+        /// The version, the flags of a header whose version is known, or the type of a frame.
         number: u8,
+    },
+    /// The bytes are too many for the application slot. Nothing was written.
+    SlotTooLarge {
+        /// How many they are.
+        len: u64,
+        /// The most that it takes.
+        max: u32,
     },
     /// The entry or batch is larger than the write limit allows. Nothing was written.
     TooLarge {
@@ -174,6 +189,7 @@ impl Error {
         match self {
             // What was asked for was refused, and nothing else has changed.
             Self::TooLarge { .. }
+            | Self::SlotTooLarge { .. }
             | Self::NoSpace(_)
             | Self::Unproven { .. }
             | Self::ReadOnly
@@ -201,11 +217,11 @@ impl Error {
             Self::Config(_) | Self::Retention { .. } => "config",
             Self::Damaged(_) => "damaged",
             Self::Refused(_) => "refused",
-            Self::Lost { .. } => "lost",
+            Self::Lost { .. } | Self::Missing { .. } => "lost",
             Self::Foreign { .. } => "foreign",
             Self::Misplaced { .. } => "misplaced",
             Self::Unsupported { .. } => "unsupported",
-            Self::TooLarge { .. } => "too_large",
+            Self::TooLarge { .. } | Self::SlotTooLarge { .. } => "too_large",
             Self::NoSpace(_) => "no_space",
             Self::Unproven { .. } => "unproven",
             Self::Poisoned { .. } => "poisoned",
@@ -299,15 +315,28 @@ impl fmt::Display for Error {
                 write!(f, "{expected} is known to have been durable, and the log does not hold it any more")
             }
             Self::Foreign { segment, found, expected } => {
-                write!(f, "{segment}.wal belongs to the log {found}, not to {expected}: take it away")
+                write!(
+                    f,
+                    "{segment}.wal, the newest segment, belongs to the log {found}, not to {expected}: if the others do, \
+                     too, another log than that is here, so look for it elsewhere; if not, take this segment away"
+                )
+            }
+            Self::Missing { path, expected } => write!(
+                f,
+                "there is no log at {}, and {expected} was expected there: nothing was made; look for it elsewhere, or open \
+                 without expecting it to begin a new one",
+                path.display()
+            ),
+            Self::SlotTooLarge { len, max } => {
+                write!(f, "{len} bytes are too many for the application slot: it takes {max}; nothing was written")
             }
             Self::Misplaced { segment, found, log } => {
                 write!(f, "{segment}.wal is {found}.wal of the log {log}: give it that name back, or take it away")
             }
             Self::Unsupported { object, offset, number } => write!(
                 f,
-                "{object} holds at offset {offset} a version or type {number} that this version of duralog does not \
-                 know: use a newer one"
+                "{object} holds at offset {offset} a version, flag or type {number} that this version of duralog does \
+                 not know: use a newer one"
             ),
             Self::TooLarge { len, max } => write!(
                 f,

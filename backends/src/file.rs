@@ -70,6 +70,20 @@ impl Default for FileOptions {
     }
 }
 
+impl FileOptions {
+    /// What files are like as a medium.
+    pub(crate) fn geometry(&self) -> Geometry {
+        Geometry {
+            segment_size: self.segment_size,
+            granule: 1,
+            copy_offset: 4096,
+            blank: 0,
+            settled: false,
+            slots: None,
+        }
+    }
+}
+
 /// What a [`FileDevice`] was doing when the file system failed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -557,14 +571,7 @@ impl<F: Files> Device for FileDevice<F> {
     type Error = FileError;
 
     fn geometry(&self) -> Geometry {
-        Geometry {
-            segment_size: self.options.segment_size,
-            granule: 1,
-            copy_offset: 4096,
-            blank: 0,
-            settled: false,
-            slots: None,
-        }
+        self.options.geometry()
     }
 
     fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, FileError> {
@@ -778,7 +785,10 @@ fn owner(lock: &impl OneFile) -> Option<u32> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use core::{cell::Cell, error::Error as _};
+    use core::{
+        cell::{Cell, RefCell},
+        error::Error as _,
+    };
     use std::{fs::File, rc::Rc};
 
     use duralog_core::{CheckpointId, SegmentId};
@@ -967,6 +977,7 @@ pub(crate) mod tests {
         free: Rc<Cell<Option<u64>>>,
         synced: Rc<Cell<u32>>,
         dirs_synced: Rc<Cell<u32>>,
+        dirs: Rc<RefCell<Vec<PathBuf>>>,
     }
 
     #[derive(Debug)]
@@ -980,6 +991,7 @@ pub(crate) mod tests {
                 free: Rc::default(),
                 synced: Rc::default(),
                 dirs_synced: Rc::default(),
+                dirs: Rc::default(),
             }
         }
 
@@ -1034,6 +1046,7 @@ pub(crate) mod tests {
         fn sync_dir(&self, dir: &Path) -> io::Result<()> {
             self.reach("sync_dir")?;
             self.dirs_synced.set(self.dirs_synced.get() + 1);
+            self.dirs.borrow_mut().push(dir.to_owned());
             StdFs.sync_dir(dir)
         }
         fn open(&self, path: &Path, access: Access) -> io::Result<FailingFile> {
@@ -1103,6 +1116,23 @@ pub(crate) mod tests {
         let (dir, files) = (tempfile::tempdir().unwrap(), Failing::new());
         let device = FileDevice::open_with(files.clone(), dir.path(), writer()).unwrap();
         (dir, files, device)
+    }
+
+    #[test]
+    fn a_folder_that_is_made_is_durable_in_its_parent_and_so_is_each_made_above_it() {
+        let (above, files) = (tempfile::tempdir().unwrap(), Failing::new());
+        let above = above.path();
+        drop(FileDevice::open_with(files.clone(), above.join("a/b/log"), writer()).unwrap());
+        let synced = files.dirs.take();
+        for (made_in, made) in [(above.to_owned(), "a"), (above.join("a"), "b"), (above.join("a/b"), "log")] {
+            assert!(synced.contains(&made_in), "`{made}` may be gone after a power cut: {synced:?}");
+        }
+        // One that was left behind by a process that ended too soon is made durable too, before it is relied on.
+        drop(FileDevice::open_with(files.clone(), above.join("a/b/log"), writer()).unwrap());
+        assert!(files.dirs.take().contains(&above.join("a/b")));
+        // Where the sync fails, nothing is there to be relied on.
+        files.fail("sync_dir", io::ErrorKind::Other);
+        FileDevice::open_with(files, above.join("c"), writer()).unwrap_err();
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Consequence, Durability, Error as DriveError, Fault, Finding, Host,
-    Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError, TakeOverError, View,
-    Writer, WriterOptions, drive,
+    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Consequence, Durability, Error as DriveError, Fault, Finding,
+    Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError,
+    TakeOverError, View, Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
@@ -19,7 +19,6 @@ use crate::{
     environment::Environment,
     error::{Error, Result},
     file::{Access, FileDevice},
-    fs::StdFs,
     read::{Entries, scratch},
     report::RecoveryReport,
     segments::objects,
@@ -60,20 +59,49 @@ pub struct Stats {
     pub total_segments: u64,
     /// Bytes of all segments and checkpoints on the medium.
     pub total_size_bytes: u64,
-    /// Entries appended through this handle.
+    /// Entries appended through this handle, with those that begin and end transactions; not those of checkpoints.
     pub appends: u64,
-    /// Groups written, each with one write.
+    /// Groups written, each with one write: of entries and of marks.
     pub groups: u64,
-    /// Syncs done for appends.
+    /// Syncs done for groups, and for what was written before without one.
     pub syncs: u64,
     /// Bytes written in groups.
     pub bytes_written: u64,
+    /// Microseconds that the commits counted in `syncs` took together, each with the write before its sync: the mean
+    /// latency is this divided by them.
+    pub sync_total_us: u64,
+    /// Microseconds of the longest of them.
+    pub sync_max_us: u64,
 }
 
 /// A write-ahead log, open for writing.
 ///
 /// It may be shared between threads by reference; all methods take `&self` and block. Dropping it stops the
 /// background thread and syncs what was appended, without a word about failure: [`close`](Self::close) tells.
+///
+/// ```
+/// use duralog::{Config, Log, Lsn, Operation, SyncMode};
+///
+/// let dir = tempfile::tempdir()?;
+/// let log = Log::open(Config::new(dir.path()).with_sync_mode(SyncMode::Immediate))?;
+/// let receipt = log.append(b"any bytes")?; // on stable storage when this returns
+/// log.append_batch(&[b"one", b"two"])?; // a crash keeps both or none
+/// log.append(Operation::delete(uuid::Uuid::from_u128(7)))?;
+/// assert_eq!((receipt.lsn(), log.synced_lsn()), (Lsn::FIRST, Lsn::new(4)));
+///
+/// std::thread::scope(|scope| {
+///     for n in 0..4_u8 {
+///         let log = &log;
+///         scope.spawn(move || log.append([n; 100])); // they share their syncs
+///     }
+/// });
+/// for entry in log.read_from(Lsn::new(2))? {
+///     let entry = entry?; // a gap or damage is an error in its place
+///     println!("{}: {} bytes", entry.lsn, entry.payload.len());
+/// }
+/// log.close()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Log<D: SharedDevice = FileDevice> {
     pub(crate) shared: Arc<Shared<D>>,
@@ -93,13 +121,41 @@ impl Log<FileDevice> {
     /// durable; and whatever writes or syncs tries again, and is refused with [`Error::NoSpace`] until there is room.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::NotFound`], [`Error::NotALog`], [`Error::Config`]; [`Error::Refused`] if the policy
+    /// [`Error::Locked`], [`Error::NotFound`], [`Error::NotALog`], [`Error::Config`], where nothing was made;
+    /// [`Error::Missing`], where the log that was expected is gone; [`Error::Refused`] if the policy
     /// does not allow to write after what was found; [`Error::Lost`], [`Error::Foreign`], [`Error::Unsupported`];
     /// [`Error::NoSpace`] and [`Error::Device`]. Nothing was destroyed then.
     pub fn open(config: Config) -> Result<Self> {
-        let device =
-            FileDevice::open(&config.dir, config.file_options(Access::Write)).map_err(FileDevice::<StdFs>::opened)?;
+        let options = config.file_options(Access::Write);
+        // Before anything is made: what cannot be leaves no folder behind.
+        writer_options(&config, options.geometry())?;
+        let device = FileDevice::open(&config.dir, options).map_err(|error| config.not_there(error))?;
         Self::open_device(device, config)
+    }
+}
+
+/// How the writer of a log writes on a medium of this geometry.
+pub(crate) fn writer_options(config: &Config, geometry: Geometry) -> Result<WriterOptions> {
+    let mut options = WriterOptions::new(geometry);
+    if let Some(write_limit) = config.write_limit {
+        options.write_limit = write_limit;
+    }
+    options.max_transactions = config.max_transactions;
+    options.immediate = config.sync_mode == SyncMode::Immediate && config.proof == Proof::WithNextWrite;
+    options.checksum = checksum::update;
+    options.validate()?;
+    if !(1..=CHECKPOINTS_MAX).contains(&config.checkpoint_retention) {
+        return Err(Error::Retention { most: CHECKPOINTS_MAX });
+    }
+    Ok(options)
+}
+
+/// What comes of a medium without a log. A log that was named is not made anew: it is gone.
+pub(crate) fn none_there(config: &Config) -> Result<()> {
+    match config.expect_log_id {
+        Some(expected) => Err(Error::Missing { path: config.dir.clone(), expected }),
+        None if config.create => Ok(()),
+        None => Err(Error::NotFound { path: config.dir.clone() }),
     }
 }
 
@@ -110,26 +166,18 @@ impl<D: SharedDevice> Log<D> {
     /// As [`open`](Log::open), but for what only a folder can be.
     pub fn open_device(mut device: D, config: Config) -> Result<Self> {
         let geometry = device.geometry();
-        let mut options = WriterOptions::new(geometry);
-        if let Some(write_limit) = config.write_limit {
-            options.write_limit = write_limit;
-        }
-        options.max_transactions = config.max_transactions;
-        options.immediate = config.sync_mode == SyncMode::Immediate && config.proof == Proof::WithNextWrite;
+        let mut options = writer_options(&config, geometry)?;
         options.old_writer = device.old_writer();
-        options.checksum = checksum::update;
-        options.validate()?;
-        if !(1..=CHECKPOINTS_MAX).contains(&config.checkpoint_retention) {
-            return Err(Error::Retention { most: CHECKPOINTS_MAX });
-        }
         let started = config.environment.now_us();
         let mut buf = scratch(geometry);
         let mut findings = Findings::default();
         let recovered = drive(Recovery::new(config.recovery_options()), &mut device, &mut buf, &mut findings);
         let recovered = match recovered {
             Ok(recovered) => Some(recovered),
-            Err(DriveError::Fault(Fault::NoLog)) if config.create => None,
-            Err(DriveError::Fault(Fault::NoLog)) => return Err(Error::NotFound { path: config.dir }),
+            Err(DriveError::Fault(Fault::NoLog)) => {
+                none_there(&config)?;
+                None
+            }
             Err(error) => return Err(error.into()),
         };
         let environment = &*config.environment;
@@ -143,8 +191,7 @@ impl<D: SharedDevice> Log<D> {
                 (take_over(options, recovered, &report)?, report)
             }
             None => {
-                let id = config.expect_log_id.unwrap_or_else(|| Uuid::from_u128(environment.random()));
-                let writer = Writer::create(options, id)?;
+                let writer = Writer::create(options, Uuid::from_u128(environment.random()))?;
                 let report = RecoveryReport::made(&writer, config.policy);
                 (writer, report)
             }
@@ -172,7 +219,8 @@ impl<D: SharedDevice> Log<D> {
         }
         let full = writer.needs_segment();
         report.duration_us = config.environment.now_us().saturating_sub(started);
-        tracing::info!(last = report.last_valid_lsn.value(), clean = report.clean, "recovered");
+        let (last, clean, closed) = (report.last_valid_lsn.value(), report.clean, report.closed);
+        tracing::info!(last, clean, closed, "recovered");
         let checkpoints = recovered.iter().flat_map(|found| &found.checkpoints);
         let checkpoints = checkpoints.map(|head| Kept { head: *head, checked: false }).collect();
         let highest_checkpoint = recovered.map(|found| found.highest_checkpoint).unwrap_or_default();
@@ -267,6 +315,13 @@ impl<D: SharedDevice> Log<D> {
     #[must_use]
     pub fn sync_reaches(&self) -> Durability {
         self.shared.reached.told(Durability::Durable)
+    }
+
+    /// The LSN of the newest checkpoint, without looking at the medium: of those that were there when the log was opened it
+    /// is known that they begin as one does, and no more until a state is built up from them or a truncation relies on them.
+    #[must_use]
+    pub fn last_checkpoint_lsn(&self) -> Option<Lsn> {
+        self.shared.lock().checkpoints.first().map(|kept| kept.head.lsn)
     }
 
     /// The first LSN that truncation keeps; 1 in a log that was never truncated. An opening without room for a segment
@@ -390,6 +445,8 @@ impl<D: SharedDevice> Log<D> {
             groups: state.counts.groups,
             syncs: state.counts.syncs,
             bytes_written: state.counts.bytes,
+            sync_total_us: state.counts.sync_total_us,
+            sync_max_us: state.counts.sync_max_us,
         })
     }
 

@@ -185,6 +185,18 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
         })
     }
 
+    /// The store's log: for transactions' and entries' readers, [`wait_durable`](Log::wait_durable), the application slot,
+    /// [`discard_before`](Log::discard_before), figures.
+    ///
+    /// Whatever takes an LSN must go through the store: an [`append`](Log::append), a [`transaction`](Log::transaction) or a
+    /// [`checkpoint`](Log::checkpoint) through this reference takes a turn that the state never has, and every later change
+    /// waits for it for ever. [`truncate_after`](Log::truncate_after) and [`reset_to`](Log::reset_to) leave the state as it is,
+    /// which then is not the log's any more: open the store again.
+    #[must_use]
+    pub fn log(&self) -> &Log<D> {
+        &self.log
+    }
+
     /// See [`Log::truncate_before`].
     ///
     /// # Errors

@@ -30,7 +30,8 @@ pub struct RecoveryReport {
     pub entries_recovered: u64,
     /// Entries that are gone, as far as is known: of the torn tail, and in damage.
     pub entries_skipped: u64,
-    /// Entries that were applied to a state behind its checkpoint; 0 where none is kept.
+    /// Of a [`MemoryStore`](crate::MemoryStore): entries that were applied behind the checkpoint, or from the first on where
+    /// there is none. 0 for a log, which keeps no state.
     pub entries_replayed: u64,
     /// The last entry.
     pub last_valid_lsn: Lsn,
@@ -41,7 +42,10 @@ pub struct RecoveryReport {
     pub verified: Option<(Lsn, Lsn)>,
     /// The highest LSN that is proved to have been durable.
     pub durable_lsn: Lsn,
-    /// The newest checkpoint, where there is one.
+    /// Of a log: the newest checkpoint that begins as one does, from which the state is built up if the rest of it is valid;
+    /// opening reads no more of it, and one that a crash left half written or that is damaged may stand here. Of a
+    /// [`MemoryStore`](crate::MemoryStore): the one that was loaded, valid as a whole. `None` where there is none.
+    /// [`Rebuilt`](crate::Rebuilt) tells the same of each state that is built up, and what was passed over.
     pub checkpoint_used: Option<(CheckpointId, Lsn)>,
     /// The tail that a crash left half written, and that was cut off or would be.
     pub torn_tail: Option<TornTail>,

@@ -22,10 +22,12 @@ pub trait StateMachine {
     /// Why a snapshot cannot be loaded.
     type Error: error::Error + Send + Sync + 'static;
 
-    /// Applies the entry at `lsn`. It is durable; entries come once, in the order of their LSNs, those of a
-    /// transaction at the LSN of its commit.
+    /// Applies the entry at `lsn`. Entries come once, in the order of their LSNs, those of a transaction at the LSN of its
+    /// commit. By a [`MemoryStore`](crate::MemoryStore) it is applied when its append has returned: in the mode
+    /// [`Immediate`](crate::SyncMode::Immediate) it is durable then, in the others a crash may take it and what was made of it.
     ///
-    /// It cannot fail: what is in the log has happened. An operation that makes no sense here does nothing.
+    /// It cannot fail: what is in the log has happened. An operation that makes no sense here does nothing. A panic here
+    /// ends the store: its state is not the log's any more.
     fn apply(&mut self, lsn: Lsn, operation: &Operation);
 
     /// The whole state.

@@ -13,6 +13,19 @@ use crate::{
 ///
 /// Its entries take their LSNs as they are appended and count at the LSN of the commit. Other threads may append
 /// meanwhile, within transactions or without.
+///
+/// ```
+/// use duralog::{Config, Log, Lsn};
+///
+/// let dir = tempfile::tempdir()?;
+/// let log = Log::open(Config::new(dir.path()))?;
+/// let transfer = log.transaction()?;
+/// transfer.append(b"take 5 from a")?;
+/// transfer.append(b"give 5 to b")?;
+/// let receipt = transfer.commit()?; // both count from here on, and did not before
+/// assert_eq!((receipt.first, log.sync()?), (Lsn::new(4), Lsn::new(4)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Transaction<'a, D: SharedDevice = FileDevice> {
     log: &'a Log<D>,
@@ -46,6 +59,17 @@ impl<D: SharedDevice> Transaction<'_, D> {
     /// As [`Log::append`]; [`Error::NoTransaction`] after a failure that rolled it back.
     pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
         self.log.shared.append(&[payload], Some(self.id), Durability::Buffered)
+    }
+
+    /// Appends entries that count if the transaction is committed. An empty batch writes nothing and gives `None`.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_batch<P: Payload>(&self, payloads: &[P]) -> Result<Option<Receipt>> {
+        if payloads.is_empty() {
+            return Ok(None);
+        }
+        self.log.shared.append(payloads, Some(self.id), Durability::Buffered).map(Some)
     }
 
     /// Commits: when this returns, the transaction is as durable as the log's mode says of an append.

@@ -141,10 +141,14 @@ impl<D: SharedDevice> Log<D> {
     /// Replaces the application slot. It is durable when this returns, and stays through truncation.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] beyond 64 bytes, and as [`append`](Self::append).
+    /// [`Error::SlotTooLarge`] beyond 64 bytes, and as [`append`](Self::append).
     pub fn set_slot(&self, bytes: &[u8]) -> Result<()> {
         let shared = &*self.shared;
-        let (guard, ()) = shared.stage(shared.lock(), |writer, buf, now| writer.stage_slot(buf, now, bytes))?;
+        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_slot(buf, now, bytes));
+        let (guard, ()) = staged.map_err(|error| match error {
+            Error::TooLarge { len, max } => Error::SlotTooLarge { len, max },
+            error => error,
+        })?;
         shared.commit(guard)
     }
 }

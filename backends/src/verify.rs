@@ -13,8 +13,7 @@ use crate::{
     device::SharedDevice,
     error::{Error, Result},
     file::{Access, FileDevice},
-    fs::StdFs,
-    log::Findings,
+    log::{Findings, none_there},
     read::{Entries, Entry, scratch},
     report::RecoveryReport,
     store::StateMachine,
@@ -25,6 +24,22 @@ use crate::{
 /// It sees the log as it stood when it was opened. Entries above [`durable_lsn`](RecoveryReport::durable_lsn) are not
 /// known to be durable: a crash of the writer may still take them. Where a writer has truncated, cut or reset the log since,
 /// what is gone is told as [`Error::Superseded`] and not as damage: open another reader then.
+///
+/// ```
+/// use duralog::{Config, Log, LogReader, Lsn};
+///
+/// let dir = tempfile::tempdir()?;
+/// let log = Log::open(Config::new(dir.path()))?; // a writer, here or in another process
+/// log.append(b"any bytes")?;
+/// log.sync()?;
+///
+/// let mut reader = LogReader::open(Config::new(dir.path()))?;
+/// let entries = reader.read(Lsn::ZERO, Lsn::MAX)?.collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!(entries[0].payload, b"any bytes");
+/// let report = reader.verify()?; // every entry and every checkpoint
+/// assert!(report.success && report.damage().next().is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct LogReader<D: SharedDevice = FileDevice> {
     pub(crate) device: D,
@@ -41,7 +56,7 @@ impl LogReader<FileDevice> {
     /// As [`Log::open`](crate::Log::open); never [`Error::Locked`].
     pub fn open(config: Config) -> Result<Self> {
         let options = config.file_options(Access::Read);
-        let device = FileDevice::open(&config.dir, options).map_err(FileDevice::<StdFs>::opened)?;
+        let device = FileDevice::open(&config.dir, options).map_err(|error| config.not_there(error))?;
         Self::open_device(device, config)
     }
 }
@@ -260,7 +275,10 @@ fn read_twice<D: SharedDevice>(device: &mut D, config: &Config) -> Result<(Recov
             Ok(recovered) if recovered.report.damage == 0 => None,
             Ok(recovered) => recovered.report.first_damage,
             Err(DriveError::Fault(Fault::Damaged(finding))) => Some(*finding),
-            Err(DriveError::Fault(Fault::NoLog)) => return Err(Error::NotFound { path: config.dir.clone() }),
+            Err(DriveError::Fault(Fault::NoLog)) => {
+                none_there(config)?;
+                return Err(Error::NotFound { path: config.dir.clone() });
+            }
             // A segment was removed between its being listed and read, perhaps.
             Err(DriveError::Device { error, .. }) if error.kind() == ErrorKind::Gone && left > 0 => continue,
             Err(_) => None,

@@ -92,7 +92,7 @@ fn pack_log(dir: &Path, file: &Path) -> Result<(u64, u64), Failure> {
     let unfinished = tempfile::Builder::new().prefix(".pack-").tempfile_in(folder);
     let mut unfinished = unfinished.map_err(not_made_in(folder))?;
     let counts = source.write_to(dir, unfinished.as_file_mut()).map_err(|failed| match failed {
-        Packing::Log(failure) => failure,
+        Packing::Log(failure) => *failure,
         Packing::File(error) => Failure::system("write", file)(error),
     })?;
     unfinished.persist_noclobber(file).map_err(|failed| match failed.error.kind() {
@@ -112,7 +112,7 @@ struct Source {
 
 /// Why a log could not be packed: what is read failed, or what is written.
 enum Packing {
-    Log(Failure),
+    Log(Box<Failure>),
     File(io::Error),
 }
 
@@ -137,7 +137,7 @@ impl Source {
     }
 
     fn write_to(&mut self, dir: &Path, file: &mut File) -> Result<(u64, u64), Packing> {
-        let failed = |error| Packing::Log(Failure::log(dir)(<FileDevice as SharedDevice>::opened(error)));
+        let failed = |error| Packing::Log(Failure::log(dir)(<FileDevice as SharedDevice>::opened(error)).into());
         let mut archive = tar::Builder::new(BufWriter::with_capacity(PIECE, &mut *file));
         let (mut objects, mut bytes, mut after) = (0, 0, None);
         while let Some(object) = self.device.next(after).map_err(failed)? {
@@ -154,7 +154,7 @@ impl Source {
             appended.map_err(Packing::File)?;
             if read != len {
                 let error = io::Error::new(ErrorKind::UnexpectedEof, "it was shortened while it was packed");
-                return Err(Packing::Log(Failure::system("read", &dir.join(object.to_string()))(error)));
+                return Err(Packing::Log(Failure::system("read", &dir.join(object.to_string()))(error).into()));
             }
             objects += 1;
             bytes += len;

@@ -122,8 +122,10 @@ fn an_archive_that_is_cut_off_anywhere_is_refused_and_leaves_nothing() {
     assert!(message.contains("behind its end"), "{message}");
 }
 
-/// An archive of members, each a name, what kind of member it is, and its bytes.
-fn archive(members: &[(&str, tar::EntryType, &[u8])]) -> Vec<u8> {
+/// A name, what kind of member it is, and its bytes.
+type Member<'a> = (&'a str, tar::EntryType, &'a [u8]);
+
+fn archive(members: &[Member<'_>]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, kind, bytes) in members {
         let mut header = tar::Header::new_ustar();
@@ -144,8 +146,8 @@ fn what_no_log_holds_is_refused_by_name() {
     let place = Place::new();
     let file = place.path("strange.tar");
     let segment = "segment_0000000000000001.wal";
-    for (members, words) in [
-        (&[(segment, Kind::Regular, &b"x"[..]), ("cat.jpg", Kind::Regular, b"a cat")][..], "\"cat.jpg\""),
+    let cases: [(&[Member<'_>], &str); 8] = [
+        (&[(segment, Kind::Regular, b"x"), ("cat.jpg", Kind::Regular, b"a cat")], "\"cat.jpg\""),
         (&[(segment, Kind::Symlink, b"")], segment),
         (&[(segment, Kind::Regular, b"x"), ("checkpoint_0000000000000001.ckpt", Kind::Directory, b"")], "checkpoint_"),
         (&[(segment, Kind::Regular, b"x"), (segment, Kind::Regular, b"y")], "twice"),
@@ -153,7 +155,8 @@ fn what_no_log_holds_is_refused_by_name() {
         (&[("LOCK", Kind::Regular, b"1")], "\"LOCK\""),
         (&[("sub/segment_0000000000000001.wal", Kind::Regular, b"1")], "\"sub/"),
         (&[], "no segment"),
-    ] {
+    ];
+    for (members, words) in cases {
         fs::write(&file, archive(members)).unwrap();
         let (kind, message) = refused(&["unpack", &file, &place.path("copy")], &file);
         assert!(kind == "input" && message.contains(words), "{kind}: {message}");

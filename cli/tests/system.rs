@@ -202,18 +202,15 @@ fn an_archive_that_finds_no_room_is_taken_away_again() {
     let large = place.path().join("large");
     fs::write(&large, (1..=20_000).map(line).collect::<String>()).unwrap();
     ok(&["import", log.to_str().unwrap(), large.to_str().unwrap()]);
-    let script = format!(
-        "\"$DURALOG\" pack {} log.tar --json; echo $?; ls -A | wc -l; df --output=used . | tail -n 1",
-        log.display()
-    );
+    let script = format!("\"$DURALOG\" pack {} log.tar --json; echo $?; ls -A | wc -l", log.display());
     let Some(output) = on_a_small_disk(1, &script) else { return };
     let lines = lines(&output);
-    let [refused, status, files, used] = lines[..] else { panic!("{output:?}") };
+    let [refused, status, files] = lines[..] else { panic!("{output:?}") };
     let error = &object(refused.as_bytes())["error"];
     assert_eq!(
         (status, &error["kind"], &error["path"]),
         ("3", &Value::from("system"), &Value::from("log.tar")),
         "{error}"
     );
-    assert_eq!((files.trim(), used.trim()), ("0", "0"));
+    assert_eq!(files.trim(), "0", "what was written of it fills the disk no longer");
 }

@@ -35,7 +35,7 @@ use crate::{
     drive::{Answer, Stop},
     fault::Fault,
     report::{Finding, Seen},
-    segment::{COPY_OFFSETS, NotAHeader, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
+    segment::{COPY_OFFSETS, FORMAT_VERSION, NotAHeader, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
     window::{Bytes, Window},
 };
 
@@ -295,9 +295,10 @@ impl HeaderReader {
                         None
                     }
                     Err(NotAHeader::Invalid) => None,
-                    Err(NotAHeader::Unsupported { version, .. }) => {
+                    Err(NotAHeader::Unsupported { version, flags }) => {
                         let object = Object::Segment(self.id);
-                        return Err(Fault::Unsupported { object, offset: offset.into(), number: version }.into());
+                        let number = if version == FORMAT_VERSION { flags } else { version };
+                        return Err(Fault::Unsupported { object, offset: offset.into(), number }.into());
                     }
                 },
                 Bytes::Short(_) => None,

@@ -134,5 +134,30 @@ mod tests {
         assert_eq!(Lsn::default(), Lsn::ZERO);
         assert_eq!(Lsn::ZERO.previous(), Lsn::ZERO);
         assert!(Lsn::new(2) < Lsn::new(10));
+        assert!(CheckpointId::new(2) < CheckpointId::new(10));
+        assert_eq!(CheckpointId::from(5).value(), 5);
+    }
+
+    #[test]
+    fn lsns_and_checkpoint_ids_are_written_as_their_numbers_and_read_again() {
+        for number in [0, 1, 127, 128, u64::MAX] {
+            let (mut plain, mut lsn, mut id) = ([0; 10], [0; 10], [0; 10]);
+            let plain = postcard::to_slice(&number, &mut plain).unwrap();
+            let lsn = postcard::to_slice(&Lsn::new(number), &mut lsn).unwrap();
+            let id = postcard::to_slice(&CheckpointId::new(number), &mut id).unwrap();
+            assert_eq!((&lsn, &id), (&plain, &plain), "{number}");
+            assert_eq!(postcard::from_bytes(lsn), Ok(Lsn::new(number)));
+            assert_eq!(postcard::from_bytes(id), Ok(CheckpointId::new(number)));
+        }
+    }
+
+    #[test]
+    fn lsns_and_checkpoint_ids_are_keys_of_maps() {
+        use std::collections::HashMap;
+
+        let lsns: HashMap<Lsn, u64> = (0..100).chain(0..100).map(|n| (Lsn::new(n), n)).collect();
+        assert_eq!((lsns.len(), lsns[&Lsn::new(42)]), (100, 42));
+        let ids: HashMap<CheckpointId, u64> = (0..100).chain(0..100).map(|n| (CheckpointId::new(n), n)).collect();
+        assert_eq!((ids.len(), ids[&CheckpointId::new(42)]), (100, 42));
     }
 }

@@ -107,6 +107,10 @@ impl Environment for WithNonces {
         self.environment.now_us()
     }
 
+    fn ticks_us(&self) -> u64 {
+        self.environment.ticks_us()
+    }
+
     fn random(&self) -> u128 {
         // A nonce is one half of the number on the other.
         match self.nonces {

@@ -75,16 +75,28 @@ fn a_segment_of_another_log_is_named() {
 
 #[test]
 fn a_newer_format_is_refused_by_its_number() {
+    refused_by(|header| header[4] = 2, 2);
+}
+
+#[test]
+fn a_flag_that_is_not_known_is_refused_by_the_flags_and_not_by_the_version() {
+    let flags = log(5).object(segment(1)).unwrap()[5] | 0x80;
+    refused_by(|header| header[5] |= 0x80, flags);
+}
+
+/// That a log whose header was changed so is refused for this number, and left as it is.
+fn refused_by(change: impl Fn(&mut [u8]), named: u8) {
     let medium = log(5);
     let mut bytes = medium.object(segment(1)).unwrap();
     for copy in [0, 128] {
-        bytes[copy + 4] = 2;
+        change(&mut bytes[copy..copy + 128]);
         let sum = duralog::core::checksum::portable(!0, &bytes[copy..copy + 124]) ^ !0;
         bytes[copy + 124..copy + 128].copy_from_slice(&sum.to_le_bytes());
     }
     medium.put(segment(1), bytes.clone());
     let error = Log::open_device(medium.writer().unwrap(), config()).unwrap_err();
-    assert!(matches!(error, Error::Unsupported { object, number: 2, .. } if object == segment(1)), "{error:?}");
+    let place = matches!(error, Error::Unsupported { object, number, .. } if (object, number) == (segment(1), named));
+    assert!(place, "{error:?}");
     assert!(error.to_string().contains("use a newer one"), "{error}");
     assert_eq!(medium.object(segment(1)), Some(bytes));
 }

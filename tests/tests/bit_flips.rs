@@ -1,11 +1,14 @@
 //! Every single bit of a log is turned over: it is noticed, nothing wrong is handed out, nothing is destroyed.
 #![allow(missing_docs)]
 
-use core::{ops::Range, panic::AssertUnwindSafe};
+use core::{convert::Infallible, ops::Range, panic::AssertUnwindSafe};
 use std::panic::catch_unwind;
 
 use Op::{Append, Batch, Checkpoint, Close, Fill, Open};
-use duralog::{Config, Error, Finding, Geometry, Log, LogReader, Lsn, Object, Policy, faulty::Plan};
+use duralog::{
+    Config, Error, Finding, Geometry, Log, LogReader, Lsn, Object, Operation, Policy, Snapshot, StateMachine,
+    faulty::Plan,
+};
 use duralog_tests::{Found, Moment, Op, Setup, figure};
 
 const HEADER: u64 = 128;
@@ -63,7 +66,35 @@ impl Sample {
         let at = places[0];
         self.inspect(&moment, object, at, heard);
         self.salvage(&moment);
+        // Opening under each of the other policies takes long: of each byte, one bit.
+        if u64::from(bit) == at % 8 {
+            self.open_under(Policy::Strict, &moment.fork(), heard);
+            self.open_under(Policy::PointInTime, &moment.fork(), heard);
+        }
         self.open(&moment, heard);
+    }
+
+    /// A policy that refuses changes nothing; one that opens the log hands out no more than what stands before the damage,
+    /// and the state that is built up then and after the next opening is that of these entries.
+    fn open_under(&self, policy: Policy, moment: &Moment, heard: &mut Heard) {
+        let before = moment.bytes();
+        let (found, torn) = match open(moment, policy) {
+            Ok(opened) => opened,
+            Err(error) => {
+                assert!(error.place().is_some(), "{policy:?}: {error}");
+                assert_eq!(moment.bytes(), before, "{policy:?}: {error}");
+                heard.strict += u64::from(policy == Policy::Strict);
+                return;
+            }
+        };
+        assert_eq!(found, self.entries[..found.len()], "{policy:?}");
+        if policy == Policy::Strict {
+            assert!(found.len() == self.entries.len() && !torn, "something was dropped");
+            return;
+        }
+        heard.point_in_time += 1;
+        let (again, _) = open(moment, Policy::Default).expect("what was given up refuses nothing any more");
+        assert_eq!(again, found, "what was given up comes back, or more is gone");
     }
 
     /// A sealed segment that lost both copies of its header is read by that of its successor.
@@ -155,7 +186,7 @@ impl Sample {
     fn open(&self, moment: &Moment, heard: &mut Heard) {
         let before = moment.bytes();
         let proved = self.entries.len() - self.window;
-        match open(moment) {
+        match open(moment, Policy::Default) {
             Ok((found, torn)) => {
                 assert!(found.len() == self.entries.len() || torn && found.len() >= proved, "entries are gone");
                 assert_eq!(found, self.entries[..found.len()]);
@@ -170,16 +201,42 @@ impl Sample {
     }
 }
 
-/// Opens the log, and gives the entries and whether a tail was cut off.
-fn open(moment: &Moment) -> Result<(Vec<Found>, bool), Error> {
-    let config = Config { full_check: true, ..moment.config() };
+/// The LSNs of the operations that were applied, from the checkpoint on that was loaded.
+#[derive(Debug, Default)]
+struct Applied(Vec<u64>);
+
+impl StateMachine for Applied {
+    type Error = Infallible;
+
+    fn apply(&mut self, lsn: Lsn, _: &Operation) {
+        self.0.push(lsn.value());
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+
+    fn load(&mut self, _: &Snapshot) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+/// Opens the log under a policy, builds a state up, and gives the entries and whether a tail was cut off.
+fn open(moment: &Moment, policy: Policy) -> Result<(Vec<Found>, bool), Error> {
+    let config = Config { full_check: true, policy, ..moment.config() };
     let log = Log::open_device(moment.medium.device(), config)?;
     let entries = log.read_from(Lsn::ZERO)?;
     let found = entries.map(|entry| {
         entry.map(|entry| Found { lsn: entry.lsn.value(), continues: entry.batch_continues, payload: entry.payload })
     });
     let found = found.collect::<Result<_, _>>().expect("every entry was verified");
+    let found: Vec<Found> = found;
     let torn = log.recovery().torn_tail.is_some();
+    let mut applied = Applied::default();
+    let rebuilt = log.rebuild(&mut applied).expect("every entry was verified");
+    let from = rebuilt.checkpoint_used.map_or(0, |(_, lsn)| lsn.value());
+    let behind: Vec<u64> = found.iter().map(|entry| entry.lsn).filter(|lsn| *lsn > from).collect();
+    assert_eq!(applied.0, behind, "what is applied is what is read");
     log.close()?;
     Ok((found, torn))
 }
@@ -193,6 +250,8 @@ struct Heard {
     errors: u64,
     opened: u64,
     refused: u64,
+    strict: u64,
+    point_in_time: u64,
 }
 
 fn flip_every_bit(name: &str, sample: &Sample) {
@@ -211,6 +270,7 @@ fn flip_every_bit(name: &str, sample: &Sample) {
     }
     println!("{name} on {}: {heard:?}", sample.moment.setup.name);
     figure(&format!("bit_flips, {name} on {}: {} bits", sample.moment.setup.name, heard.bits));
+    assert!(heard.strict > 0 && heard.point_in_time > 0, "{heard:?}");
     assert!(wrong.is_empty(), "{} bits, such as {:?}", wrong.len(), &wrong[..wrong.len().min(9)]);
 }
 

@@ -1,6 +1,7 @@
 //! The core's own handles, blocking and awaited, write what the native log writes: the same bytes for the same calls.
 #![allow(missing_docs)]
 
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use duralog::{
@@ -19,9 +20,9 @@ const ID: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788);
 /// As much as the native log reads and stages at once.
 const BUF: usize = 256 << 10;
 
-/// No clock, and a source of random numbers that knows one.
+/// No clock, and a source of random numbers that knows two: first the log's id, then nonces.
 #[derive(Debug)]
-struct Still;
+struct Still(AtomicBool);
 
 impl Environment for Still {
     fn now_us(&self) -> u64 {
@@ -29,7 +30,7 @@ impl Environment for Still {
     }
 
     fn random(&self) -> u128 {
-        0x5555
+        if self.0.swap(true, Ordering::Relaxed) { 0x5555 } else { ID.as_u128() }
     }
 }
 
@@ -69,13 +70,15 @@ impl Native {
     fn new(mode: SyncMode) -> Self {
         let device = MemoryDevice::new(GEOMETRY);
         let medium = device.reader();
-        let log = Some(Log::open_device(device, Self::config(mode)).unwrap());
+        let config = Config { expect_log_id: None, ..Self::config(mode) };
+        let log = Log::open_device(device, config.with_environment(Arc::new(Still(AtomicBool::new(false)))));
+        let log = Some(log.unwrap());
         Self { log, medium, mode }
     }
 
     fn config(mode: SyncMode) -> Config {
         let config = Config { idle_mark: None, write_behind: None, expect_log_id: Some(ID), ..Config::default() };
-        config.with_sync_mode(mode).with_environment(Arc::new(Still))
+        config.with_sync_mode(mode).with_environment(Arc::new(Still(AtomicBool::new(true))))
     }
 }
 

@@ -20,13 +20,17 @@ use tracing::{
 #[derive(Clone, Debug, Default)]
 struct Events(Arc<Mutex<Vec<(Level, String)>>>);
 
-struct Message(String);
+struct Message(String, String);
 
 impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             self.0 = format!("{value:?}");
         }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.1.push_str(&format!(" {}={value}", field.name()));
     }
 }
 
@@ -44,9 +48,9 @@ impl Subscriber for Events {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut message = Message(String::new());
+        let mut message = Message(String::new(), String::new());
         event.record(&mut message);
-        self.0.lock().unwrap().push((*event.metadata().level(), message.0));
+        self.0.lock().unwrap().push((*event.metadata().level(), message.0 + &message.1));
     }
 
     fn enter(&self, _: &span::Id) {}
@@ -79,6 +83,18 @@ fn appends_recoveries_checkpoints_removals_and_failures_are_told() {
 
     let log = Log::open_device(medium.device(), config()).unwrap();
     assert_eq!(events.take(Level::INFO, "recovered"), 1);
+    // How the log was left is told of each opening: closed, or not.
+    let left = Medium::new(geometry);
+    for (close, told) in [(false, "closed=false"), (true, "closed=false"), (true, "closed=true"), (true, "closed=true")]
+    {
+        let log = Log::open_device(left.device(), config()).unwrap();
+        assert_eq!(events.take(Level::INFO, told), 1, "{told}");
+        log.append(b"x").unwrap();
+        if close {
+            log.close().unwrap();
+        }
+    }
+    events.take(Level::INFO, "");
     for n in 1..=60u8 {
         log.append(&[n; 100][..]).unwrap();
     }

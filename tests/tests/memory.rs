@@ -100,8 +100,26 @@ fn opening_and_reading_hold_the_same_memory_however_long_the_log_is() {
         // A path for each file that is opened, and nothing for an entry.
         assert!(read.allocations < SOME + 20 * segments, "{read:?}");
         assert!(most < 8 << 20, "{most} bytes");
-        (held(opened), most)
+        drop(found);
+
+        // And backwards, and one by one, where each entry is handed out with its bytes.
+        let (mut back, mut most_back) = (0, 0);
+        for entry in log.read_back_to(Lsn::ZERO).unwrap() {
+            back += usize::from(entry.unwrap().payload == bytes);
+            most_back = most_back.max(held(region.change()));
+        }
+        let (mut ahead, mut most_ahead) = (0, 0);
+        for entry in log.read_from(Lsn::ZERO).unwrap() {
+            ahead += usize::from(entry.unwrap().payload == bytes);
+            most_ahead = most_ahead.max(held(region.change()));
+        }
+        assert_eq!((back, ahead), (entries, entries));
+        assert!(most_back < 8 << 20 && most_ahead < 8 << 20, "{most_back} and {most_ahead} bytes");
+        (held(opened), most, most_back, most_ahead)
     });
     // The names of the files are held.
-    assert!((counts[0].1 - counts[1].1).abs() < 64 << 10, "{counts:?}");
+    let [short, long] = counts;
+    for (short, long) in [(short.1, long.1), (short.2, long.2), (short.3, long.3)] {
+        assert!((short - long).abs() < 64 << 10, "{counts:?}");
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     commit::Kept,
     config::{Config, SyncMode},
     error::{Error, Result},
-    log::{Findings, take_over},
+    log::{Findings, none_there, take_over},
     read::scratch,
     report::RecoveryReport,
 };
@@ -64,7 +64,8 @@ impl Log {
         let recovered = match drive_whole(recovery, &mut device, &mut buf, &mut findings).await {
             Ok(recovered) => Some(recovered),
             Err(error) if matches!(*error, DriveError::Fault(Fault::NoLog)) => {
-                if !config.create || access == Access::Read {
+                none_there(&config)?;
+                if access == Access::Read {
                     return Err(Error::NotFound { path: config.dir }.into());
                 }
                 None
@@ -83,8 +84,7 @@ impl Log {
                 (writer, report)
             }
             None => {
-                let id = config.expect_log_id.unwrap_or_else(|| Uuid::from_u128(environment.random()));
-                let writer = Writer::create(options, id).map_err(Error::Config)?;
+                let writer = Writer::create(options, Uuid::from_u128(environment.random())).map_err(Error::Config)?;
                 let report = RecoveryReport::made(&writer, config.policy);
                 (Some(writer), report)
             }

@@ -291,14 +291,13 @@ impl<D: LocalDevice> Worker<D> {
             Ok(None) => return Ok(()),
             Err(error) => return Err(self.poison(stage_error(error))),
         };
+        let ticks = self.environment.ticks_us();
         let committed = drive_whole(Commit::new(group), &mut self.device, &mut self.buf, &mut ()).await;
         if let Err(error) = committed {
             return self.failed(error);
         }
         self.writer()?.landed(group);
-        self.counts.groups += u64::from(!group.is_empty());
-        self.counts.bytes += u64::from(group.len());
-        self.counts.syncs += u64::from(group.syncs());
+        self.counts.landed(group, self.environment.ticks_us().saturating_sub(ticks));
         Ok(())
     }
 
@@ -568,6 +567,8 @@ impl<D: LocalDevice> Worker<D> {
             groups: self.counts.groups,
             syncs: self.counts.syncs,
             bytes_written: self.counts.bytes,
+            sync_total_us: self.counts.sync_total_us,
+            sync_max_us: self.counts.sync_max_us,
         })
     }
 }

@@ -61,6 +61,21 @@ impl Payload for [u8] {
     }
 }
 
+/// Opaque bytes.
+impl<const N: usize> Payload for [u8; N] {
+    fn code(&self) -> u8 {
+        Code::Opaque.value()
+    }
+
+    fn len(&self) -> usize {
+        N
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        to.copy_from_slice(self);
+    }
+}
+
 impl<P: Payload + ?Sized> Payload for &P {
     fn code(&self) -> u8 {
         (**self).code()
