@@ -4,7 +4,7 @@
 import { failed, later, whole } from './storage.js';
 
 const FOLDER = 'duralog';
-const TRIES = 20;
+const TRIES = 100;
 const PAUSE_MS = 50;
 
 const folder = async (create) => (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create });

@@ -62,11 +62,8 @@ export class IndexedDb {
         if (error.name === 'AbortError' && !(this.create_ && this.write_)) return; // There is no log, and none is made.
         throw error;
       }
-      const gone = (event) => {
-        this.db.close();
-        this.gone?.(event);
-      };
-      this.db.onversionchange = this.db.onclose = gone;
+      // It is to be deleted, or was: whoever asks for anything from now on is told that it is gone.
+      this.db.onversionchange = this.db.onclose = () => this.db.close();
       if (this.write_) {
         const transaction = this.db.transaction('state', 'readwrite', { durability: this.durability });
         const state = transaction.objectStore('state');

@@ -170,7 +170,6 @@ export class Log {
     this.#lsns = await this.#engine.lsns();
     // A page that is left may never run again.
     for (const event of LEAVING) globalThis.addEventListener?.(event, this.#leave, true);
-    if (this.#engine.storage) this.#engine.storage.gone = () => this.#engine && this.abandon();
   }
 
   /** The page is about to be hidden, frozen or left: what was only buffered is handed to the storage now. */
@@ -182,9 +181,6 @@ export class Log {
   lost(onLost) {
     if (!this.#closing) onLost?.();
   }
-
-  /** The storage was closed or is about to be deleted: what is asked from now on is told so. */
-  abandon() {}
 
   get name() {
     return this.#options.name;
