@@ -35,7 +35,7 @@ try {
   const run = async (suite) => {
     const begun = Date.now();
     const env = { ...process.env, DURALOG_TOOLS: tools, DURALOG_PACKAGE: tarball, DURALOG_DEMO: join(here, '../demo') };
-    const child = spawn(node, ['--test', '--test-reporter=tap', suite], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(node, ['--test', '--test-force-exit', '--test-reporter=tap', suite], { cwd: folder, env, stdio: ['ignore', 'pipe', 'inherit'] });
     running.add(child);
     let text = '';
     for await (const data of child.stdout) text += data;
