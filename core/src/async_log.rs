@@ -42,7 +42,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         now: u64,
     ) -> Result<Self, OpenError<D::Error>> {
         let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
-        match drive_async(Recovery::new(options.recovery()), &mut device, buf, &mut ()).await {
+        match drive_async(&mut Recovery::new(options.recovery()), &mut device, buf, &mut ()).await {
             Err(Error::Fault(Fault::NoLog)) => {}
             Ok(_)
             | Err(Error::Fault(
@@ -63,23 +63,39 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// # Errors
     /// [`OpenError::Drive`] with [`Fault::NoLog`] where there is none: this makes none. [`OpenError::Refused`].
     pub async fn open(
-        mut device: D,
+        device: D,
         buf: &'a mut [u8],
         options: LogOptions,
         now: u64,
     ) -> Result<Self, OpenError<D::Error>> {
+        let mut opened = Self::recovered(device, buf, options).await;
+        if let Ok(log) = &mut opened
+            && let Err(error) = log.settle(now).await
+        {
+            opened = Err(error.into());
+        }
+        opened
+    }
+
+    /// Recovers the log, and has it ready to be taken over.
+    #[inline(never)] // Recovery's memory is free again when this returns.
+    async fn recovered(mut device: D, buf: &'a mut [u8], options: LogOptions) -> Result<Self, OpenError<D::Error>> {
         let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
-        let recovered = drive_async(Recovery::new(options.recovery()), &mut device, buf, &mut ()).await?;
-        let handle = Handle::take_over(buf, options, writer, &recovered)?;
-        drop(recovered);
-        let mut log = Self { device, handle };
-        if log.handle.writer.needs_sync() {
-            log.commit(Durability::Durable).await?;
+        let mut recovery = Recovery::new(options.recovery());
+        drive_async(&mut recovery, &mut device, buf, &mut ()).await?;
+        Handle::may_take_over(&writer.1, recovery.found())?;
+        Ok(Self { device, handle: Handle::taking_over(buf, options, writer, recovery.found()) })
+    }
+
+    /// Makes durable what was recovered.
+    async fn settle(&mut self, now: u64) -> Result<(), LogError<D::Error>> {
+        if self.handle.writer.needs_sync() {
+            self.commit(Durability::Durable).await?;
         }
-        if log.handle.writer.needs_segment() {
-            log.handle.report.repersisted = log.begin(now).await?;
+        if self.handle.writer.needs_segment() {
+            self.handle.report.repersisted = self.begin(now).await?;
         }
-        Ok(log)
+        Ok(())
     }
 
     /// Bytes of the least buffer that takes an entry or batch of `len` bytes of frames on this device: see
@@ -416,8 +432,10 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         loop {
             let plan = self.handle.writer.plan(now, (self.handle.options.nonce)());
             let plan: Plan = plan.map_err(|error| self.handle.refused(error))?;
-            match drive_async(Begin::new(plan), &mut self.device, self.handle.buf, &mut ()).await {
-                Ok(begun) => {
+            let mut begin = Begin::new(plan);
+            match drive_async(&mut begin, &mut self.device, self.handle.buf, &mut ()).await {
+                Ok(()) => {
+                    let begun = begin.begun();
                     self.handle.begun(&begun);
                     if self.handle.writer.is_ready() {
                         return Ok(begun.copied());

@@ -4,19 +4,17 @@
 //! segment) is durable before it is written; before that the new segment means nothing, and afterwards the bytes
 //! behind the predecessor's cut mean nothing.
 
-use heapless::Vec;
-
 use crate::{
     Lsn,
     chain::{Cut, Dead},
     checksum::Update,
-    cursor::{Cursor, Found},
+    cursor::{Cursor, Frame},
     device::{Object, Room},
-    drive::{Answer, Machine, Step, Stop},
+    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
-    frame::{FrameHeader, Mark, SLOT_MAX, Salts, frame_mark},
+    frame::{FrameHeader, Mark, Salts, Slot, frame_mark},
     report::{Finding, Seen},
-    segment::{Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
+    segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
     tail::Boundary,
 };
 
@@ -26,6 +24,8 @@ pub struct Plan {
     pub(crate) update: Update,
     /// The new segment's header; where frames are copied, what it says of the predecessor's end is found on the way.
     pub(crate) header: SegmentHeader,
+    /// The header of the segment that was active before.
+    pub(crate) old: SegmentHeader,
     /// Segments above this one were never finished: they are erased, and that synced, before anything else.
     pub(crate) erase_above: Option<SegmentId>,
     /// What is dead once the header stands, newest first: removed, but for the newest segment, which stays as evidence.
@@ -36,35 +36,23 @@ pub struct Plan {
     /// What to do where the medium has room for one more segment and no more.
     pub(crate) last_room: LastRoom,
     /// The application slot, which every segment repeats: durable before the header, as what is copied is.
-    pub(crate) slot: Vec<u8, SLOT_MAX>,
+    pub(crate) slot: Slot,
 }
 
 /// What is done where a medium with a fixed number of slots has one free.
-#[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum LastRoom {
     /// It is left free: only a take-over and truncation may need it, and both have to succeed.
     Leave,
     /// It is taken: what is before is given up.
     Take,
     /// The newest segment is copied into it, whole, and gives its own room back.
-    Replace(Replacing),
+    Replace(Copying),
 }
 
-/// What the header of a segment says that replaces the one before it.
-#[derive(Clone, Debug)]
-pub(crate) struct Replacing {
-    pub(crate) copy: Copying,
-    pub(crate) first: Lsn,
-    pub(crate) floor: Lsn,
-    pub(crate) predecessor: Predecessor,
-}
-
-/// Entries that may exist only in a cache, and are copied into the new segment.
-#[derive(Clone, Debug)]
+/// Entries of the old segment that may exist only in a cache, and are copied into the new one.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Copying {
-    /// The segment they stand in.
-    pub(crate) from: SegmentHeader,
     /// Where reading begins.
     pub(crate) start: Boundary,
     /// Entries up to this LSN are durable where they are.
@@ -75,10 +63,9 @@ pub(crate) struct Copying {
     pub(crate) passes_over: bool,
 }
 
-/// A segment that another writer left, on a medium where nothing of what it wrote can still be lost or come back.
+/// The old segment is another writer's, on a medium where nothing of what that wrote can still be lost or come back.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Continuing {
-    pub(crate) header: SegmentHeader,
     /// Where the epoch mark goes.
     pub(crate) at: u32,
     /// How many bytes its write takes.
@@ -90,6 +77,9 @@ pub(crate) struct Continuing {
 /// Where writing goes on.
 #[derive(Clone, Copy, Debug)]
 pub struct Begun {
+    /// The new segment's header, as it stands there; where the old one is continued, it tells the epoch and the time of its
+    /// mark.
+    pub(crate) header: SegmentHeader,
     pub(crate) place: Place,
     /// Entries copied.
     copied: u64,
@@ -98,26 +88,19 @@ pub struct Begun {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     /// The new segment, durable with its header and its name.
-    New(NewPlace),
-    /// The segment that was found, in this epoch.
+    New {
+        /// Where the first write goes.
+        at: u32,
+        /// Right behind the last entry copied, or where frames begin.
+        behind: u32,
+        /// Where the dead segment stands that was kept as evidence.
+        evidence: Option<Cut>,
+    },
+    /// The old segment.
     Found {
-        epoch: u64,
-        /// The time of the epoch mark.
-        time: u64,
         /// Where the first write goes; `None`: the mark did not come back as it was written.
         at: Option<u32>,
     },
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NewPlace {
-    pub(crate) header: SegmentHeader,
-    /// Where the first write goes.
-    pub(crate) at: u32,
-    /// Right behind the last entry copied, or where frames begin.
-    pub(crate) behind: u32,
-    /// Where the dead segment stands that was kept as evidence.
-    pub(crate) evidence: Option<Cut>,
 }
 
 impl Begun {
@@ -153,23 +136,23 @@ impl Erase {
         Self { above, state: Erasing::Look, removed: false }
     }
 
-    fn advance(&mut self, answer: &mut Answer) -> Result<(), Stop> {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
             match self.state {
                 Erasing::Look => {
                     self.state = Erasing::Looked;
-                    return Err(Step::Next { after: Some(Object::Segment(self.above)) }.into());
+                    return Err(turn.need(Step::Next { after: Some(Object::Segment(self.above)) }));
                 }
-                Erasing::Looked => match answer.object() {
+                Erasing::Looked => match turn.object() {
                     Some(object @ Object::Segment(_)) => {
                         self.state = Erasing::Look;
                         self.removed = true;
-                        return Err(Step::Remove { object }.into());
+                        return Err(turn.need(Step::Remove { object }));
                     }
                     _ => {
                         self.state = Erasing::Done;
                         if self.removed {
-                            return Err(Step::Sync.into());
+                            return Err(turn.need(Step::Sync));
                         }
                     }
                 },
@@ -182,8 +165,8 @@ impl Erase {
 impl Machine for Erase {
     type Output = ();
 
-    fn step(&mut self, _: &mut [u8], mut answer: Answer) -> Result<(), Stop> {
-        self.advance(&mut answer)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<(), Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
 
@@ -193,9 +176,9 @@ pub struct Begin {
     plan: Plan,
     salts: Salts,
     state: State,
-    copy: Option<Copy>,
-    /// Reads the epoch mark back.
-    check: Option<Cursor>,
+    /// Reads in the old segment: what is copied, or the epoch mark back.
+    cursor: Cursor,
+    copy: Copy,
     /// Where the next bytes go in the new segment.
     at: u32,
     behind: u32,
@@ -210,6 +193,8 @@ pub struct Begin {
     /// Whether there is room to keep what is dead as evidence.
     keeps_evidence: bool,
     evidence: Option<Cut>,
+    /// Where the first write goes in the segment that was found: read once its mark came back.
+    found_at: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,11 +228,9 @@ enum State {
     },
 }
 
-/// The copying: frames are read into the upper part of the buffer and framed anew in the lower.
-#[derive(Debug)]
+/// How far the copying is: frames are read into the upper part of the buffer and framed anew in the lower.
+#[derive(Debug, Default)]
 struct Copy {
-    plan: Copying,
-    cursor: Cursor,
     /// Where the upper part begins.
     middle: usize,
     /// Bytes framed in the lower part.
@@ -258,113 +241,99 @@ struct Copy {
     grown: bool,
 }
 
-impl Copy {
-    fn new(update: Update, plan: Copying) -> Self {
-        Self {
-            cursor: Cursor::new(update, &plan.from, plan.start.next, plan.end),
-            middle: 0,
-            staged: 0,
-            last: plan.start.last,
-            cut: plan.start.behind,
-            plan,
-            grown: false,
-        }
-    }
-
-    /// Makes the lower part large enough for a frame of `size` bytes, and the upper part for reading it.
-    fn make_room(&mut self, len: usize, size: u32, header: &SegmentHeader) -> Result<(), Stop> {
-        let middle = (align_up(size, header.granule) + header.stop_at(0)) as usize;
-        let needed = middle + size as usize;
-        if len < needed {
-            if self.grown {
-                return Err(Fault::BufferTooSmall { needed }.into());
-            }
-            self.grown = true;
-            return Err(Step::Grow { needed }.into());
-        }
-        self.grown = false;
-        self.middle = middle;
-        self.cursor.forget();
-        Ok(())
-    }
-}
-
 impl Begin {
     /// The machine that does what `plan` says.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let header = &plan.header;
-        let salts = Salts::new(plan.update, header.log, header.id, header.epoch, header.nonce);
-        let copy = plan.copy.clone().map(|copying| Copy::new(plan.update, copying));
-        let at = header.frames_at();
-        let erase = plan.erase_above.map(Erase::new);
-        Self {
-            plan,
-            salts,
+        let at = plan.header.frames_at();
+        let mut begin = Self {
+            salts: Salts::of(plan.update, &plan.header),
             state: State::Erase,
-            copy,
-            check: None,
+            cursor: Cursor::new(plan.update, &plan.old, 0, 0),
+            copy: Copy::default(),
             at,
             behind: at,
             copied: 0,
             unsynced: 0,
-            erase,
+            erase: plan.erase_above.map(Erase::new),
             created: false,
             purged: false,
             keeps_evidence: true,
             evidence: None,
+            found_at: None,
+            plan,
+        };
+        begin.will_copy();
+        begin
+    }
+
+    /// Sets out to copy what the plan says.
+    fn will_copy(&mut self) {
+        if let Some(Copying { start, end, .. }) = self.plan.copy {
+            self.cursor = Cursor::new(self.plan.update, &self.plan.old, start.next, end);
+            self.copy.last = start.last;
+            self.copy.cut = start.behind;
         }
+    }
+
+    /// Where writing goes on, once it is done.
+    pub(crate) fn begun(&self) -> Begun {
+        let Self { at, behind, copied, evidence, .. } = *self;
+        let place = match self.plan.continuing {
+            Some(_) => Place::Found { at: self.found_at },
+            None => Place::New { at, behind, evidence },
+        };
+        Begun { header: self.plan.header, place, copied }
     }
 
     fn object(&self) -> Object {
         Object::Segment(self.plan.header.id)
     }
 
-    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Begun, Stop> {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
             match self.state {
                 State::Erase => {
                     if let Some(erase) = &mut self.erase {
-                        erase.advance(answer)?;
+                        erase.advance(turn)?;
                     }
                     self.state =
                         if self.plan.continuing.is_some() { State::Mark } else { State::Room { asked: false } };
                 }
                 State::Mark => {
                     self.state = State::MarkSync;
-                    return Err(self.write_epoch_mark(buf)?.into());
+                    return Err(self.write_epoch_mark(turn));
                 }
                 State::MarkSync => {
                     self.state = State::MarkRead;
-                    return Err(Step::Sync.into());
+                    return Err(turn.need(Step::Sync));
                 }
                 State::MarkRead => {
-                    let at = self.read_epoch_mark(buf, answer)?;
-                    let SegmentHeader { epoch, created, .. } = self.plan.header;
-                    return Ok(Begun { place: Place::Found { epoch, time: created, at }, copied: 0 });
+                    self.found_at = self.read_epoch_mark(turn)?;
+                    return Ok(());
                 }
                 State::Room { asked: false } => {
                     self.state = State::Room { asked: true };
-                    return Err(Step::Free.into());
+                    return Err(turn.need(Step::Free));
                 }
                 State::Room { .. } => {
-                    let Answer::Free(free) = answer.take() else {
-                        unreachable!("the driver answered something else to a question for room")
+                    self.state = match turn.answer() {
+                        Answer::Free(Some(free)) => self.room(turn, free)?,
+                        _ => State::Create,
                     };
-                    self.state = self.room(free)?;
                 }
                 State::PurgeSync => {
                     self.state = State::Remove { cut: 1, before: SegmentId::NONE, asked: false };
-                    return Err(Step::Sync.into());
+                    return Err(turn.need(Step::Sync));
                 }
                 State::Create => {
                     self.state = State::Created;
                     let size = u64::from(self.plan.header.segment_size);
-                    return Err(Step::Create { object: self.object(), size }.into());
+                    return Err(turn.need(Step::Create { object: self.object(), size }));
                 }
                 State::Created => {
                     self.created = true;
-                    let recycled = matches!(answer.take(), Answer::Created(Room::Recycled));
+                    let recycled = matches!(turn.answer(), Answer::Created(Room::Recycled));
                     if recycled && self.plan.header.nonce == 0 {
                         self.state = State::Blank { at: 0 };
                     } else {
@@ -375,46 +344,54 @@ impl Begin {
                 State::Blank { at } => match self.plan.header.segment_size - at {
                     0 => self.state = State::BlankSync,
                     left => {
-                        let len = self.blank(buf, left)?;
+                        let len = self.blank(turn, left)?;
                         self.state = State::Blank { at: at + len };
-                        return Err(Step::Write { object: self.object(), at: at.into(), from: 0..len as usize }.into());
+                        return Err(turn.need(Step::Write {
+                            object: self.object(),
+                            at: at.into(),
+                            from: 0..len as usize,
+                        }));
                     }
                 },
                 State::BlankSync => {
                     self.state = self.before_copies();
-                    return Err(Step::Sync.into());
+                    return Err(turn.need(Step::Sync));
                 }
-                State::Copy => self.copy(buf, answer)?,
+                State::Copy => self.copy(turn)?,
                 State::Slot => {
                     self.state = State::CopySync;
-                    return Err(self.write_slot(buf)?.into());
+                    return Err(self.write_slot(turn));
                 }
                 State::Stop => {
                     self.state = State::CopySync;
-                    let len = self.blank(buf, self.plan.header.stop_at(self.at))?;
-                    return Err(Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize }.into());
+                    let len = self.blank(turn, self.plan.header.stop_at(self.at))?;
+                    return Err(turn.need(Step::Write {
+                        object: self.object(),
+                        at: self.at.into(),
+                        from: 0..len as usize,
+                    }));
                 }
                 State::CopySync => {
                     self.state = State::Header;
-                    return Err(Step::Sync.into());
+                    return Err(turn.need(Step::Sync));
                 }
                 State::Header => {
                     self.state = State::Second;
-                    return Err(self.write_header(buf, 0)?.into());
+                    return Err(self.write_header(turn, 0));
                 }
                 State::Second => {
                     self.state = State::HeaderSync;
-                    return Err(self.write_header(buf, self.plan.header.copy_offset)?.into());
+                    return Err(self.write_header(turn, self.plan.header.copy_offset));
                 }
                 State::HeaderSync => {
                     self.state = State::Remove { cut: 0, before: SegmentId::NONE, asked: false };
-                    return Err(Step::Sync.into());
+                    return Err(turn.need(Step::Sync));
                 }
                 State::Remove { cut, before, asked: false } => match self.plan.dead.0.get(cut) {
                     Some(dead) => {
                         let before = if before == SegmentId::NONE { dead.below } else { before };
                         self.state = State::Remove { cut, before, asked: true };
-                        return Err(Step::Prev { before: Some(Object::Segment(before)) }.into());
+                        return Err(turn.need(Step::Prev { before: Some(Object::Segment(before)) }));
                     }
                     // It was for want of room: whether there is some now decides.
                     None if self.purges() => {
@@ -422,17 +399,13 @@ impl Begin {
                         self.purged = true;
                         self.state = State::Room { asked: false };
                     }
-                    None => {
-                        let Self { at, behind, copied, evidence, .. } = *self;
-                        let place = NewPlace { header: self.plan.header, at, behind, evidence };
-                        return Ok(Begun { place: Place::New(place), copied });
-                    }
+                    None => return Ok(()),
                 },
-                State::Remove { cut, .. } => match (answer.object(), self.plan.dead.0.get(cut)) {
+                State::Remove { cut, .. } => match (turn.object(), self.plan.dead.0.get(cut)) {
                     (Some(Object::Segment(id)), Some(dead)) if dead.contains(id) => {
                         self.state = State::Remove { cut, before: id, asked: false };
                         if self.evidence.is_some() || !self.keeps_evidence || self.purges() {
-                            return Err(Step::Remove { object: Object::Segment(id) }.into());
+                            return Err(turn.need(Step::Remove { object: Object::Segment(id) }));
                         }
                         self.evidence = Some(*dead);
                     }
@@ -448,72 +421,81 @@ impl Begin {
     }
 
     /// Whether there is room for the segment, where a medium has a fixed number of slots.
-    fn room(&mut self, free: Option<u32>) -> Result<State, Fault> {
-        let Some(free) = free else { return Ok(State::Create) };
+    fn room(&mut self, turn: &mut Turn<'_>, free: u32) -> Result<State, Stopped> {
         if free <= 1 && !self.purged && self.plan.dead.0.len() > 1 {
             return Ok(State::PurgeSync);
         }
         self.keeps_evidence = free > 2;
-        if free == 1 {
-            match &self.plan.last_room {
-                LastRoom::Leave => return Err(Fault::Full),
-                LastRoom::Take => {}
-                LastRoom::Replace(replacing) => {
-                    let Replacing { copy, first, floor, predecessor } = replacing.clone();
-                    self.plan.header =
-                        SegmentHeader { first, transaction_floor: floor, predecessor, ..self.plan.header };
-                    let cut = Cut { above: predecessor.id, below: self.plan.header.id };
-                    self.plan.dead = Dead([cut].into_iter().collect());
-                    self.copy = Some(Copy::new(self.plan.update, copy));
-                }
+        match self.plan.last_room {
+            LastRoom::Leave if free == 1 => return Err(turn.fault(Fault::Full)),
+            LastRoom::Replace(copying) if free == 1 => {
+                let Plan { header, old, dead, copy, .. } = &mut self.plan;
+                header.first = old.first;
+                header.transaction_floor = old.transaction_floor;
+                header.predecessor = old.predecessor;
+                dead.0.clear();
+                // One fits: there is none.
+                let _ = dead.found(Cut { above: old.predecessor.id, below: header.id });
+                *copy = Some(copying);
+                self.will_copy();
             }
+            _ => {}
         }
         Ok(State::Create)
     }
 
+    /// The first `needed` bytes of the buffer, blank.
+    fn blanked<'a>(&self, turn: &'a mut Turn<'_>, needed: usize) -> Result<&'a mut [u8], Stopped> {
+        if turn.buf.len() < needed {
+            return Err(turn.fault(Fault::BufferTooSmall { needed }));
+        }
+        let bytes = turn.buf.get_mut(..needed).unwrap_or_default();
+        bytes.fill(self.plan.header.blank);
+        Ok(bytes)
+    }
+
     /// The mark of the new epoch, in the segment that was found.
-    fn write_epoch_mark(&mut self, buf: &mut [u8]) -> Result<Step, Fault> {
-        let Continuing { header, at, len, last } = self.continuing();
-        let bytes = buf.get_mut(..len as usize).ok_or(Fault::BufferTooSmall { needed: len as usize })?;
-        bytes.fill(header.blank);
-        let mark = Mark::Epoch(self.plan.header.epoch);
-        let salts = Salts::new(self.plan.update, header.log, header.id, header.epoch, header.nonce);
-        frame_mark(&salts, &mut bytes[..mark.frame_len() as usize], at, last, self.plan.header.created, last, mark);
-        self.check = Some(Cursor::new(self.plan.update, &header, at, at + len));
-        Ok(Step::Write { object: Object::Segment(header.id), at: at.into(), from: 0..len as usize })
+    fn write_epoch_mark(&mut self, turn: &mut Turn<'_>) -> Stopped {
+        let Plan { update, header, old, continuing: Some(Continuing { at, len, last }), .. } = &self.plan else {
+            return turn.fault(Fault::NoLog);
+        };
+        self.cursor = Cursor::new(*update, old, *at, at + len);
+        let mark = Mark::Epoch(header.epoch);
+        let Ok(bytes) = self.blanked(turn, *len as usize) else { return Stopped };
+        frame_mark(
+            &Salts::of(*update, old),
+            &mut bytes[..mark.frame_len() as usize],
+            *at,
+            *last,
+            header.created,
+            *last,
+            mark,
+        );
+        turn.need(Step::Write { object: Object::Segment(old.id), at: u64::from(*at), from: 0..*len as usize })
     }
 
     /// Where writing goes on behind the epoch mark, if it is there as the next recovery will read it.
-    fn read_epoch_mark(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Option<u32>, Stop> {
-        let Continuing { at, len, last, .. } = self.continuing();
+    fn read_epoch_mark(&mut self, turn: &mut Turn<'_>) -> Result<Option<u32>, Stopped> {
+        let Some(Continuing { at, len, last }) = self.plan.continuing else { return Ok(None) };
         let mark = Mark::Epoch(self.plan.header.epoch);
-        let Some(check) = &mut self.check else { unreachable!("the mark was written") };
         // Behind the mark, only the rest of its granule is left to be read.
-        while check.at() < at + len {
-            match check.next(buf, answer)? {
-                Found::Frame(frame)
-                    if frame.header.lsn == last
-                        && Mark::decode(frame.header.kind.code(), &buf[frame.payload.clone()]) == Ok((last, mark)) => {}
-                _ if check.at() < at + len => return Ok(None),
-                _ => {}
+        while self.cursor.at() < at + len {
+            let seen = self.cursor.next(turn)?;
+            let Frame { header, ref payload, .. } = *self.cursor.frame();
+            let is_mark = || Mark::decode(header.kind.code(), turn.bytes(payload)) == Ok((last, mark));
+            if !(seen == Seen::Good && header.lsn == last && is_mark()) && self.cursor.at() < at + len {
+                return Ok(None);
             }
         }
         Ok(Some(at + len))
     }
 
-    fn continuing(&self) -> Continuing {
-        match self.plan.continuing {
-            Some(continuing) => continuing,
-            None => unreachable!("the plan continues a segment"),
-        }
-    }
-
     fn before_copies(&self) -> State {
-        if self.copy.is_some() { State::Copy } else { self.after_copies() }
+        if self.plan.copy.is_some() { State::Copy } else { self.after_copies() }
     }
 
     fn after_copies(&self) -> State {
-        match (self.plan.slot.is_empty(), self.copied) {
+        match (self.plan.slot.bytes().is_empty(), self.copied) {
             (false, _) => State::Slot,
             // What ends a write has to stand there before the header makes it count.
             (true, 0) if self.plan.header.recycled => State::Stop,
@@ -523,156 +505,177 @@ impl Begin {
     }
 
     /// Makes the buffer blank, for `len` bytes or what fits of them in whole granules, and returns how many.
-    fn blank(&self, buf: &mut [u8], len: u32) -> Result<u32, Fault> {
-        let SegmentHeader { granule, blank, .. } = self.plan.header;
-        let room = u32::try_from(buf.len()).unwrap_or(u32::MAX) & !(granule - 1);
-        let len = len.min(room);
-        if len == 0 {
-            return Err(Fault::BufferTooSmall { needed: granule as usize });
-        }
-        buf[..len as usize].fill(blank);
+    fn blank(&self, turn: &mut Turn<'_>, len: u32) -> Result<u32, Stopped> {
+        let granule = self.plan.header.granule;
+        let room = u32::try_from(turn.buf.len()).unwrap_or(u32::MAX) & !(granule - 1);
+        let len = if room == 0 { granule } else { len.min(room) };
+        self.blanked(turn, len as usize)?;
         Ok(len)
     }
 
     /// The slot's mark goes behind what was copied. It claims nothing: no mark proves the segment that it stands in.
-    fn write_slot(&mut self, buf: &mut [u8]) -> Result<Step, Fault> {
+    fn write_slot(&mut self, turn: &mut Turn<'_>) -> Stopped {
         let header = &self.plan.header;
-        let mark = Mark::Slot(&self.plan.slot);
+        let mark = Mark::Slot(self.plan.slot.bytes());
         let granules = align_up(mark.frame_len(), header.granule);
         let len = granules + header.stop_at(self.at + granules);
-        let bytes = buf.get_mut(..len as usize).ok_or(Fault::BufferTooSmall { needed: len as usize })?;
-        bytes.fill(header.blank);
-        let frame = &mut bytes[..mark.frame_len() as usize];
         let last = Lsn::new(header.first.previous().value().saturating_add(self.copied));
-        frame_mark(&self.salts, frame, self.at, last, header.created, Lsn::ZERO, mark);
+        let Ok(bytes) = self.blanked(turn, len as usize) else { return Stopped };
+        frame_mark(
+            &self.salts,
+            &mut bytes[..mark.frame_len() as usize],
+            self.at,
+            last,
+            header.created,
+            Lsn::ZERO,
+            mark,
+        );
         let write = Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize };
         self.at += granules;
-        Ok(write)
+        turn.need(write)
     }
 
-    fn write_header(&self, buf: &mut [u8], offset: u32) -> Result<Step, Fault> {
+    fn write_header(&self, turn: &mut Turn<'_>, offset: u32) -> Stopped {
         let header = &self.plan.header;
         let len = SEGMENT_HEADER_LEN.max(header.granule as usize);
-        let copy = buf.get_mut(..len).ok_or(Fault::BufferTooSmall { needed: len })?;
-        copy.fill(header.blank);
-        copy[..SEGMENT_HEADER_LEN].copy_from_slice(&header.encode(self.plan.update));
-        Ok(Step::Write { object: self.object(), at: offset.into(), from: 0..len })
+        let Ok(copy) = self.blanked(turn, len) else { return Stopped };
+        let bytes = header.encode(self.plan.update);
+        copy.iter_mut().zip(bytes).for_each(|(to, byte)| *to = byte);
+        turn.need(Step::Write { object: self.object(), at: offset.into(), from: 0..len })
     }
 
     /// Copies entries until all are copied: then the state has moved on.
-    fn copy(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<(), Stop> {
+    fn copy(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let Some(Copying { durable, end, .. }) = self.plan.copy else { return Ok(()) };
         let granule = self.plan.header.granule;
         // What ends a write is put behind it, in the lower part too.
         let stop = self.plan.header.stop_at(0) as usize;
         loop {
-            let Some(copy) = &mut self.copy else { unreachable!("there is something to copy") };
-            if copy.middle == 0 {
-                copy.middle = (buf.len() / 2) & !(granule as usize - 1);
+            if self.copy.middle == 0 {
+                self.copy.middle = (turn.buf.len() / 2) & !(granule as usize - 1);
             }
-            let frame = match copy.cursor.next(&mut buf[copy.middle..], answer) {
-                Ok(Found::Frame(frame)) => frame,
-                Err(stop) => return Err(shifted(stop, copy.middle)),
+            let middle = self.copy.middle;
+            let seen = turn.behind(middle, |turn| self.cursor.next(turn))?;
+            if seen != Seen::Good {
                 // Up to here recovery read sound frames: it is the end of what counts, or damage since.
-                Ok(Found::Other(seen)) if copy.cursor.at() < copy.plan.end => {
-                    return Err(changed(&copy.plan, copy.cursor.at(), seen).into());
+                if self.cursor.at() < end {
+                    return Err(self.changed(turn, seen));
                 }
-                Ok(Found::Other(_)) if copy.staged > 0 => return Err(self.flush(buf)),
-                Ok(Found::Other(_)) => {
-                    self.cut();
-                    return Ok(());
+                if self.copy.staged > 0 {
+                    return Err(self.flush(turn));
                 }
-            };
+                self.cut();
+                return Ok(());
+            }
+            let frame = self.cursor.frame();
             let FrameHeader { size, lsn, timestamp, kind } = frame.header;
             if kind.is_mark() {
                 continue;
             }
-            if lsn <= copy.plan.durable {
-                copy.last = lsn;
-                copy.cut = frame.end;
+            if lsn <= durable {
+                self.copy.last = lsn;
+                self.copy.cut = frame.end;
                 continue;
             }
-            let new = copy.staged..copy.staged + size as usize;
-            if new.end + stop > copy.middle {
-                copy.cursor.go(frame.at);
-                if copy.staged > 0 {
-                    return Err(self.flush(buf));
+            let new = self.copy.staged..self.copy.staged + size as usize;
+            if new.end + stop > middle {
+                let at = frame.at;
+                self.cursor.go(at);
+                if self.copy.staged > 0 {
+                    return Err(self.flush(turn));
                 }
-                copy.make_room(buf.len(), size, &self.plan.header)?;
+                self.make_room(turn, size)?;
                 continue;
             }
-            let (lower, upper) = buf.split_at_mut(copy.middle);
-            let offset = self.at + staged(copy.staged);
-            lower[new.clone()].copy_from_slice(&upper[frame.bytes()]);
-            self.salts.complete(&mut lower[new.clone()], offset, lsn, timestamp, kind);
-            copy.staged = new.end;
+            let (lower, upper) = turn.buf.split_at_mut(middle);
+            let offset = self.at + staged(self.copy.staged);
+            let copied = &mut lower[new.clone()];
+            copied.copy_from_slice(&upper[frame.bytes()]);
+            self.salts.complete(copied, offset, lsn, timestamp, kind);
+            self.copy.staged = new.end;
             self.behind = offset + size;
             self.copied += 1;
         }
     }
 
-    /// Writes what was framed; a sync goes before it where the write limit asks for one.
-    fn flush(&mut self, buf: &mut [u8]) -> Stop {
-        let object = self.object();
+    /// Makes the lower part large enough for a frame of `size` bytes, and the upper part for reading it.
+    fn make_room(&mut self, turn: &mut Turn<'_>, size: u32) -> Result<(), Stopped> {
         let header = &self.plan.header;
-        let Some(copy) = &mut self.copy else { unreachable!("there is something to copy") };
-        let frames = align_up(staged(copy.staged), header.granule);
+        let middle = (align_up(size, header.granule) + header.stop_at(0)) as usize;
+        let needed = middle + size as usize;
+        if turn.buf.len() < needed {
+            if self.copy.grown {
+                return Err(turn.fault(Fault::BufferTooSmall { needed }));
+            }
+            self.copy.grown = true;
+            return Err(turn.need(Step::Grow { needed }));
+        }
+        self.copy.grown = false;
+        self.copy.middle = middle;
+        self.cursor.forget();
+        Ok(())
+    }
+
+    /// Writes what was framed; a sync goes before it where the write limit asks for one.
+    fn flush(&mut self, turn: &mut Turn<'_>) -> Stopped {
+        let header = &self.plan.header;
+        let frames = align_up(staged(self.copy.staged), header.granule);
         let len = frames + header.stop_at(self.at + frames);
         if self.unsynced > 0 && self.unsynced + len > header.write_limit {
             self.unsynced = 0;
-            return Step::Sync.into();
+            return turn.need(Step::Sync);
         }
-        buf[copy.staged..len as usize].fill(header.blank);
-        let write = Step::Write { object, at: self.at.into(), from: 0..len as usize };
-        copy.staged = 0;
+        turn.buf[self.copy.staged..len as usize].fill(header.blank);
+        let write = Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize };
+        self.copy.staged = 0;
         self.at += frames;
         self.unsynced += len;
-        write.into()
+        turn.need(write)
     }
 
     /// All is copied: the header can say where the predecessor ends.
     fn cut(&mut self) {
-        let Some(copy) = self.copy.take() else { return };
-        let header = &mut self.plan.header;
-        if !copy.plan.passes_over {
-            header.predecessor = copy.plan.from.cut(copy.last, copy.cut);
+        let copied = self.plan.copy.take();
+        if copied.is_some_and(|copying| !copying.passes_over) {
+            let header = &mut self.plan.header;
+            header.predecessor = self.plan.old.cut(self.copy.last, self.copy.cut);
             if self.copied > 0 {
-                header.first = copy.last.next_or_max();
+                header.first = self.copy.last.next_or_max();
                 header.transaction_floor = header.transaction_floor.min(header.first);
             }
         }
         self.state = self.after_copies();
+    }
+
+    /// What recovery read does not read the same a second time.
+    fn changed(&self, turn: &mut Turn<'_>, seen: Seen) -> Stopped {
+        let (object, at) = (Object::Segment(self.plan.old.id), self.cursor.at());
+        turn.fault(match seen {
+            Seen::Unreadable => Fault::Unreadable { object, offset: at.into() },
+            _ => Fault::Damaged(Finding::rot(seen, object, at)),
+        })
     }
 }
 
 impl Machine for Begin {
     type Output = Begun;
 
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Begun, Stop> {
-        self.advance(buf, &mut answer)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Begun, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))?;
+        Ok(self.begun())
+    }
+}
+
+// The same where the result stays in its place: `begun` has it.
+impl Machine for &mut Begin {
+    type Output = ();
+
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<(), Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
 
 /// Bytes framed in the lower part, which is smaller than a segment.
 fn staged(len: usize) -> u32 {
-    u32::try_from(len).expect("what is framed at once is smaller than a segment")
-}
-
-/// A step that was meant for the upper part of the buffer, for the whole of it.
-fn shifted(stop: Stop, by: usize) -> Stop {
-    match stop {
-        Stop::Need(Step::Read { object, at, into }) => {
-            Step::Read { object, at, into: into.start + by..into.end + by }.into()
-        }
-        Stop::Need(Step::Grow { needed }) => Step::Grow { needed: needed + by }.into(),
-        stop => stop,
-    }
-}
-
-/// What recovery read does not read the same a second time.
-fn changed(copying: &Copying, at: u32, seen: Seen) -> Fault {
-    let object = Object::Segment(copying.from.id);
-    if seen == Seen::Unreadable {
-        return Fault::Unreadable { object, offset: at.into() };
-    }
-    Fault::Damaged(Finding::rot(seen, object, at))
+    u32::try_from(len).unwrap_or(u32::MAX)
 }

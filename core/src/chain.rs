@@ -30,9 +30,9 @@ use uuid::Uuid;
 use crate::{
     Lsn,
     checksum::Update,
-    cursor::{Cursor, Found, Frame, Search},
+    cursor::{Cursor, Search},
     device::Object,
-    drive::{Answer, Stop},
+    drive::{Stopped, Turn},
     fault::Fault,
     report::{Finding, Seen},
     segment::{COPY_OFFSETS, FORMAT_VERSION, NotAHeader, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
@@ -84,16 +84,18 @@ pub(crate) struct Mended(pub(crate) Vec<SegmentHeader, MENDED_MAX>);
 
 impl Mended {
     /// The header of this segment, if it is not to be taken as it stands.
-    pub(crate) fn get(&self, id: SegmentId) -> Option<SegmentHeader> {
-        self.0.iter().find(|header| header.id == id).copied()
+    pub(crate) fn get(&self, id: SegmentId) -> Option<&SegmentHeader> {
+        self.0.iter().find(|header| header.id == id)
     }
 
     /// A segment took the place of the one before it, and names the same predecessor.
     pub(crate) fn passed_over(&mut self, old: &SegmentHeader, new: &SegmentHeader) {
-        if old.predecessor == new.predecessor
+        if old.predecessor.id == new.predecessor.id
             && let Some(header) = self.0.iter_mut().find(|header| header.id == old.id)
         {
-            *header = SegmentHeader { predecessor: header.predecessor, ..*new };
+            let predecessor = header.predecessor;
+            *header = *new;
+            header.predecessor = predecessor;
         }
     }
 }
@@ -116,109 +118,103 @@ pub(crate) struct MakeOut {
     /// The header, as it is tried.
     header: SegmentHeader,
     attempt: Attempt,
+    cursor: Cursor,
+    search: Search,
 }
 
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Attempt {
     /// There are no entries to tell the epoch by, and none to be read.
     Empty,
     /// The first frame, where the geometry of the successor has it.
-    First(Cursor),
+    First,
     /// The same by that of the segment before.
-    Second(Cursor),
+    Second,
     /// Any frame, one write limit far.
-    Search(Cursor, Search),
+    Search,
     Nothing,
 }
 
 impl MakeOut {
     /// Makes out the segment before `successor`, whose entries begin at `first`; `before` is the one before that.
-    pub(crate) fn new(update: Update, successor: SegmentHeader, before: Option<SegmentHeader>, first: Lsn) -> Self {
+    pub(crate) fn new(update: Update, successor: &SegmentHeader, before: Option<&SegmentHeader>, first: Lsn) -> Self {
         let lost = successor.predecessor;
-        let header = SegmentHeader {
-            id: lost.id,
-            nonce: lost.nonce,
-            first,
-            // Which transactions were open here, nothing tells: all that is there may be needed.
-            transaction_floor: Lsn::FIRST,
-            predecessor: Predecessor::default(),
-            ..successor
-        };
-        let cursor = Self::cursor(update, &header, lost.size);
+        let mut header = *successor;
+        header.id = lost.id;
+        header.nonce = lost.nonce;
+        header.first = first;
+        // Which transactions were open here, nothing tells: all that is there may be needed.
+        header.transaction_floor = Lsn::FIRST;
+        header.predecessor = Predecessor::default();
+        let cursor = Cursor::new(update, &header, header.frames_at(), lost.size);
         let empty = lost.size <= header.frames_at() || lost.last < first;
-        let attempt = if empty { Attempt::Empty } else { Attempt::First(cursor) };
-        Self { update, successor, before, header, attempt }
+        let attempt = if empty { Attempt::Empty } else { Attempt::First };
+        let search = cursor.search(0);
+        Self { update, successor: *successor, before: before.copied(), header, attempt, cursor, search }
     }
 
-    /// At the first frame of the segment.
-    fn cursor(update: Update, header: &SegmentHeader, size: u32) -> Cursor {
-        Cursor::new(update, header, header.frames_at(), size)
-    }
-
-    /// The header that it must have had, or `None` if nothing there verifies.
-    pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Option<SegmentHeader>, Stop> {
+    /// Goes on until it is known whether anything there verifies; the header that the segment must have had then is
+    /// [`header`](Self::header).
+    pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
         loop {
-            let fits = match &mut self.attempt {
+            let fits = match self.attempt {
                 Attempt::Empty => true,
-                Attempt::First(cursor) | Attempt::Second(cursor) => match cursor.next(buf, answer)? {
-                    Found::Frame(frame) => self.is_first(&frame),
-                    Found::Other(_) => false,
-                },
-                Attempt::Search(_, search) => search.next(buf, answer)?.is_some(),
-                Attempt::Nothing => return Ok(None),
+                Attempt::First | Attempt::Second => self.cursor.next(turn)? == Seen::Good && self.is_first(),
+                Attempt::Search => self.search.next(&mut self.cursor, turn)?,
+                Attempt::Nothing => return Ok(false),
             };
             if fits {
-                return Ok(Some(self.header));
+                return Ok(true);
             }
             self.try_next();
         }
     }
 
+    /// The header, as it was made out.
+    pub(crate) fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
     /// Whether the first frame may be this one: what was given up before it may have taken LSNs.
-    fn is_first(&self, frame: &Frame) -> bool {
-        let lsn = if frame.header.kind.is_mark() { frame.header.lsn.next_or_max() } else { frame.header.lsn };
+    fn is_first(&self) -> bool {
+        let header = self.cursor.frame().header;
+        let lsn = if header.kind.is_mark() { header.lsn.next_or_max() } else { header.lsn };
         lsn == self.header.first || (lsn > self.header.first && self.successor.accepted_loss >= self.header.first)
     }
 
     /// On to the next epoch, or the next attempt.
     fn try_next(&mut self) {
         let highest = self.successor.epoch;
-        let lowest = self.before.map_or(1, |before| before.epoch);
-        let most = if matches!(self.attempt, Attempt::Search(..)) { EPOCHS_SEARCHED } else { EPOCHS_MAX };
+        let lowest = self.before.as_ref().map_or(1, |before| before.epoch);
+        let most = if self.attempt == Attempt::Search { EPOCHS_SEARCHED } else { EPOCHS_MAX };
         if self.header.epoch > lowest && highest - self.header.epoch + 1 < most {
             self.header.epoch -= 1;
-            let at = self.header.frames_at();
-            match &mut self.attempt {
-                Attempt::First(cursor) | Attempt::Second(cursor) => {
-                    cursor.salt(self.update, &self.header);
-                    cursor.go(at);
+            self.cursor.salt(self.update, &self.header);
+        } else {
+            self.header.epoch = highest;
+            let geometry = match (self.attempt, &self.before) {
+                (Attempt::First, Some(before)) => {
+                    self.attempt = Attempt::Second;
+                    before
                 }
-                Attempt::Search(cursor, search) => {
-                    cursor.salt(self.update, &self.header);
-                    *search = cursor.search(self.header.write_limit);
+                (Attempt::First | Attempt::Second, _) => {
+                    self.attempt = Attempt::Search;
+                    &self.successor
                 }
-                Attempt::Empty | Attempt::Nothing => {}
-            }
-            return;
+                _ => {
+                    self.attempt = Attempt::Nothing;
+                    return;
+                }
+            };
+            self.header.granule = geometry.granule;
+            self.header.copy_offset = geometry.copy_offset;
+            self.header.blank = geometry.blank;
+            self.header.segment_size = geometry.segment_size;
+            let size = self.successor.predecessor.size;
+            self.cursor = Cursor::new(self.update, &self.header, self.header.frames_at(), size);
         }
-        self.header.epoch = highest;
-        let size = self.successor.predecessor.size;
-        self.attempt = match (&self.attempt, self.before) {
-            (Attempt::First(_), Some(before)) => {
-                let SegmentHeader { granule, copy_offset, blank, segment_size, .. } = before;
-                self.header = SegmentHeader { granule, copy_offset, blank, segment_size, ..self.header };
-                Attempt::Second(Self::cursor(self.update, &self.header, size))
-            }
-            (Attempt::First(_) | Attempt::Second(_), _) => {
-                let SegmentHeader { granule, copy_offset, blank, segment_size, .. } = self.successor;
-                self.header = SegmentHeader { granule, copy_offset, blank, segment_size, ..self.header };
-                let cursor = Self::cursor(self.update, &self.header, size);
-                let search = cursor.search(self.header.write_limit);
-                Attempt::Search(cursor, search)
-            }
-            _ => Attempt::Nothing,
-        };
+        self.cursor.go(self.header.frames_at());
+        self.search = self.cursor.search(self.header.write_limit);
     }
 }
 
@@ -242,7 +238,8 @@ pub(crate) struct HeaderReader {
     update: Update,
     window: Window,
     place: Place,
-    read: HeaderRead,
+    /// What stands there, once it is known.
+    pub(crate) read: HeaderRead,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,12 +280,12 @@ impl HeaderReader {
         }
     }
 
-    /// What stands there. A sound header of another version is a fault.
-    pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<HeaderRead, Stop> {
+    /// Goes on until it is known what stands there. A sound header of another version is a fault.
+    pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
             let offset = self.offset();
-            let copy = match self.window.get(buf, answer, u64::from(offset), SEGMENT_HEADER_LEN)? {
-                Bytes::Whole(bytes) => match SegmentHeader::decode(self.update, &buf[bytes], offset) {
+            let copy = match self.window.get(turn, u64::from(offset), SEGMENT_HEADER_LEN)? {
+                Bytes::Whole(bytes) => match SegmentHeader::decode(self.update, turn.bytes(&bytes), offset) {
                     Ok(header) if header.id == self.id => Some(header),
                     Ok(header) => {
                         self.read.stray = Some((header.log, header.id));
@@ -298,7 +295,7 @@ impl HeaderReader {
                     Err(NotAHeader::Unsupported { version, flags }) => {
                         let object = Object::Segment(self.id);
                         let number = if version == FORMAT_VERSION { flags } else { version };
-                        return Err(Fault::Unsupported { object, offset: offset.into(), number }.into());
+                        return Err(turn.fault(Fault::Unsupported { object, offset: offset.into(), number }));
                     }
                 },
                 Bytes::Short(_) => None,
@@ -308,24 +305,21 @@ impl HeaderReader {
                 }
             };
             match (self.place, copy) {
-                (Place::First, Some(header)) => {
+                (Place::Check(offset), copy) => {
+                    self.read.bad_copy = (copy != self.read.header).then_some(offset);
+                    return Ok(());
+                }
+                (place, Some(header)) => {
                     self.read.header = Some(header);
+                    if place != Place::First {
+                        self.read.bad_copy = Some(0);
+                        return Ok(());
+                    }
                     self.go(Place::Check(header.copy_offset));
                 }
                 (Place::First, None) => self.go(Place::Second(0)),
-                (Place::Second(_), Some(header)) => {
-                    self.read.header = Some(header);
-                    self.read.bad_copy = Some(0);
-                    return Ok(self.read.clone());
-                }
                 (Place::Second(place), None) if place + 1 < COPY_OFFSETS.len() => self.go(Place::Second(place + 1)),
-                (Place::Second(_), None) => return Ok(self.read.clone()),
-                (Place::Check(offset), copy) => {
-                    if copy != self.read.header {
-                        self.read.bad_copy = Some(offset);
-                    }
-                    return Ok(self.read.clone());
-                }
+                (Place::Second(_), None) => return Ok(()),
             }
         }
     }
@@ -401,22 +395,27 @@ impl View {
     /// copies, or with another predecessor, where the one that it names is missing.
     #[must_use]
     pub fn mended(&self, id: SegmentId) -> Option<SegmentHeader> {
-        self.mended.get(id)
+        self.mended.get(id).copied()
     }
 
-    /// The header of a segment of the chain, of which `read` is on the medium.
+    /// The header of a segment of the chain, of which `reader` tells what is on the medium.
     ///
     /// # Errors
     /// [`Fault::Unreadable`]: the device could not read it, which says nothing about the bytes. [`Fault::Damaged`]: it is
     /// gone in both copies.
-    pub(crate) fn header(&self, id: SegmentId, read: &HeaderRead) -> Result<SegmentHeader, Fault> {
-        let header = self.mended.get(id).or(read.header.filter(|header| header.log == self.log));
+    pub(crate) fn header<'a>(
+        &'a self,
+        turn: &mut Turn<'_>,
+        reader: &'a HeaderReader,
+    ) -> Result<&'a SegmentHeader, Stopped> {
+        let read = &reader.read;
+        let header = self.mended.get(reader.id).or(read.header.as_ref().filter(|header| header.log == self.log));
         header.ok_or_else(|| {
-            let object = Object::Segment(id);
-            if read.unreadable {
-                return Fault::Unreadable { object, offset: 0 };
-            }
-            Fault::Damaged(Finding::rot(Seen::BadSegmentHeader, object, 0u64))
+            let object = Object::Segment(reader.id);
+            turn.fault(match read.unreadable {
+                true => Fault::Unreadable { object, offset: 0 },
+                false => Fault::Damaged(Finding::rot(Seen::BadSegmentHeader, object, 0)),
+            })
         })
     }
 

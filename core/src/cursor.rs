@@ -6,15 +6,15 @@ use crate::{
     Lsn,
     checksum::Update,
     device::Object,
-    drive::{Answer, Stop},
+    drive::{Place, Stopped, Turn},
     frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_OVERHEAD, FrameHeader, FrameType, Salts},
     report::Seen,
-    segment::{SegmentHeader, align_up},
+    segment::{SegmentHeader, SegmentId, align_up},
     window::{Bytes, Window},
 };
 
 /// A sound frame: both checksums fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Frame {
     /// Where it begins in its segment.
     pub(crate) at: u32,
@@ -30,15 +30,12 @@ impl Frame {
     pub(crate) fn bytes(&self) -> Range<usize> {
         self.payload.start - FRAME_HEADER_LEN..self.payload.end + 4
     }
-}
 
-/// What stands at a cursor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// A sound frame; the cursor is behind it.
-    Frame(Frame),
-    /// Something else; the cursor stays before it.
-    Other(Seen),
+    /// Where it stands, for whoever it is handed to.
+    pub(crate) fn place(&self, segment: SegmentId) -> Place {
+        let FrameHeader { lsn, timestamp, kind, .. } = self.header;
+        Place { lsn, timestamp, kind, segment, offset: self.at, payload: self.payload.clone() }
+    }
 }
 
 /// A place in a segment, between frames.
@@ -50,6 +47,7 @@ pub(crate) struct Cursor {
     granule: u32,
     limit: u32,
     at: u32,
+    frame: Frame,
 }
 
 impl Cursor {
@@ -58,11 +56,12 @@ impl Cursor {
         let limit = limit.min(header.segment_size);
         Self {
             window: Window::new(Object::Segment(header.id), u64::from(limit)),
-            salts: Salts::new(update, header.log, header.id, header.epoch, header.nonce),
+            salts: Salts::of(update, header),
             blank: header.blank,
             granule: header.granule,
             limit,
             at,
+            frame: Frame::default(),
         }
     }
 
@@ -71,9 +70,14 @@ impl Cursor {
         self.window.object()
     }
 
+    /// The sound frame that was found last.
+    pub(crate) fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
     /// Takes the frames for those of a segment of this epoch and nonce.
     pub(crate) fn salt(&mut self, update: Update, header: &SegmentHeader) {
-        self.salts = Salts::new(update, header.log, header.id, header.epoch, header.nonce);
+        self.salts = Salts::of(update, header);
     }
 
     /// Where it is.
@@ -91,72 +95,71 @@ impl Cursor {
         self.window.forget();
     }
 
-    /// What stands here.
-    pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Found, Stop> {
+    /// What stands here. Of a good frame the cursor is behind it, and [`frame`](Self::frame) tells what it is; before
+    /// anything else the cursor stays.
+    pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<Seen, Stopped> {
         while self.at < self.limit {
-            let head = match self.window.get(buf, answer, u64::from(self.at), FRAME_HEADER_LEN)? {
-                Bytes::Whole(head) | Bytes::Short(head) => head,
-                Bytes::Unreadable => return Ok(Found::Other(Seen::Unreadable)),
+            let head = match self.window.get(turn, u64::from(self.at), FRAME_HEADER_LEN)? {
+                Bytes::Whole(head) | Bytes::Short(head) => turn.bytes(&head),
+                Bytes::Unreadable => return Ok(Seen::Unreadable),
             };
             let aligned = align_up(self.at, self.granule);
-            if self.at != aligned && buf[head.clone()].first().is_none_or(|&byte| byte == self.blank) {
+            if self.at != aligned && head.first().is_none_or(|&byte| byte == self.blank) {
                 // The rest of a write's last granule.
                 self.at = aligned.min(self.limit);
                 continue;
             }
-            return match self.salts.header(&buf[head.clone()], self.at) {
-                Ok(header) => self.whole(buf, answer, header),
-                Err(_) if buf[head].iter().all(|&byte| byte == self.blank) => Ok(Found::Other(Seen::End)),
-                Err(_) => Ok(Found::Other(Seen::BadHeader)),
+            return match self.salts.header(head, self.at) {
+                Ok(header) => self.whole(turn, header),
+                Err(_) if head.iter().all(|&byte| byte == self.blank) => Ok(Seen::End),
+                Err(_) => Ok(Seen::BadHeader),
             };
         }
-        Ok(Found::Other(Seen::End))
+        Ok(Seen::End)
     }
 
     /// The frame that this sound header begins.
-    fn whole(&mut self, buf: &mut [u8], answer: &mut Answer, header: FrameHeader) -> Result<Found, Stop> {
+    fn whole(&mut self, turn: &mut Turn<'_>, header: FrameHeader) -> Result<Seen, Stopped> {
         if header.size > self.limit - self.at {
-            return Ok(Found::Other(Seen::BadHeader));
+            return Ok(Seen::BadHeader);
         }
-        let frame = match self.window.get(buf, answer, u64::from(self.at), header.size as usize)? {
+        let frame = match self.window.get(turn, u64::from(self.at), header.size as usize)? {
             Bytes::Whole(frame) => frame,
-            Bytes::Short(_) => return Ok(Found::Other(Seen::BadEntry)),
-            Bytes::Unreadable => return Ok(Found::Other(Seen::Unreadable)),
+            Bytes::Short(_) => return Ok(Seen::BadEntry),
+            Bytes::Unreadable => return Ok(Seen::Unreadable),
         };
-        if !self.salts.entry_fits(&mut buf[frame.clone()], self.at) {
-            return Ok(Found::Other(Seen::BadEntry));
+        let fits = turn.buf.get_mut(frame.clone()).is_some_and(|bytes| self.salts.entry_fits(bytes, self.at));
+        if !fits {
+            return Ok(Seen::BadEntry);
         }
-        let at = self.at;
-        self.at += header.size;
         let payload = frame.start + FRAME_HEADER_LEN..frame.end - 4;
-        Ok(Found::Frame(Frame { at, end: self.at, header, payload }))
+        self.frame = Frame { at: self.at, end: self.at + header.size, header, payload };
+        self.at = self.frame.end;
+        Ok(Seen::Good)
     }
 
     /// What the frame was that stood from `at` up to `end` at the most, with this LSN, and does not verify: its type, if
     /// no more than one byte of its header is wrong.
     pub(crate) fn mend(
         &mut self,
-        buf: &mut [u8],
-        answer: &mut Answer,
+        turn: &mut Turn<'_>,
         at: u32,
         end: u32,
         lsn: Lsn,
-    ) -> Result<Option<FrameType>, Stop> {
+    ) -> Result<Option<FrameType>, Stopped> {
         let room = end.saturating_sub(at);
-        let head = match self.window.get(buf, answer, u64::from(at), FRAME_HEADER_LEN)? {
-            Bytes::Whole(head) => head,
-            Bytes::Short(_) | Bytes::Unreadable => return Ok(None),
-        };
-        if let Some(kind) = self.salts.mend_header(&buf[head.clone()], at, lsn) {
+        let Bytes::Whole(head) = self.window.get(turn, u64::from(at), FRAME_HEADER_LEN)? else { return Ok(None) };
+        let head = turn.bytes(&head);
+        if let Some(kind) = self.salts.mend_header(head, at, lsn) {
             return Ok(Some(kind));
         }
         // Its header's checksum itself may be what is wrong: then the entry's tells.
-        let size = match self.salts.header_size(&buf[head]) {
+        let size = match self.salts.header_size(head) {
             size if size >= FRAME_OVERHEAD && size <= room => size,
             _ => room,
         };
-        match self.window.get(buf, answer, u64::from(at), size as usize)? {
-            Bytes::Whole(frame) => Ok(self.salts.mend_checksum(&mut buf[frame], at)),
+        match self.window.get(turn, u64::from(at), size as usize)? {
+            Bytes::Whole(frame) => Ok(turn.buf.get_mut(frame).and_then(|frame| self.salts.mend_checksum(frame, at))),
             Bytes::Short(_) | Bytes::Unreadable => Ok(None),
         }
     }
@@ -164,7 +167,7 @@ impl Cursor {
     /// A search for frames that begin in the `distance` bytes from here on.
     pub(crate) fn search(&self, distance: u32) -> Search {
         let until = self.at.saturating_add(distance).min(self.limit);
-        Search { cursor: self.clone(), until, debris_end: self.at, unreadable: false }
+        Search { until, debris_end: self.at, unreadable: false }
     }
 }
 
@@ -178,10 +181,9 @@ fn is_blank(bytes: &[u8], blank: u8) -> bool {
 /// How far a search goes on at once where the device cannot read: a sector, the least that a medium loses.
 const UNREADABLE_STEP: u32 = 512;
 
-/// A search for sound frames behind bad bytes, byte by byte.
+/// A search for sound frames behind bad bytes, byte by byte. It moves the cursor along.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
-    cursor: Cursor,
     /// No frame that begins here or later is looked for.
     until: u32,
     /// Behind the last byte that is not blank.
@@ -201,56 +203,54 @@ impl Search {
         !self.unreadable && self.debris_end <= from
     }
 
-    /// The next sound frame, or `None` when none begins within the distance.
-    pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Option<Frame>, Stop> {
-        while self.cursor.at < self.until {
-            let at = self.cursor.at;
-            match self.cursor.window.get(buf, answer, u64::from(at), FRAME_HEADER_LEN)? {
+    /// Whether there is another sound frame; not when none begins within the distance. It is the cursor's then.
+    pub(crate) fn next(&mut self, cursor: &mut Cursor, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
+        while cursor.at < self.until {
+            let at = cursor.at;
+            match cursor.window.get(turn, u64::from(at), FRAME_HEADER_LEN)? {
                 Bytes::Unreadable => {
-                    let behind = align_up(at + 1, UNREADABLE_STEP);
                     self.unreadable = true;
-                    self.pass(buf, 0..0, (behind - at) as usize);
+                    cursor.at = align_up(at + 1, UNREADABLE_STEP);
                     continue;
                 }
                 Bytes::Short(rest) => {
                     let len = rest.len();
-                    self.pass(buf, rest, len);
-                    return Ok(None);
+                    self.pass(cursor, turn.bytes(&rest), len);
+                    return Ok(false);
                 }
                 Bytes::Whole(_) => {}
             }
-            let seen = self.cursor.window.buffered(u64::from(at));
+            let seen = turn.bytes(&cursor.window.buffered(u64::from(at)));
             let whole_headers = seen.len() - (FRAME_HEADER_LEN - 1);
-            if is_blank(&buf[seen.start..seen.start + whole_headers], self.cursor.blank) {
-                self.pass(buf, 0..0, whole_headers);
+            if is_blank(&seen[..whole_headers], cursor.blank) {
+                self.pass(cursor, &[], whole_headers);
                 continue;
             }
-            let magic = buf[seen.clone()].windows(FRAME_MAGIC.len()).take(whole_headers).position(|w| w == FRAME_MAGIC);
+            let magic = seen.windows(FRAME_MAGIC.len()).take(whole_headers).position(|w| w == FRAME_MAGIC);
             let clear = magic.unwrap_or(whole_headers);
             if clear > 0 {
-                self.pass(buf, seen.start..seen.start + clear, clear);
+                self.pass(cursor, seen, clear);
                 continue;
             }
-            let header = self.cursor.salts.header(&buf[seen.clone()], at);
-            if let Ok(header) = header
-                && let Found::Frame(frame) = self.cursor.whole(buf, answer, header)?
+            if let Ok(header) = cursor.salts.header(seen, at)
+                && cursor.whole(turn, header)? == Seen::Good
             {
-                self.debris_end = frame.end;
-                return Ok(Some(frame));
+                self.debris_end = cursor.at;
+                return Ok(true);
             }
-            self.pass(buf, seen.start..seen.start + 1, 1);
+            // No frame begins at this byte of the magic.
+            self.pass(cursor, &FRAME_MAGIC, 1);
         }
-        Ok(None)
+        Ok(false)
     }
 
-    /// Goes `len` bytes on; `bytes` of them are in the buffer.
-    fn pass(&mut self, buf: &[u8], bytes: Range<usize>, len: usize) {
-        let within = bytes.len().min(self.until.saturating_sub(self.cursor.at) as usize);
-        let bytes = &buf[bytes.start..bytes.start + within];
-        if let Some(last) = bytes.iter().rposition(|&byte| byte != self.cursor.blank) {
+    /// Goes over the first `len` of the bytes at the cursor.
+    fn pass(&mut self, cursor: &mut Cursor, bytes: &[u8], len: usize) {
+        let within = len.min(self.until.saturating_sub(cursor.at) as usize);
+        if let Some(last) = bytes.iter().take(within).rposition(|&byte| byte != cursor.blank) {
             let behind = u32::try_from(last + 1).unwrap_or(u32::MAX);
-            self.debris_end = self.debris_end.max(self.cursor.at.saturating_add(behind));
+            self.debris_end = self.debris_end.max(cursor.at.saturating_add(behind));
         }
-        self.cursor.at = self.cursor.at.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        cursor.at = cursor.at.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
     }
 }

@@ -125,10 +125,10 @@ impl Row {
 
 /// What follows from `situation`, which is about one place between frames.
 pub(crate) fn decide(situation: Situation) -> Decision {
-    match ROWS.iter().find(|row| row.fits(situation)) {
-        Some(row) => row.decision,
-        None => unreachable!("the decision table has a row for every situation"),
-    }
+    let row = ROWS.iter().find(|row| row.fits(situation));
+    debug_assert!(row.is_some(), "the decision table has a row for every situation");
+    // Were there none, refusing would be right.
+    row.map_or(Decision::Damage(Verdict::Conflict), |row| row.decision)
 }
 
 #[cfg(test)]

@@ -127,21 +127,6 @@ pub enum Answer {
     Unreadable,
 }
 
-impl Answer {
-    /// Takes the answer out: whoever asked has it.
-    pub(crate) fn take(&mut self) -> Self {
-        core::mem::replace(self, Self::Nothing)
-    }
-
-    /// Takes the object out of an answer to [`Step::Next`] or [`Step::Prev`].
-    pub(crate) fn object(&mut self) -> Option<Object> {
-        match self.take() {
-            Self::Object(object) => object,
-            _ => unreachable!("the driver answered something else to a question for an object"),
-        }
-    }
-}
-
 /// Why a machine stopped: `?` carries a needed step up to the driver in the same way as a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -160,6 +145,102 @@ impl From<Fault> for Stop {
 impl From<Step> for Stop {
     fn from(step: Step) -> Self {
         Self::Need(step)
+    }
+}
+
+/// One turn of a machine: the buffer that it works in, the answer to the step that it asked for last, and what it stops for.
+///
+/// What a machine is made of hands its turn on by reference. So a step or a fault is written once, into its place, however
+/// deep it was found, and what travels back up is a single byte.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) buf: &'a mut [u8],
+    answer: Answer,
+    stop: Stop,
+}
+
+/// The machine stops: its turn says why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+impl<'a> Turn<'a> {
+    /// Gives `machine` a turn.
+    pub(crate) fn run<T>(
+        buf: &'a mut [u8],
+        answer: Answer,
+        machine: impl FnOnce(&mut Self) -> Result<T, Stopped>,
+    ) -> Result<T, Stop> {
+        let mut turn = Self { buf, answer, stop: Stop::Need(Step::Sync) };
+        match machine(&mut turn) {
+            Ok(output) => Ok(output),
+            Err(Stopped) => Err(turn.stop),
+        }
+    }
+
+    /// The same turn with the part of the buffer from `from` on for all of it.
+    pub(crate) fn behind<T>(
+        &mut self,
+        from: usize,
+        part: impl FnOnce(&mut Turn<'_>) -> Result<T, Stopped>,
+    ) -> Result<T, Stopped> {
+        let answer = self.answer();
+        let mut turn = Turn { buf: self.buf.get_mut(from..).unwrap_or_default(), answer, stop: Stop::Need(Step::Sync) };
+        let done = part(&mut turn);
+        self.answer = turn.answer;
+        self.stop = turn.stop;
+        match &mut self.stop {
+            Stop::Need(Step::Read { into, .. }) => *into = into.start + from..into.end + from,
+            Stop::Need(Step::Grow { needed }) => *needed += from,
+            _ => {}
+        }
+        done
+    }
+
+    /// Bytes of the buffer, by a range that was found in it; none where it does not reach so far.
+    pub(crate) fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        self.buf.get(range.clone()).unwrap_or_default()
+    }
+
+    /// Stops for a step.
+    pub(crate) fn need(&mut self, step: Step) -> Stopped {
+        self.stop = Stop::Need(step);
+        Stopped
+    }
+
+    /// Stops for good.
+    #[cold]
+    pub(crate) fn fault(&mut self, fault: Fault) -> Stopped {
+        self.stop = Stop::Fault(fault);
+        Stopped
+    }
+
+    /// What it stopped for.
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Takes the answer out: whoever asked has it.
+    pub(crate) fn answer(&mut self) -> Answer {
+        core::mem::replace(&mut self.answer, Answer::Nothing)
+    }
+
+    /// Takes the object out of an answer to [`Step::Next`] or [`Step::Prev`].
+    pub(crate) fn object(&mut self) -> Option<Object> {
+        match self.answer() {
+            Answer::Object(object) => object,
+            _ => {
+                debug_assert!(false, "the driver answered something else to a question for an object");
+                None
+            }
+        }
+    }
+
+    /// Takes the segment out of such an answer, if it is one.
+    pub(crate) fn segment(&mut self) -> Option<SegmentId> {
+        match self.object() {
+            Some(Object::Segment(id)) => Some(id),
+            _ => None,
+        }
     }
 }
 
@@ -280,6 +361,16 @@ pub trait Scratch {
 impl Scratch for [u8] {
     fn bytes(&mut self) -> &mut [u8] {
         self
+    }
+}
+
+impl<S: Scratch + ?Sized> Scratch for &mut S {
+    fn bytes(&mut self) -> &mut [u8] {
+        (**self).bytes()
+    }
+
+    fn grow(&mut self, needed: usize) {
+        (**self).grow(needed);
     }
 }
 
@@ -410,74 +501,91 @@ pub fn drive_until_pause<M: Machine + ?Sized, D: Device>(
     buf: &mut (impl Scratch + ?Sized),
     host: &mut impl Host,
 ) -> Result<Option<M::Output>, Error<D::Error>> {
+    let mut machine = Keeping { machine, output: None };
+    drive_unit(&mut machine, device, &mut { buf }, host)?;
+    Ok(machine.output)
+}
+
+/// A machine whose output is kept beside it.
+struct Keeping<'a, M: Machine + ?Sized> {
+    machine: &'a mut M,
+    output: Option<M::Output>,
+}
+
+impl<M: Machine + ?Sized> Machine for Keeping<'_, M> {
+    type Output = ();
+
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<(), Stop> {
+        self.output = Some(self.machine.step(buf, answer)?);
+        Ok(())
+    }
+}
+
+/// The blocking driver: there is one for each device, whatever machine it drives. Whether the machine is done; else the
+/// host paused.
+pub(crate) fn drive_unit<D: Device>(
+    machine: &mut dyn Machine<Output = ()>,
+    device: &mut D,
+    buf: &mut dyn Scratch,
+    host: &mut dyn Host,
+) -> Result<bool, Error<D::Error>> {
     let mut answer = Answer::Nothing;
     let mut unreadable = None;
     loop {
-        let step = match machine.step(buf.bytes(), answer) {
-            Ok(output) => return Ok(Some(output)),
-            Err(Stop::Need(step)) => step,
-            Err(Stop::Fault(fault)) => return Err(stopped(fault, unreadable)),
+        answer = match &machine.step(buf.bytes(), answer) {
+            Ok(()) => return Ok(true),
+            Err(Stop::Fault(fault)) => return Err(stopped(fault.clone(), unreadable)),
+            Err(Stop::Need(Step::Grow { needed })) => {
+                buf.grow(*needed);
+                Answer::Nothing
+            }
+            Err(Stop::Need(step)) if step.is_the_hosts() => match serve(step, buf.bytes(), host) {
+                Some(answer) => answer,
+                None => return Ok(false),
+            },
+            Err(Stop::Need(step)) => perform(step, device, buf.bytes(), &mut unreadable)?,
         };
-        let failed = |action, object| move |error| Error::Device { action, object, error };
-        answer = match step {
-            Step::Next { after } => Answer::Object(device.next(after).map_err(failed(Action::List, None))?),
-            Step::Prev { before } => Answer::Object(device.prev(before).map_err(failed(Action::List, None))?),
-            Step::Create { object, size } => {
-                Answer::Created(device.create(object, size).map_err(failed(Action::Create, Some(object)))?)
-            }
-            Step::Read { object, at, into } => {
-                let buf = &mut buf.bytes()[into];
-                let mut read = device.read(object, at, buf);
-                for _ in 1..READ_TRIES {
-                    if read.is_err() {
-                        read = device.read(object, at, buf);
-                    }
+    }
+}
+
+/// Has the device do a step.
+fn perform<D: Device>(
+    step: &Step,
+    device: &mut D,
+    buf: &mut [u8],
+    unreadable: &mut Option<(Object, D::Error)>,
+) -> Result<Answer, Error<D::Error>> {
+    let done = match step {
+        Step::Next { after } => device.next(*after).map(Answer::Object),
+        Step::Prev { before } => device.prev(*before).map(Answer::Object),
+        Step::Create { object, size } => device.create(*object, *size).map(Answer::Created),
+        Step::Read { object, at, into } => {
+            let buf = &mut buf[into.clone()];
+            let mut read = device.read(*object, *at, buf);
+            for _ in 1..READ_TRIES {
+                if read.is_err() {
+                    read = device.read(*object, *at, buf);
                 }
-                read.map_or_else(
-                    |error| {
-                        unreadable = Some((object, error));
-                        Answer::Unreadable
-                    },
-                    Answer::Moved,
-                )
             }
-            Step::Write { object, at, from } => {
-                device.write(object, at, &buf.bytes()[from]).map_err(failed(Action::Write, Some(object)))?;
-                Answer::Nothing
-            }
-            Step::Trim { object, at } => {
-                device.trim(object, at).map_err(failed(Action::Trim, Some(object)))?;
-                Answer::Nothing
-            }
-            Step::Remove { object } => {
-                device.remove(object).map_err(failed(Action::Remove, Some(object)))?;
-                Answer::Nothing
-            }
-            Step::Sync => {
-                device.sync().map_err(failed(Action::Sync, None))?;
-                Answer::Nothing
-            }
-            Step::Free => Answer::Free(device.free()),
-            Step::Entry(place) => {
-                if host.entry(Entry::new(&place, buf.bytes())) == Flow::Pause {
-                    return Ok(None);
-                }
-                Answer::Nothing
-            }
-            Step::Finding(finding) => {
-                host.finding(&finding);
-                Answer::Nothing
-            }
-            Step::Piece { section, bytes } => {
-                host.piece(section, &buf.bytes()[bytes]);
-                Answer::Nothing
-            }
-            Step::Fill { into } => filled(host, &mut buf.bytes()[into]),
-            Step::Grow { needed } => {
-                buf.grow(needed);
-                Answer::Nothing
-            }
-        };
+            return Ok(read_or(read, *object, unreadable));
+        }
+        Step::Write { object, at, from } => device.write(*object, *at, &buf[from.clone()]).map(|()| Answer::Nothing),
+        Step::Trim { object, at } => device.trim(*object, *at).map(|()| Answer::Nothing),
+        Step::Remove { object } => device.remove(*object).map(|()| Answer::Nothing),
+        Step::Sync => device.sync().map(|()| Answer::Nothing),
+        _ => Ok(Answer::Free(device.free())),
+    };
+    done.map_err(|error| Error::Device { action: step.action(), object: step.object(), error })
+}
+
+/// What a read brought. An error that stays is kept for the fault that may follow from it.
+fn read_or<E>(read: Result<usize, E>, object: Object, unreadable: &mut Option<(Object, E)>) -> Answer {
+    match read {
+        Ok(moved) => Answer::Moved(moved),
+        Err(error) => {
+            *unreadable = Some((object, error));
+            Answer::Unreadable
+        }
     }
 }
 
@@ -512,71 +620,98 @@ pub async fn drive_async_until_pause<M: Machine + ?Sized, D: AsyncDevice>(
             Err(Stop::Need(step)) => step,
             Err(Stop::Fault(fault)) => return Err(stopped(fault, unreadable)),
         };
-        let failed = |action, object| move |error| Error::Device { action, object, error };
         answer = match step {
-            Step::Next { after } => Answer::Object(device.next(after).await.map_err(failed(Action::List, None))?),
-            Step::Prev { before } => Answer::Object(device.prev(before).await.map_err(failed(Action::List, None))?),
-            Step::Create { object, size } => {
-                Answer::Created(device.create(object, size).await.map_err(failed(Action::Create, Some(object)))?)
-            }
-            Step::Read { object, at, into } => {
-                let buf = &mut buf.bytes()[into];
-                let mut read = device.read(object, at, buf).await;
-                for _ in 1..READ_TRIES {
-                    if read.is_err() {
-                        read = device.read(object, at, buf).await;
-                    }
-                }
-                read.map_or_else(
-                    |error| {
-                        unreadable = Some((object, error));
-                        Answer::Unreadable
-                    },
-                    Answer::Moved,
-                )
-            }
-            Step::Write { object, at, from } => {
-                device.write(object, at, &buf.bytes()[from]).await.map_err(failed(Action::Write, Some(object)))?;
-                Answer::Nothing
-            }
-            Step::Trim { object, at } => {
-                device.trim(object, at).await.map_err(failed(Action::Trim, Some(object)))?;
-                Answer::Nothing
-            }
-            Step::Remove { object } => {
-                device.remove(object).await.map_err(failed(Action::Remove, Some(object)))?;
-                Answer::Nothing
-            }
-            Step::Sync => {
-                device.sync().await.map_err(failed(Action::Sync, None))?;
-                Answer::Nothing
-            }
-            Step::Free => Answer::Free(device.free()),
-            Step::Entry(place) => {
-                if host.entry(Entry::new(&place, buf.bytes())) == Flow::Pause {
-                    return Ok(None);
-                }
-                Answer::Nothing
-            }
-            Step::Finding(finding) => {
-                host.finding(&finding);
-                Answer::Nothing
-            }
-            Step::Piece { section, bytes } => {
-                host.piece(section, &buf.bytes()[bytes]);
-                Answer::Nothing
-            }
-            Step::Fill { into } => filled(host, &mut buf.bytes()[into]),
             Step::Grow { needed } => {
                 buf.grow(needed);
                 Answer::Nothing
             }
+            _ if step.is_the_hosts() => match serve(&step, buf.bytes(), host) {
+                Some(answer) => answer,
+                None => return Ok(None),
+            },
+            _ => perform_async(&step, device, buf.bytes(), &mut unreadable).await?,
         };
     }
 }
 
+/// [`perform`], awaited.
+async fn perform_async<D: AsyncDevice>(
+    step: &Step,
+    device: &mut D,
+    buf: &mut [u8],
+    unreadable: &mut Option<(Object, D::Error)>,
+) -> Result<Answer, Error<D::Error>> {
+    let done = match step {
+        Step::Next { after } => device.next(*after).await.map(Answer::Object),
+        Step::Prev { before } => device.prev(*before).await.map(Answer::Object),
+        Step::Create { object, size } => device.create(*object, *size).await.map(Answer::Created),
+        Step::Read { object, at, into } => {
+            let buf = &mut buf[into.clone()];
+            let mut read = device.read(*object, *at, buf).await;
+            for _ in 1..READ_TRIES {
+                if read.is_err() {
+                    read = device.read(*object, *at, buf).await;
+                }
+            }
+            return Ok(read_or(read, *object, unreadable));
+        }
+        Step::Write { object, at, from } => {
+            device.write(*object, *at, &buf[from.clone()]).await.map(|()| Answer::Nothing)
+        }
+        Step::Trim { object, at } => device.trim(*object, *at).await.map(|()| Answer::Nothing),
+        Step::Remove { object } => device.remove(*object).await.map(|()| Answer::Nothing),
+        Step::Sync => device.sync().await.map(|()| Answer::Nothing),
+        _ => Ok(Answer::Free(device.free())),
+    };
+    done.map_err(|error| Error::Device { action: step.action(), object: step.object(), error })
+}
+
+impl Step {
+    /// Whether the host does it, and no device.
+    const fn is_the_hosts(&self) -> bool {
+        matches!(self, Self::Entry(_) | Self::Finding(_) | Self::Fill { .. } | Self::Piece { .. })
+    }
+
+    /// What is asked of a device.
+    const fn action(&self) -> Action {
+        match self {
+            Self::Create { .. } => Action::Create,
+            Self::Write { .. } => Action::Write,
+            Self::Trim { .. } => Action::Trim,
+            Self::Remove { .. } => Action::Remove,
+            Self::Sync => Action::Sync,
+            Self::Read { .. } => Action::Read,
+            _ => Action::List,
+        }
+    }
+
+    /// The object that it is asked of.
+    const fn object(&self) -> Option<Object> {
+        match self {
+            Self::Create { object, .. }
+            | Self::Read { object, .. }
+            | Self::Write { object, .. }
+            | Self::Trim { object, .. }
+            | Self::Remove { object } => Some(*object),
+            _ => None,
+        }
+    }
+}
+
+/// Has the host do a step; `None`: it pauses.
+fn serve(step: &Step, buf: &mut [u8], host: &mut dyn Host) -> Option<Answer> {
+    match step {
+        Step::Entry(place) => return (host.entry(Entry::new(place, buf)) == Flow::Continue).then_some(Answer::Nothing),
+        Step::Finding(finding) => host.finding(finding),
+        Step::Piece { section, bytes } => host.piece(*section, &buf[bytes.clone()]),
+        Step::Fill { into } => return Some(filled(host, &mut buf[into.clone()])),
+        _ => {}
+    }
+    Some(Answer::Nothing)
+}
+
 /// The next bytes of the host's snapshot, or that it broke off.
-fn filled(host: &mut impl Host, buf: &mut [u8]) -> Answer {
+fn filled(host: &mut dyn Host, buf: &mut [u8]) -> Answer {
     match host.fill(buf) {
         0 if host.broke_off() => Answer::Unreadable,
         moved => Answer::Moved(moved),

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::{
     Lsn,
     checksum::{Crc, Update},
-    segment::SegmentId,
+    segment::{SegmentHeader, SegmentId},
 };
 
 /// The first bytes of every frame.
@@ -34,7 +34,7 @@ pub const TRANSACTION_ID_LEN: usize = 8;
 const _: () = assert!(FRAME_HEADER_LEN + FRAME_TRAILER_LEN == FRAME_OVERHEAD as usize);
 
 /// The byte that says what a frame is: six bits of code, one for a transaction, one for a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameType(u8);
 
 impl FrameType {
@@ -99,7 +99,7 @@ impl FrameType {
 }
 
 /// What stands in a frame's header, its checksum apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Bytes of the whole frame, magic to trailer.
     pub size: u32,
@@ -143,6 +143,7 @@ pub struct Salts {
 
 impl Salts {
     /// The salts of the segment `segment` of `log`, whose header has this epoch and nonce.
+    #[inline(never)] // Once a segment.
     #[must_use]
     pub fn new(update: Update, log: Uuid, segment: SegmentId, epoch: u64, nonce: u64) -> Self {
         let (first, second) = log.as_bytes().split_at(8);
@@ -156,6 +157,11 @@ impl Salts {
         Self { header: of(first), entry: of(second) }
     }
 
+    /// The salts of the segment that has this header.
+    pub(crate) fn of(update: Update, header: &SegmentHeader) -> Self {
+        Self::new(update, header.log, header.id, header.epoch, header.nonce)
+    }
+
     fn header_checksum(&self, offset: u32, frame: &[u8]) -> u32 {
         // One call for the 25 bytes: they are too few to be worth three.
         let mut message = [0; 4 + 4 + 17];
@@ -166,8 +172,9 @@ impl Salts {
     }
 
     fn entry_checksum(&self, offset: u32, frame: &mut [u8]) -> u32 {
-        let end = frame.len() - FRAME_TRAILER_LEN;
-        self.entry.with_four(offset.to_le_bytes()).with_in_place(&mut frame[..end]).value()
+        let end = frame.len().saturating_sub(FRAME_TRAILER_LEN);
+        let sealed = frame.get_mut(..end).unwrap_or_default();
+        self.entry.with_four(offset.to_le_bytes()).with_in_place(sealed).value()
     }
 
     /// Completes the frame at `offset` of the segment: `frame` is as long as the whole frame and has its payload in
@@ -262,22 +269,23 @@ impl Salts {
     /// the way, and is as before when this returns.
     #[must_use]
     pub fn entry_fits(&self, frame: &mut [u8], offset: u32) -> bool {
-        self.entry_checksum(offset, frame) == u32_at(frame, frame.len() - FRAME_TRAILER_LEN)
+        let stored = frame.last_chunk::<FRAME_TRAILER_LEN>().copied();
+        stored.is_some_and(|stored| self.entry_checksum(offset, frame) == u32::from_le_bytes(stored))
     }
 }
 
 /// The little-endian `u32` at `at`; the caller knows that it is there.
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let mut number = [0; 4];
-    number.copy_from_slice(&bytes[at..at + 4]);
-    u32::from_le_bytes(number)
+    let number = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    debug_assert!(number.is_some(), "there are not so many bytes");
+    u32::from_le_bytes(number.copied().unwrap_or_default())
 }
 
 /// The little-endian `u64` at `at`; the caller knows that it is there.
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let mut number = [0; 8];
-    number.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(number)
+    let number = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    debug_assert!(number.is_some(), "there are not so many bytes");
+    u64::from_le_bytes(number.copied().unwrap_or_default())
 }
 
 /// What a mark says besides the durable LSN.
@@ -300,7 +308,31 @@ pub enum Mark<'a> {
     Seal,
 }
 
-/// Frames a mark into `frame`, which is as long as it.
+/// The application slot: up to [`SLOT_MAX`] bytes of the application's own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slot {
+    len: u8,
+    bytes: [u8; SLOT_MAX],
+}
+
+impl Slot {
+    /// Nothing in it.
+    pub(crate) const EMPTY: Self = Self { len: 0, bytes: [0; SLOT_MAX] };
+
+    /// With these bytes in it; `None` if they are too many.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let mut slot = Self { len: u8::try_from(bytes.len()).ok()?, ..Self::EMPTY };
+        slot.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(slot)
+    }
+
+    /// The bytes in it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// Frames a mark at the front of `frame`.
 pub(crate) fn frame_mark(
     salts: &Salts,
     frame: &mut [u8],
@@ -311,8 +343,12 @@ pub(crate) fn frame_mark(
     mark: Mark<'_>,
 ) {
     debug_assert!(durable <= lsn, "a mark claims no more than the entry before it");
-    let payload = FRAME_HEADER_LEN..frame.len() - FRAME_TRAILER_LEN;
-    mark.encode(durable, &mut frame[payload]);
+    let len = mark.frame_len() as usize;
+    let Some(frame) = frame.get_mut(..len) else {
+        debug_assert!(false, "whoever frames a mark has made room for it");
+        return;
+    };
+    mark.encode(durable, &mut frame[FRAME_HEADER_LEN..len - FRAME_TRAILER_LEN]);
     salts.complete(frame, offset, lsn, time, FrameType::new(mark.code()));
 }
 

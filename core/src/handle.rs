@@ -363,26 +363,49 @@ impl<'a> Handle<'a> {
     ) -> Result<Self, OpenError<E>> {
         let writer = Writer::create(writer, log).map_err(OpenError::Options)?;
         let report = Report::made(log, options.policy);
-        Ok(Self::new(buf, options, geometry, writer, report))
+        Ok(Self {
+            writer,
+            buf,
+            options,
+            geometry,
+            report,
+            checkpoints: Vec::new(),
+            highest_checkpoint: CheckpointId::default(),
+            stats: LogStats::default(),
+            buffered: Lsn::ZERO,
+            cause: None,
+        })
     }
 
-    /// A log that was recovered.
-    pub(crate) fn take_over<E>(
+    /// Whether a log that was recovered may be taken over.
+    pub(crate) fn may_take_over<E>(options: &WriterOptions, recovered: &Recovered) -> Result<(), OpenError<E>> {
+        match Writer::may_take_over(options, recovered, Consent::None) {
+            Ok(()) => Ok(()),
+            Err(TakeOverError::Options(invalid)) => Err(OpenError::Options(invalid)),
+            Err(TakeOverError::Refused) => Err(OpenError::Refused(recovered.report.first_damage)),
+        }
+    }
+
+    /// A log that was recovered, and may be taken over.
+    pub(crate) fn taking_over(
         buf: &'a mut [u8],
         options: LogOptions,
         (geometry, writer): (Geometry, WriterOptions),
         recovered: &Recovered,
-    ) -> Result<Self, OpenError<E>> {
-        let writer = Writer::take_over(writer, recovered, Consent::None);
-        let writer = writer.map_err(|error| match error {
-            TakeOverError::Options(invalid) => OpenError::Options(invalid),
-            TakeOverError::Refused => OpenError::Refused(recovered.report.first_damage),
-        })?;
-        let mut handle = Self::new(buf, options, geometry, writer, recovered.report.clone());
+    ) -> Self {
         let kept = recovered.checkpoints.iter().map(|head| Kept { head: *head, checked: false });
-        handle.checkpoints = kept.collect();
-        handle.highest_checkpoint = recovered.highest_checkpoint;
-        Ok(handle)
+        Self {
+            writer: Writer::taking_over(writer, recovered, Consent::None),
+            buf,
+            options,
+            geometry,
+            report: recovered.report.clone(),
+            checkpoints: kept.collect(),
+            highest_checkpoint: recovered.highest_checkpoint,
+            stats: LogStats::default(),
+            buffered: Lsn::ZERO,
+            cause: None,
+        }
     }
 
     /// The writer's options, where the handle can do what it is asked.
@@ -397,22 +420,6 @@ impl<'a> Handle<'a> {
         let writer = options.writer(geometry, old_writer);
         writer.validate().map_err(OpenError::Options)?;
         Ok((geometry, writer))
-    }
-
-    fn new(buf: &'a mut [u8], options: LogOptions, geometry: Geometry, writer: Writer, report: Report) -> Self {
-        let buffered = writer.written();
-        Self {
-            writer,
-            buf,
-            options,
-            geometry,
-            report,
-            checkpoints: Vec::new(),
-            highest_checkpoint: CheckpointId::default(),
-            stats: LogStats::default(),
-            buffered,
-            cause: None,
-        }
     }
 
     pub(crate) fn stats(&self) -> LogStats {
@@ -594,23 +601,6 @@ impl<'a> Handle<'a> {
 impl Report {
     /// Of a log that was just made.
     fn made(log: Uuid, policy: Policy) -> Self {
-        Self {
-            log,
-            epoch: 1,
-            policy,
-            low_water: Lsn::FIRST,
-            last: Lsn::ZERO,
-            verified: None,
-            durable: Lsn::ZERO,
-            closed: false,
-            torn_tail: None,
-            damage: 0,
-            first_damage: None,
-            harmless: 0,
-            accepted_loss: Lsn::ZERO,
-            unfinished: None,
-            repersisted: 0,
-            checkpoint: None,
-        }
+        Self { log, epoch: 1, ..Self::nothing(policy) }
     }
 }

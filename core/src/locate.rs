@@ -4,7 +4,7 @@ use crate::{
     Lsn,
     chain::{HeaderReader, View},
     decision::Policy,
-    drive::{Answer, Machine, Step, Stop},
+    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     frame::FRAME_OVERHEAD,
     reader::Reader,
@@ -30,25 +30,34 @@ impl Locate {
     }
 }
 
-impl Machine for Locate {
-    type Output = CutAt;
-
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<CutAt, Stop> {
-        while self.found.is_none() {
-            match self.reader.step(buf, answer.take()) {
-                Err(Stop::Need(Step::Entry(place))) if place.lsn == self.lsn => {
+impl Locate {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<CutAt, Stopped> {
+        loop {
+            if let Some((size, reader)) = &mut self.found {
+                reader.next(turn)?;
+                let header = self.view.header(turn, reader)?;
+                return Ok(CutAt { predecessor: header.cut(self.lsn, *size), floor: header.transaction_floor });
+            }
+            if self.reader.advance(turn).is_ok() {
+                return Err(turn.fault(Fault::Lost { expected: self.lsn }));
+            }
+            match turn.stop() {
+                Stop::Need(Step::Entry(place)) if place.lsn == self.lsn => {
                     let size = FRAME_OVERHEAD + u32::try_from(place.payload.len()).unwrap_or(u32::MAX);
                     let header = HeaderReader::new(self.view.update, place.segment);
                     self.found = Some((place.offset.saturating_add(size), header));
                 }
-                Err(Stop::Need(Step::Entry(_))) => {}
-                Err(stop) => return Err(stop),
-                Ok(_) => return Err(Fault::Lost { expected: self.lsn }.into()),
+                Stop::Need(Step::Entry(_)) => {}
+                _ => return Err(Stopped),
             }
         }
-        let Some((size, reader)) = &mut self.found else { unreachable!("it was just found") };
-        let id = reader.id();
-        let header = self.view.header(id, &reader.next(buf, &mut answer)?)?;
-        Ok(CutAt { predecessor: header.cut(self.lsn, *size), floor: header.transaction_floor })
+    }
+}
+
+impl Machine for Locate {
+    type Output = CutAt;
+
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<CutAt, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }

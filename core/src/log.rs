@@ -14,7 +14,7 @@ use crate::{
     Replay, Report, Retention, Retire, TransactionEnd,
     begin::{Begin, Plan},
     device::Device,
-    drive::{Error, Machine, drive, drive_until_pause},
+    drive::{Error, Machine, drive, drive_unit, drive_until_pause},
     fault::Fault,
     handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
     writer::{Commit, StageError, Writer},
@@ -57,7 +57,7 @@ impl<'a, D: Device> Log<'a, D> {
         now: u64,
     ) -> Result<Self, OpenError<D::Error>> {
         let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
-        match drive(Recovery::new(options.recovery()), &mut device, buf, &mut ()) {
+        match drive_unit(&mut &mut Recovery::new(options.recovery()), &mut device, &mut { &mut *buf }, &mut ()) {
             Err(Error::Fault(Fault::NoLog)) => {}
             Ok(_)
             | Err(Error::Fault(
@@ -80,19 +80,35 @@ impl<'a, D: Device> Log<'a, D> {
     ///
     /// # Errors
     /// [`OpenError::Drive`] with [`Fault::NoLog`] where there is none: this makes none. [`OpenError::Refused`].
-    pub fn open(mut device: D, buf: &'a mut [u8], options: LogOptions, now: u64) -> Result<Self, OpenError<D::Error>> {
+    pub fn open(device: D, buf: &'a mut [u8], options: LogOptions, now: u64) -> Result<Self, OpenError<D::Error>> {
+        let mut opened = Self::recovered(device, buf, options);
+        if let Ok(log) = &mut opened
+            && let Err(error) = log.settle(now)
+        {
+            opened = Err(error.into());
+        }
+        opened
+    }
+
+    /// Recovers the log, and has it ready to be taken over.
+    #[inline(never)] // Recovery's memory is free again when this returns.
+    fn recovered(mut device: D, buf: &'a mut [u8], options: LogOptions) -> Result<Self, OpenError<D::Error>> {
         let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
-        let recovered = drive(Recovery::new(options.recovery()), &mut device, buf, &mut ())?;
-        let handle = Handle::take_over(buf, options, writer, &recovered)?;
-        drop(recovered);
-        let mut log = Self { device, handle };
-        if log.handle.writer.needs_sync() {
-            log.commit(Durability::Durable)?;
+        let mut recovery = Recovery::new(options.recovery());
+        drive_unit(&mut &mut recovery, &mut device, &mut { &mut *buf }, &mut ())?;
+        Handle::may_take_over(&writer.1, recovery.found())?;
+        Ok(Self { device, handle: Handle::taking_over(buf, options, writer, recovery.found()) })
+    }
+
+    /// Makes durable what was recovered.
+    fn settle(&mut self, now: u64) -> Result<(), LogError<D::Error>> {
+        if self.handle.writer.needs_sync() {
+            self.commit(Durability::Durable)?;
         }
-        if log.handle.writer.needs_segment() {
-            log.handle.report.repersisted = log.begin(now)?;
+        if self.handle.writer.needs_segment() {
+            self.handle.report.repersisted = self.begin(now)?;
         }
-        Ok(log)
+        Ok(())
     }
 
     /// Bytes of the least buffer that takes an entry or batch of `len` bytes of frames on this device: see
@@ -442,7 +458,7 @@ impl<'a, D: Device> Log<'a, D> {
     /// Commits what is staged: in one write, unless the write limit asks for a sync before it.
     fn commit(&mut self, durability: Durability) -> Result<(), LogError<D::Error>> {
         while let Some(group) = self.handle.take(durability)? {
-            match drive(Commit::new(group), &mut self.device, self.handle.buf, &mut ()) {
+            match self.drive(&mut Commit::new(group)) {
                 Ok(()) => self.handle.landed(group),
                 Err(error) => self.handle.failed(error)?,
             }
@@ -461,10 +477,14 @@ impl<'a, D: Device> Log<'a, D> {
     fn begin(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
         self.commit(Durability::Durable)?;
         loop {
-            let plan = self.handle.writer.plan(now, (self.handle.options.nonce)());
-            let plan: Plan = plan.map_err(|error| self.handle.refused(error))?;
-            match drive(Begin::new(plan), &mut self.device, self.handle.buf, &mut ()) {
-                Ok(begun) => {
+            let plan: Plan = match self.handle.writer.plan(now, (self.handle.options.nonce)()) {
+                Ok(plan) => plan,
+                Err(error) => return Err(self.handle.refused(error)),
+            };
+            let mut begin = Begin::new(plan);
+            match self.drive(&mut &mut begin) {
+                Ok(()) => {
+                    let begun = begin.begun();
                     self.handle.begun(&begun);
                     if self.handle.writer.is_ready() {
                         return Ok(begun.copied());
@@ -477,11 +497,11 @@ impl<'a, D: Device> Log<'a, D> {
 
     /// Gives back what a segment did not use, and replaces the metadata where they are kept. Neither has to succeed.
     fn tidy(&mut self, trim: Option<Trim>, clean: bool) {
-        if let Some(trim) = trim {
-            let _ = drive(trim, &mut self.device, self.handle.buf, &mut ());
+        if let Some(mut trim) = trim {
+            let _ = self.drive(&mut trim);
         }
         if self.handle.options.metadata {
-            let _ = drive(self.handle.meta(clean), &mut self.device, self.handle.buf, &mut ());
+            let _ = self.drive(&mut self.handle.meta(clean));
         }
     }
 
@@ -509,6 +529,11 @@ impl<'a, D: Device> Log<'a, D> {
             self.handle.checked_one(id, valid);
         }
         Ok(())
+    }
+
+    /// Drives a machine that gives nothing back, and asks nothing of a host.
+    fn drive(&mut self, machine: &mut dyn Machine<Output = ()>) -> Result<(), Error<D::Error>> {
+        drive_unit(machine, &mut self.device, &mut { &mut *self.handle.buf }, &mut ()).map(|_| ())
     }
 
     /// Drives a machine that reads.

@@ -6,16 +6,16 @@
 
 use crate::{
     Lsn,
-    chain::{HeaderRead, HeaderReader, View},
+    chain::{HeaderReader, View},
     cursor::Frame,
     decision::{Decision, Policy, Situation, decide},
     device::Object,
-    drive::{Answer, Machine, Place, Step, Stop},
+    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     frame::{Mark, NotAMark},
     report::{Finding, Seen, Verdict, Witness},
     segment::{SegmentHeader, SegmentId},
-    walk::{Batch, Event, Halt, Next, Walk},
+    walk::{Batch, Event, Next, Walk},
 };
 
 /// What a reader came to.
@@ -110,184 +110,206 @@ impl Reader {
         }
     }
 
-    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Read, Stop> {
+    pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
         loop {
-            self.state = match &mut self.state {
+            match &mut self.state {
                 State::Start => {
                     if self.from < self.view.low_water {
-                        return Err(Fault::Truncated { low_water: self.view.low_water }.into());
+                        return Err(turn.fault(Fault::Truncated { low_water: self.view.low_water }));
                     }
                     if self.from > self.to {
                         return Ok(self.read);
                     }
-                    State::SeekHeader(HeaderReader::new(self.view.update, self.view.newest))
+                    self.state = State::SeekHeader(HeaderReader::new(self.view.update, self.view.newest));
                 }
                 State::SeekHeader(reader) => {
-                    let id = reader.id();
-                    let read = reader.next(buf, answer)?;
-                    self.sought(self.view.header(id, &read)?, &read)?
+                    reader.next(turn)?;
+                    let named = reader.read.header.as_ref().map(|header| header.predecessor.id);
+                    let header = *self.view.header(turn, reader)?;
+                    self.sought(turn, &header, named)?;
                 }
                 State::SeekPrev { before, asked: asked @ false } => {
                     *asked = true;
-                    return Err(Step::Prev { before: Some(Object::Segment(*before)) }.into());
+                    return Err(turn.need(Step::Prev { before: Some(Object::Segment(*before)) }));
                 }
-                State::SeekPrev { .. } => match answer.object() {
-                    Some(Object::Segment(id)) if self.view.counts(id) => {
-                        State::SeekHeader(HeaderReader::new(self.view.update, id))
+                State::SeekPrev { .. } => match turn.segment() {
+                    Some(id) if self.view.counts(id) => {
+                        self.state = State::SeekHeader(HeaderReader::new(self.view.update, id));
                     }
-                    Some(Object::Segment(id)) if id > self.view.oldest => State::SeekPrev { before: id, asked: false },
-                    _ => return Err(self.missing(self.view.oldest)),
+                    Some(id) if id > self.view.oldest => self.state = State::SeekPrev { before: id, asked: false },
+                    _ => return Err(missing(turn, self.view.oldest)),
                 },
                 State::Ahead { after, asked: asked @ false } => {
                     *asked = true;
-                    return Err(Step::Next { after: Some(Object::Segment(*after)) }.into());
+                    return Err(turn.need(Step::Next { after: Some(Object::Segment(*after)) }));
                 }
-                State::Ahead { .. } => match answer.object() {
-                    Some(Object::Segment(id)) if self.view.counts(id) => {
-                        State::AheadHeader(HeaderReader::new(self.view.update, id))
+                State::Ahead { .. } => match turn.segment() {
+                    Some(id) if self.view.counts(id) => {
+                        self.state = State::AheadHeader(HeaderReader::new(self.view.update, id));
                     }
-                    Some(Object::Segment(id)) if id < self.view.newest => State::Ahead { after: id, asked: false },
-                    _ => return Err(self.missing(self.view.newest)),
+                    Some(id) if id < self.view.newest => self.state = State::Ahead { after: id, asked: false },
+                    _ => return Err(missing(turn, self.view.newest)),
                 },
                 State::AheadHeader(reader) => {
-                    let id = reader.id();
-                    let read = reader.next(buf, answer)?;
-                    self.found_ahead(self.view.header(id, &read)?, &read)?
+                    reader.next(turn)?;
+                    let named = reader.read.header.as_ref().map(|header| header.predecessor.id);
+                    let header = *self.view.header(turn, reader)?;
+                    self.found_ahead(turn, &header, named)?;
                 }
-                State::Frames => self.frame(buf, answer)?,
+                State::Frames => self.frame(turn)?,
                 State::Batch { until, last } => {
                     let (until, last) = (*until, *last);
-                    self.batch(buf, answer, until, last)?
+                    self.batch(turn, until, last)?;
                 }
                 State::Done => return Ok(self.read),
-            };
+            }
         }
     }
 
-    /// A segment on the way back: it holds the first entry wanted, or the way goes on.
-    fn sought(&mut self, header: SegmentHeader, read: &HeaderRead) -> Result<State, Stop> {
-        if header.first <= self.from {
-            return Ok(self.enter(header));
+    /// A segment on the way back: it holds the first entry wanted, or the way goes on. `named` is the predecessor that it
+    /// names on the medium, if its header is there.
+    fn sought(&mut self, turn: &mut Turn<'_>, header: &SegmentHeader, named: Option<SegmentId>) -> Result<(), Stopped> {
+        if header.first > self.from && header.id != self.view.oldest {
+            self.look_ahead(header, named);
+            self.state = State::SeekPrev { before: header.id, asked: false };
+            return Ok(());
         }
-        if header.id != self.view.oldest {
-            self.look_ahead(header, read);
-            return Ok(State::SeekPrev { before: header.id, asked: false });
+        self.enter(header);
+        if header.first <= self.from {
+            return Ok(());
         }
         // What is to be read begins before the log does.
-        let state = self.enter(header);
-        let named = read.header.map_or(SegmentId::NONE, |header| header.predecessor.id);
-        if named == SegmentId::NONE {
-            self.gap(
-                state,
-                self.from,
-                &header,
-                Finding::rot(Seen::Hole, Object::Segment(header.id), header.frames_at()),
-            )
-        } else {
-            self.gap(state, self.from, &header, gone(Object::Segment(named)))
-        }
+        let finding = match named {
+            None | Some(SegmentId::NONE) => Finding::rot(Seen::Hole, Object::Segment(header.id), header.frames_at()),
+            Some(named) => gone(named, 0),
+        };
+        self.gap(turn, self.from, header, finding)
     }
 
-    fn look_ahead(&mut self, header: SegmentHeader, read: &HeaderRead) {
-        self.ahead = Some(header);
+    fn look_ahead(&mut self, header: &SegmentHeader, named: Option<SegmentId>) {
+        self.ahead = Some(*header);
         // Of a segment without a header, nothing but its own place tells what is missing before it.
-        let before = SegmentId::new(header.id.value().saturating_sub(1));
-        self.named = read.header.map_or(before, |header| header.predecessor.id);
+        self.named = named.unwrap_or(SegmentId::new(header.id.value().saturating_sub(1)));
     }
 
     /// Begins to read a segment, for which the header of its successor must be known.
-    fn enter(&mut self, header: SegmentHeader) -> State {
+    fn enter(&mut self, header: &SegmentHeader) {
         let end = if header.id == self.view.newest {
             Some((self.view.last, self.view.end))
         } else {
-            let ahead = self.ahead.filter(|ahead| ahead.predecessor.id == header.id);
+            let ahead = self.ahead.as_ref().filter(|ahead| ahead.predecessor.id == header.id);
             ahead.map(|ahead| (ahead.predecessor.last, ahead.predecessor.size))
         };
         let (last, limit) = end.unwrap_or((Lsn::ZERO, 0));
         self.segment = Some(Segment {
             // What is read counts: a sound frame anywhere behind damage is worth finding.
-            walk: Walk::new(self.view.update, &header, header.frames_at(), limit, header.first, u32::MAX),
-            header,
+            walk: Walk::new(self.view.update, header, header.frames_at(), limit, header.first, u32::MAX),
+            header: *header,
             last,
             limit,
         });
-        if end.is_some() { State::Frames } else { State::Ahead { after: header.id, asked: false } }
+        self.state = if end.is_some() { State::Frames } else { State::Ahead { after: header.id, asked: false } };
     }
 
     /// The segment behind the one that is read: it says where that one ends, or is the next to be read.
-    fn found_ahead(&mut self, header: SegmentHeader, read: &HeaderRead) -> Result<State, Stop> {
-        self.look_ahead(header, read);
+    fn found_ahead(
+        &mut self,
+        turn: &mut Turn<'_>,
+        header: &SegmentHeader,
+        named: Option<SegmentId>,
+    ) -> Result<(), Stopped> {
+        self.look_ahead(header, named);
         match self.segment.as_ref().map(|segment| segment.header) {
-            Some(current) if header.predecessor.id == current.id => Ok(self.enter(current)),
+            Some(current) if header.predecessor.id == current.id => self.enter(&current),
             // The chain goes on behind a segment that is missing: what it held is gone.
-            Some(_) => Err(self.missing(header.predecessor.id)),
-            None => Ok(self.enter(header)),
+            Some(_) => return Err(missing(turn, header.predecessor.id)),
+            None => self.enter(header),
         }
+        Ok(())
     }
 
     /// The segment is read to its end: on to the next, over what is missing between them.
-    fn leave(&mut self) -> Result<State, Stop> {
-        let Some(Segment { header, last, limit, .. }) = &self.segment else { return Ok(State::Done) };
+    fn leave(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        self.state = State::Done;
+        let Some(Segment { header, last, limit, .. }) = &self.segment else { return Ok(()) };
         let (id, first, limit) = (header.id, last.next_or_max(), *limit);
-        let Some(ahead) = self.ahead.take().filter(|_| id != self.view.newest) else { return Ok(State::Done) };
-        let state = self.enter(ahead);
+        if id == self.view.newest {
+            return Ok(());
+        }
+        let Some(ahead) = self.ahead.take() else { return Ok(()) };
+        self.enter(&ahead);
         let offset = if self.named == id { limit } else { 0 };
-        self.gap(state, first, &ahead, Finding::rot(Seen::MissingSegment, Object::Segment(self.named), offset))
+        self.gap(turn, first, &ahead, gone(self.named, offset))
     }
 
-    /// Goes on to `state` over what is missing from `first` up to the beginning of a segment, if anything is.
-    fn gap(&mut self, state: State, first: Lsn, ahead: &SegmentHeader, finding: Finding) -> Result<State, Stop> {
+    /// Goes on over what is missing from `first` up to the beginning of a segment, if anything is.
+    fn gap(
+        &mut self,
+        turn: &mut Turn<'_>,
+        first: Lsn,
+        ahead: &SegmentHeader,
+        mut finding: Finding,
+    ) -> Result<(), Stopped> {
         let last = ahead.first.previous();
         if first > last || last < self.from || first > self.to {
-            return Ok(state);
+            return Ok(());
         }
-        let finding = Finding {
-            lsns: Some((first, last)),
-            witness: Some(Witness::Successor(ahead.id)),
-            harmless: last <= self.view.accepted_loss,
-            ..finding
-        };
+        finding.lsns = Some((first, last));
+        finding.witness = Some(Witness::Successor(ahead.id));
+        finding.harmless = last <= self.view.accepted_loss;
         if !finding.harmless && !self.policy.skips_damage() {
-            return Err(Fault::Damaged(finding).into());
+            return Err(turn.fault(Fault::Damaged(finding)));
         }
-        self.state = state;
-        self.read.damage += u32::from(!finding.harmless);
-        Err(Step::Finding(finding).into())
+        Err(self.tell(turn, finding))
     }
 
-    fn frame(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<State, Stop> {
-        let Some(segment) = &mut self.segment else { return Ok(State::Done) };
-        match segment.walk.next(buf, answer)? {
-            Event::Mark(frame) => match Mark::decode(frame.header.kind.code(), &buf[frame.payload.clone()]) {
-                Err(NotAMark::Unsupported) => Err(segment.walk.unsupported(&frame).into()),
-                Ok(_) | Err(NotAMark::Skippable) => Ok(State::Frames),
-            },
+    /// Hands a finding over.
+    fn tell(&mut self, turn: &mut Turn<'_>, finding: Finding) -> Stopped {
+        self.read.damage += u32::from(!finding.harmless);
+        turn.need(Step::Finding(finding))
+    }
+
+    fn frame(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let Some(segment) = &mut self.segment else { return Err(turn.fault(Fault::NoLog)) };
+        let event = segment.walk.next(turn)?;
+        let Frame { end, header, ref payload, .. } = *segment.walk.frame();
+        let batch = match event {
+            Event::Mark => {
+                return match Mark::decode(header.kind.code(), turn.bytes(payload)) {
+                    Err(NotAMark::Unsupported) => Err(segment.walk.unsupported(turn)),
+                    Ok(_) | Err(NotAMark::Skippable) => Ok(()),
+                };
+            }
             // What stands behind the cut does not count.
-            Event::Entry { frame, .. } if frame.header.lsn > segment.last => self.leave(),
-            Event::Entry { frame, batch: None } => self.entry(&frame),
-            Event::Entry { frame, .. } if frame.header.kind.continues_batch() => Ok(State::Frames),
-            Event::Entry { frame, batch: Some(Batch { at, first }) } => {
-                segment.walk.go(at, first);
-                Ok(State::Batch { until: frame.end, last: frame.header.lsn })
-            }
-            Event::Behind(_) => Ok(State::Frames),
-            Event::Stop(halt) if halt.at >= segment.limit && segment.walk.expected() > segment.last => {
+            Event::Entry if header.lsn > segment.last => return self.leave(turn),
+            Event::Entry if header.kind.continues_batch() => return Ok(()),
+            Event::Entry => match segment.walk.batch_of_entry() {
+                None => return self.entry(turn),
+                batch => (batch, end, header.lsn),
+            },
+            Event::Behind => return Ok(()),
+            Event::Stop if segment.walk.halt().at >= segment.limit && segment.walk.expected() > segment.last => {
                 // A successor's header may cut through a batch: what is before the cut is whole.
-                Ok(match segment.walk.batch() {
-                    Some(Batch { at, first }) => {
-                        segment.walk.go(at, first);
-                        State::Batch { until: segment.limit, last: segment.last }
-                    }
-                    None => self.leave()?,
-                })
+                (segment.walk.batch(), segment.limit, segment.last)
             }
-            Event::Stop(halt) => self.damage(&halt),
-            Event::Finding(finding) => self.skipped(finding),
+            Event::Stop => return self.damage(turn),
+            Event::Finding => {
+                let finding = segment.walk.finding();
+                return Err(self.skipped(turn, finding));
+            }
+        };
+        match batch {
+            (Some(Batch { at, first }), until, last) => {
+                segment.walk.go(at, first);
+                self.state = State::Batch { until, last };
+                Ok(())
+            }
+            (None, ..) => self.leave(turn),
         }
     }
 
     /// Damage was passed over, and all that went with it is known: its batch may reach into what is to be read.
-    fn skipped(&mut self, mut finding: Finding) -> Result<State, Stop> {
+    fn skipped(&mut self, turn: &mut Turn<'_>, mut finding: Finding) -> Stopped {
         if let Some((first, last)) = finding.lsns {
             finding.harmless &= last < self.from || first <= self.view.accepted_loss;
             if self.read.damage == 0 {
@@ -295,58 +317,52 @@ impl Reader {
             }
         }
         if !finding.harmless && !self.policy.skips_damage() {
-            return Err(Fault::Damaged(finding).into());
+            return turn.fault(Fault::Damaged(finding));
         }
-        self.read.damage += u32::from(!finding.harmless);
-        Err(Step::Finding(finding).into())
+        self.tell(turn, finding)
     }
 
     /// Hands out an entry that stands alone.
-    fn entry(&mut self, frame: &Frame) -> Result<State, Stop> {
-        self.verified(frame.header.lsn);
-        if frame.header.lsn > self.to {
-            return Ok(State::Done);
+    fn entry(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let Some(segment) = &self.segment else { return Ok(()) };
+        let lsn = segment.walk.frame().header.lsn;
+        self.verified(lsn);
+        if lsn > self.to {
+            self.state = State::Done;
+        } else if lsn >= self.from {
+            return Err(self.hand_out(turn));
         }
-        if frame.header.lsn < self.from {
-            return Ok(State::Frames);
-        }
-        self.state = State::Frames;
-        Err(self.hand_out(frame))
+        Ok(())
     }
 
     /// Hands out the entries of a batch, which was verified up to its end.
-    fn batch(&mut self, buf: &mut [u8], answer: &mut Answer, until: u32, last: Lsn) -> Result<State, Stop> {
-        let Some(segment) = &mut self.segment else { return Ok(State::Done) };
+    fn batch(&mut self, turn: &mut Turn<'_>, until: u32, last: Lsn) -> Result<(), Stopped> {
+        let Some(segment) = &mut self.segment else { return Ok(()) };
         if segment.walk.at() >= until {
             segment.walk.go(until, last.next_or_max());
             self.verified(last);
-            return Ok(if last >= self.to { State::Done } else { State::Frames });
+            self.state = if last >= self.to { State::Done } else { State::Frames };
+            return Ok(());
         }
-        let frame = match segment.walk.next(buf, answer)? {
-            Event::Entry { frame, .. } => frame,
-            Event::Stop(halt) => return self.damage(&halt),
-            Event::Behind(_) | Event::Mark(_) | Event::Finding(_) => return Ok(State::Batch { until, last }),
-        };
+        match segment.walk.next(turn)? {
+            Event::Entry => {}
+            Event::Stop => return self.damage(turn),
+            Event::Behind | Event::Mark | Event::Finding => return Ok(()),
+        }
         // A batch that ends at or above the low-water mark is whole.
         let crosses = self.from == self.view.low_water && last >= self.from;
-        if (frame.header.lsn >= self.from || crosses) && frame.header.lsn <= self.to {
-            return Err(self.hand_out(&frame));
+        let lsn = segment.walk.frame().header.lsn;
+        if (lsn >= self.from || crosses) && lsn <= self.to {
+            return Err(self.hand_out(turn));
         }
-        Ok(State::Batch { until, last })
+        Ok(())
     }
 
-    fn hand_out(&mut self, frame: &Frame) -> Stop {
+    /// Hands out the entry that was found last.
+    fn hand_out(&mut self, turn: &mut Turn<'_>) -> Stopped {
+        let Some(segment) = &self.segment else { return turn.fault(Fault::NoLog) };
         self.read.entries += 1;
-        let segment = self.segment.as_ref().map_or(SegmentId::NONE, |segment| segment.header.id);
-        Step::Entry(Place {
-            lsn: frame.header.lsn,
-            timestamp: frame.header.timestamp,
-            kind: frame.header.kind,
-            segment,
-            offset: frame.at,
-            payload: frame.payload.clone(),
-        })
-        .into()
+        turn.need(Step::Entry(segment.walk.frame().place(segment.header.id)))
     }
 
     fn verified(&mut self, lsn: Lsn) {
@@ -357,67 +373,57 @@ impl Reader {
     }
 
     /// What was durable does not verify. Goes on behind it where the policy says so, or where nothing is lost by it.
-    fn damage(&mut self, halt: &Halt) -> Result<State, Stop> {
-        let Some(segment) = &mut self.segment else { return Ok(State::Done) };
-        let counts = |next: &Next| next.expected <= segment.last.next_or_max();
-        let halt = &Halt { next: halt.next.filter(counts), ..*halt };
+    fn damage(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        self.state = State::Done;
+        let Some(segment) = &mut self.segment else { return Ok(()) };
+        let halt = *segment.walk.halt();
+        let next = halt.next.filter(|next: &Next| next.expected <= segment.last.next_or_max());
         let expected = segment.walk.expected();
         let covered = expected <= self.view.accepted_loss;
         let in_batch = segment.walk.batch().is_some();
-        let situation = Situation { seen: halt.seen, later: halt.next.is_some(), witness: true, covered, in_batch };
-        let verdict = match decide(situation) {
-            Decision::Damage(verdict) => verdict,
-            _ => Verdict::Rot,
-        };
+        let situation = Situation { seen: halt.seen, later: next.is_some(), witness: true, covered, in_batch };
         let first = segment.walk.batch().map_or(expected, |batch| batch.first);
-        let last = halt.next.map_or(segment.last, |next| next.expected.previous());
-        let behind = halt.next.map_or(segment.limit.max(halt.at), |next| next.at);
-        let finding = Finding {
-            verdict,
-            seen: halt.seen,
-            object: Object::Segment(segment.header.id),
-            offset: halt.at.into(),
-            len: (behind - halt.at).into(),
-            lsns: (first <= last).then_some((first, last)),
-            witness: self
-                .ahead
-                .filter(|ahead| ahead.predecessor.id == segment.header.id)
-                .map(|ahead| Witness::Successor(ahead.id)),
-            in_transaction: None,
-            // What is gone below the first entry that is asked for is nobody's loss here.
-            harmless: covered || first > last || (last < self.from && halt.next.is_some()),
-        };
+        let last = next.map_or(segment.last, |next| next.expected.previous());
+        let behind = next.map_or(segment.limit.max(halt.at), |next| next.at);
+        let mut finding = Finding::rot(halt.seen, Object::Segment(segment.header.id), halt.at);
+        if let Decision::Damage(verdict) = decide(situation) {
+            finding.verdict = verdict;
+        }
+        finding.len = (behind - halt.at).into();
+        finding.lsns = (first <= last).then_some((first, last));
+        // What is gone below the first entry that is asked for is nobody's loss here.
+        finding.harmless = covered || first > last || (last < self.from && next.is_some());
+        let ahead = self.ahead.as_ref().filter(|ahead| ahead.predecessor.id == segment.header.id);
+        finding.witness = ahead.map(|ahead| Witness::Successor(ahead.id));
         if !finding.harmless && !self.policy.skips_damage() {
-            return Err(match verdict {
+            return Err(turn.fault(match finding.verdict {
                 Verdict::Unreadable => Fault::Unreadable { object: finding.object, offset: finding.offset },
                 _ => Fault::Damaged(finding),
-            }
-            .into());
+            }));
         }
-        if let Some(next) = halt.next {
-            segment.walk.skip(finding, next);
-            return Ok(State::Frames);
+        self.state = State::Frames;
+        if let Some(next) = next {
+            segment.walk.skip(&finding, next);
+            return Ok(());
         }
         segment.walk.go(segment.limit, segment.last.next_or_max());
-        self.state = State::Frames;
-        self.read.damage += u32::from(!finding.harmless);
-        Err(Step::Finding(finding).into())
-    }
-
-    /// A segment that counts is not there.
-    fn missing(&self, id: SegmentId) -> Stop {
-        Fault::Damaged(gone(Object::Segment(id))).into()
+        Err(self.tell(turn, finding))
     }
 }
 
-fn gone(object: Object) -> Finding {
-    Finding::rot(Seen::MissingSegment, object, 0u64)
+/// A segment that counts is not there.
+fn missing(turn: &mut Turn<'_>, id: SegmentId) -> Stopped {
+    turn.fault(Fault::Damaged(gone(id, 0)))
+}
+
+fn gone(id: SegmentId, offset: u32) -> Finding {
+    Finding::rot(Seen::MissingSegment, Object::Segment(id), offset)
 }
 
 impl Machine for Reader {
     type Output = Read;
 
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Read, Stop> {
-        self.advance(buf, &mut answer)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Read, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }

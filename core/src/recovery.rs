@@ -5,7 +5,7 @@
 //! saw may exist only in a cache: nothing is called durable before the log was taken over for writing
 //! ([`Writer::take_over`](crate::Writer::take_over)).
 
-use heapless::Vec;
+use heapless::{Deque, Vec};
 use uuid::Uuid;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     checksum::{Update, portable},
     decision::Policy,
     device::Object,
-    drive::{Answer, Machine, Step, Stop},
+    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     meta::{META_LEN, Meta},
     report::{Finding, Report, Seen, Verdict, Witness},
@@ -79,22 +79,12 @@ pub struct Recovery {
     state: State,
     meta: Option<Meta>,
     bad_meta: bool,
-    checkpoints: Vec<CheckpointHeader, CHECKPOINTS_MAX>,
-    bad_checkpoints: Vec<CheckpointId, CHECKPOINTS_MAX>,
-    highest_checkpoint: CheckpointId,
-    /// The lowest segment above the newest: it was never finished.
-    unfinished: Option<SegmentId>,
-    highest: SegmentId,
     stray: Option<Stray>,
-    tail: Option<Tail>,
-    /// Whether both copies of the newest segment's header are sound.
-    whole_header: bool,
+    /// What it comes to, as far as that is known.
+    found: Recovered,
     chain: Chain,
     /// Findings to hand over before going on.
-    findings: Vec<Finding, FINDINGS_MAX>,
-    damage: u32,
-    first_damage: Option<Finding>,
-    harmless: u32,
+    findings: Deque<Finding, FINDINGS_MAX>,
 }
 
 #[derive(Debug)]
@@ -106,22 +96,24 @@ enum State {
     },
     Meta(Window),
     Checkpoint(Window),
-    Header(SegmentId, HeaderReader),
+    Header(HeaderReader),
     /// No segment has a header: whether the lowest ever had one.
-    Body(SegmentId, Window, usize),
+    Body(Window, usize),
     Tail(TailScan),
     Chain {
         asked: bool,
     },
-    ChainHeader(SegmentId, HeaderReader),
+    ChainHeader(HeaderReader),
     /// Looking for what stands behind a segment that is missing or has lost its header.
     Behind {
         asked: bool,
     },
-    BehindHeader(SegmentId, HeaderReader),
+    BehindHeader(HeaderReader),
     MakeOut(MakeOut),
     /// Looking for the end of the segment behind.
     End(TailScan),
+    /// Nothing stands behind.
+    Joined,
     Finish,
 }
 
@@ -142,8 +134,6 @@ struct Chain {
     oldest: SegmentHeader,
     /// Down to which LSN segments are needed, once the one that holds the low-water mark is reached.
     needed: Option<Lsn>,
-    dead: Dead,
-    mended: Mended,
     gone: Option<Gone>,
 }
 
@@ -175,15 +165,8 @@ const HEAD_AREA: usize = 4096 + SEGMENT_HEADER_LEN + 64;
 const HEAD_PIECE: usize = 64;
 
 impl Chain {
-    fn new(newest: SegmentHeader) -> Self {
-        Self {
-            at: newest.id,
-            oldest: newest,
-            needed: None,
-            dead: Dead::default(),
-            mended: Mended::default(),
-            gone: None,
-        }
+    fn new(newest: &SegmentHeader) -> Self {
+        Self { at: newest.id, oldest: *newest, needed: None, gone: None }
     }
 }
 
@@ -196,183 +179,207 @@ impl Recovery {
             state: State::List { before: None, asked: false },
             meta: None,
             bad_meta: false,
-            checkpoints: Vec::new(),
-            bad_checkpoints: Vec::new(),
-            highest_checkpoint: CheckpointId::default(),
-            unfinished: None,
-            highest: SegmentId::NONE,
             stray: None,
-            tail: None,
-            whole_header: false,
-            chain: Chain::new(SegmentHeader::NONE),
-            findings: Vec::new(),
-            damage: 0,
-            first_damage: None,
-            harmless: 0,
+            found: Recovered::nothing(&options),
+            chain: Chain::new(&SegmentHeader::NONE),
+            findings: Deque::new(),
         }
     }
 
-    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Recovered, Stop> {
+    /// What it has come to.
+    pub(crate) fn found(&self) -> &Recovered {
+        &self.found
+    }
+
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
-            if !self.findings.is_empty() {
-                return Err(Step::Finding(self.findings.remove(0)).into());
+            if let Some(finding) = self.findings.pop_front() {
+                return Err(turn.need(Step::Finding(finding)));
             }
-            self.state = match &mut self.state {
+            match &mut self.state {
                 State::List { before, asked: asked @ false } => {
                     *asked = true;
-                    return Err(Step::Prev { before: *before }.into());
+                    return Err(turn.need(Step::Prev { before: *before }));
                 }
-                State::List { .. } => match answer.object() {
+                State::List { .. } => match turn.object() {
                     Some(object) => self.listed(object),
-                    None => self.no_header()?,
+                    None => self.no_header(turn)?,
                 },
                 State::Meta(window) => {
-                    let bytes = window.get(buf, answer, 0, META_LEN)?;
-                    let meta = if let Bytes::Whole(bytes) = bytes { Meta::decode(&buf[bytes]).ok() } else { None };
-                    self.bad_meta = meta.is_none();
-                    self.meta = meta;
-                    State::List { before: Some(Object::Meta), asked: false }
+                    self.meta = match window.get(turn, 0, META_LEN)? {
+                        Bytes::Whole(bytes) => Meta::decode(turn.bytes(&bytes)).ok(),
+                        Bytes::Short(_) | Bytes::Unreadable => None,
+                    };
+                    self.bad_meta = self.meta.is_none();
+                    self.list(Object::Meta);
                 }
                 State::Checkpoint(window) => {
                     let object = window.object();
-                    let bytes = window.get(buf, answer, 0, HEADER_LEN)?;
-                    let head =
-                        if let Bytes::Whole(bytes) = bytes { CheckpointHeader::decode(&buf[bytes]).ok() } else { None };
+                    let head = match window.get(turn, 0, HEADER_LEN)? {
+                        Bytes::Whole(bytes) => CheckpointHeader::decode(turn.bytes(&bytes)).ok(),
+                        Bytes::Short(_) | Bytes::Unreadable => None,
+                    };
                     self.checkpoint(object, head);
-                    State::List { before: Some(object), asked: false }
+                    self.list(object);
                 }
-                State::Header(id, reader) => {
-                    let id = *id;
-                    let read = reader.next(buf, answer)?;
-                    self.top(id, &read)?
+                State::Header(reader) => {
+                    reader.next(turn)?;
+                    let (id, read) = (reader.id(), reader.read.clone());
+                    self.top(turn, id, &read)?;
                 }
-                State::Body(id, window, at) => {
+                State::Body(window, at) => {
                     let len = HEAD_PIECE.min(HEAD_AREA - *at);
-                    let bytes = window.get(buf, answer, *at as u64, len)?;
+                    let bytes = window.get(turn, *at as u64, len)?;
                     let live = match &bytes {
-                        Bytes::Whole(bytes) | Bytes::Short(bytes) => was_live(&buf[bytes.clone()], *at),
+                        Bytes::Whole(bytes) | Bytes::Short(bytes) => was_live(turn.bytes(bytes), *at),
                         Bytes::Unreadable => true,
                     };
                     *at += len;
-                    if !live && *at < HEAD_AREA && matches!(bytes, Bytes::Whole(_)) {
-                        continue;
+                    if live && let Object::Segment(id) = window.object() {
+                        return Err(turn.fault(Fault::Damaged(headless(id))));
                     }
-                    return Err(if live { Fault::Damaged(headless(*id)) } else { Fault::NoLog }.into());
+                    if *at >= HEAD_AREA || !matches!(bytes, Bytes::Whole(_)) {
+                        return Err(turn.fault(Fault::NoLog));
+                    }
                 }
                 State::Tail(scan) => {
-                    let tail = scan.next(buf, answer)?;
-                    self.scanned(tail)
+                    if scan.next(turn) == Err(Stopped) {
+                        // A finding is told as all others are.
+                        let &Stop::Need(Step::Finding(finding)) = turn.stop() else { return Err(Stopped) };
+                        self.tell(finding);
+                        continue;
+                    }
+                    self.found.tail = scan.tail;
+                    self.scanned();
                 }
-                State::Chain { asked: asked @ false } => {
+                State::Chain { asked: asked @ false } | State::Behind { asked: asked @ false } => {
                     *asked = true;
-                    return Err(Step::Prev { before: Some(Object::Segment(self.chain.at)) }.into());
+                    return Err(turn.need(Step::Prev { before: Some(Object::Segment(self.chain.at)) }));
                 }
-                State::Chain { .. } => {
-                    let object = answer.object();
-                    self.link(object)?
+                State::Chain { .. } => self.link(turn)?,
+                State::ChainHeader(reader) => {
+                    reader.next(turn)?;
+                    let (id, read) = (reader.id(), reader.read.clone());
+                    self.linked(id, &read);
                 }
-                State::ChainHeader(id, reader) => {
-                    let id = *id;
-                    let read = reader.next(buf, answer)?;
-                    self.linked(id, &read)?
-                }
-                State::Behind { asked: asked @ false } => {
-                    *asked = true;
-                    return Err(Step::Prev { before: Some(Object::Segment(self.chain.at)) }.into());
-                }
-                State::Behind { .. } => {
-                    let object = answer.object();
-                    self.behind(object)?
-                }
-                State::BehindHeader(id, reader) => {
-                    let id = *id;
-                    let read = reader.next(buf, answer)?;
-                    self.behind_read(id, &read)?
+                State::Behind { .. } => self.behind(turn)?,
+                State::BehindHeader(reader) => {
+                    reader.next(turn)?;
+                    let (id, read) = (reader.id(), reader.read.clone());
+                    self.behind_read(id, &read);
                 }
                 State::MakeOut(make_out) => {
-                    let header = make_out.next(buf, answer)?;
-                    self.made_out(header)?
+                    let header = make_out.next(turn)?.then_some(*make_out.header());
+                    self.made_out(header);
                 }
-                State::End(scan) => match scan.next(buf, answer) {
+                State::End(scan) => match scan.next(turn) {
                     // Whoever reads the segment tells of damage in it.
-                    Err(Stop::Need(Step::Finding(_))) => continue,
-                    Err(stop) => return Err(stop),
-                    Ok(end) => self.joined(Some(&end))?,
+                    Err(Stopped) if matches!(turn.stop(), Stop::Need(Step::Finding(_))) => {}
+                    Err(stopped) => return Err(stopped),
+                    Ok(()) => {
+                        let Tail { header, last, behind, .. } = scan.tail;
+                        self.joined(turn, Some(&End { header, last, behind }))?;
+                    }
                 },
-                State::Finish => return self.finish().map_err(Stop::from),
-            };
+                State::Joined => self.joined(turn, None)?,
+                State::Finish => return self.finish(turn),
+            }
         }
     }
 
-    fn listed(&mut self, object: Object) -> State {
-        match object {
+    /// On to the object before this one.
+    fn list(&mut self, before: Object) {
+        self.state = State::List { before: Some(before), asked: false };
+    }
+
+    fn listed(&mut self, object: Object) {
+        self.state = match object {
             Object::Meta => State::Meta(Window::new(object, META_LEN as u64)),
             Object::Checkpoint(_) => State::Checkpoint(Window::new(object, HEADER_LEN as u64)),
-            Object::Segment(id) => State::Header(id, HeaderReader::new(self.options.checksum, id)),
-        }
+            Object::Segment(id) => State::Header(self.reader(id)),
+        };
+    }
+
+    fn reader(&self, id: SegmentId) -> HeaderReader {
+        HeaderReader::new(self.options.checksum, id)
     }
 
     fn checkpoint(&mut self, object: Object, head: Option<CheckpointHeader>) {
         let Object::Checkpoint(id) = object else { return };
-        self.highest_checkpoint = self.highest_checkpoint.max(id);
+        self.found.highest_checkpoint = self.found.highest_checkpoint.max(id);
         // Beyond the newest few, older ones are not remembered: a log retains fewer.
         let _ = match head {
-            Some(head) if head.id == id => self.checkpoints.push(head).map_err(|_| ()),
-            _ => self.bad_checkpoints.push(id).map_err(|_| ()),
+            Some(head) if head.id == id => self.found.checkpoints.push(head).map_err(|_| ()),
+            _ => self.found.bad_checkpoints.push(id).map_err(|_| ()),
         };
     }
 
     /// Takes the header of a segment from the top down: the first valid one is the newest.
-    fn top(&mut self, id: SegmentId, read: &HeaderRead) -> Result<State, Fault> {
-        self.highest = self.highest.max(id);
-        if let Some(header) = read.header {
+    #[inline(never)] // A scan is large: the stack that it takes to begin one is free again while it goes on.
+    fn top(&mut self, turn: &mut Turn<'_>, id: SegmentId, read: &HeaderRead) -> Result<(), Stopped> {
+        self.found.highest = self.found.highest.max(id);
+        if let Some(header) = &read.header {
             if let Some(expected) = self.options.expect_log
                 && header.log != expected
             {
-                return Err(Fault::Foreign { segment: id, found: header.log, expected });
+                return Err(turn.fault(Fault::Foreign { segment: id, found: header.log, expected }));
             }
-            self.tell(read.bad_copy.map(|offset| bad_copy(id, offset)));
-            self.whole_header = read.bad_copy.is_none();
-            let claim = self.claim(&header, self.options.expect_durable);
+            self.tell_of_copy(id, read);
+            self.found.whole_header = read.bad_copy.is_none();
+            let claim = self.claim(header, self.options.expect_durable);
             let below = self.covered_below(header.log);
-            return Ok(State::Tail(TailScan::new(self.options.checksum, header, self.options.policy, claim, below)));
+            self.state = State::Tail(TailScan::new(self.options.checksum, header, self.options.policy, claim, below));
+            return Ok(());
         }
         if read.unreadable {
-            return Err(Fault::Unreadable { object: Object::Segment(id), offset: 0 });
+            return Err(turn.fault(Fault::Unreadable { object: Object::Segment(id), offset: 0 }));
         }
-        self.unfinished = Some(id);
+        self.found.report.unfinished = Some(id);
         if let Some((log, found)) = read.stray {
             self.stray.get_or_insert(Stray { segment: id, found, log });
         }
-        Ok(State::List { before: Some(Object::Segment(id)), asked: false })
+        self.list(Object::Segment(id));
+        Ok(())
     }
 
     /// No segment has a valid header.
-    fn no_header(&mut self) -> Result<State, Fault> {
+    fn no_header(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         if let Some(expected) = self.options.expect_durable.filter(|lsn| *lsn > Lsn::ZERO) {
-            return Err(Fault::Lost { expected });
+            return Err(turn.fault(Fault::Lost { expected }));
         }
-        let witnessed = self.meta.is_some() || !self.checkpoints.is_empty();
-        match self.unfinished {
-            Some(id) if witnessed => Err(Fault::Damaged(headless(id))),
-            Some(id) => Ok(State::Body(id, Window::new(Object::Segment(id), HEAD_AREA as u64), 0)),
+        let witnessed = self.meta.is_some() || !self.found.checkpoints.is_empty();
+        Err(turn.fault(match self.found.report.unfinished {
+            Some(id) if witnessed => Fault::Damaged(headless(id)),
+            Some(id) => {
+                self.state = State::Body(Window::new(Object::Segment(id), HEAD_AREA as u64), 0);
+                return Ok(());
+            }
             None if witnessed => {
                 let id = self.meta.map_or(SegmentId::new(1), |meta| SegmentId::new(meta.segment));
-                Err(Fault::Damaged(Finding { seen: Seen::MissingSegment, ..headless(id) }))
+                Fault::Damaged(missing(id))
             }
-            None => Err(Fault::NoLog),
-        }
+            None => Fault::NoLog,
+        }))
     }
 
     /// The strongest witness from outside the segments.
     fn claim(&self, newest: &SegmentHeader, caller: Option<Lsn>) -> Option<Claim> {
-        let meta = self.meta.filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch);
-        let meta = meta.map(|meta| Claim { durable: meta.durable, witness: Witness::Meta { durable: meta.durable } });
-        let checkpoints = self.checkpoints.iter().filter(|head| head.log == newest.log && head.epoch >= newest.epoch);
-        let checkpoints = checkpoints
-            .map(|head| Claim { durable: head.lsn, witness: Witness::Checkpoint { id: head.id, lsn: head.lsn } });
-        let caller = caller.map(|durable| Claim { durable, witness: Witness::Caller { durable } });
-        checkpoints.chain(meta).chain(caller).max_by_key(|claim| claim.durable)
+        let mut strongest: Option<Claim> = None;
+        let mut add = |durable: Lsn, witness| {
+            if strongest.is_none_or(|claim| claim.durable <= durable) {
+                strongest = Some(Claim { durable, witness });
+            }
+        };
+        for head in self.found.checkpoints.iter().filter(|head| head.log == newest.log && head.epoch >= newest.epoch) {
+            add(head.lsn, Witness::Checkpoint { id: head.id, lsn: head.lsn });
+        }
+        if let Some(meta) = self.meta.filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch) {
+            add(meta.durable, Witness::Meta { durable: meta.durable });
+        }
+        if let Some(durable) = caller {
+            add(durable, Witness::Caller { durable });
+        }
+        strongest
     }
 
     /// The LSN below which a checkpoint holds what damage takes; salvage gives that up for good all the same.
@@ -380,55 +387,51 @@ impl Recovery {
         if self.options.policy == Policy::Salvage {
             return Lsn::ZERO;
         }
-        let ours = self.checkpoints.iter().filter(|head| head.log == log);
+        let ours = self.found.checkpoints.iter().filter(|head| head.log == log);
         ours.map(|head| head.floor).max().unwrap_or_default()
     }
 
-    fn scanned(&mut self, mut tail: Tail) -> State {
-        let header = tail.header;
-        self.checkpoints.retain(|head| head.log == header.log);
-        self.tell(self.state_lost(&tail));
-        if let Some(meta) = self.meta.filter(|meta| meta.log == header.log && meta.epoch >= header.epoch) {
+    fn scanned(&mut self) {
+        let header = self.found.tail.header;
+        self.found.checkpoints.retain(|head| head.log == header.log);
+        self.tell_of_lost_state();
+        let tail = &mut self.found.tail;
+        let meta = self.meta.filter(|meta| meta.log == header.log);
+        if let Some(meta) = meta.filter(|meta| meta.epoch >= header.epoch) {
             // The mark itself may be what is damaged: what was truncated by it is not missing.
             tail.low_water = tail.low_water.max(meta.low_water.min(tail.last.next_or_max()));
         }
-        let later = self.meta.filter(|meta| meta.log == header.log && meta.epoch > tail.epoch);
-        // Of this very segment: an epoch mark in it was lost, and what it said is known from here.
-        let (known, lost) = match later {
-            Some(meta) if (meta.segment, meta.nonce) == (header.id.value(), header.nonce) => (later, None),
-            later => (None, later),
-        };
-        tail.epoch = known.map_or(tail.epoch, |meta| meta.epoch);
-        if let Some(meta) = lost {
-            let id = SegmentId::new(meta.segment);
-            let witness = Some(Witness::Meta { durable: meta.durable });
-            self.tell(Some(Finding { seen: Seen::MissingSegment, witness, ..headless(id) }));
-        } else if self.bad_meta {
-            self.bad_meta = false;
-            // A crash while it was being replaced looks the same.
-            self.tell(Some(Finding {
-                verdict: Verdict::Unsynced,
-                seen: Seen::BadMeta,
-                object: Object::Meta,
-                harmless: true,
-                len: META_LEN as u64,
-                ..headless(header.id)
-            }));
+        match meta.filter(|meta| meta.epoch > tail.epoch) {
+            // Of this very segment: an epoch mark in it was lost, and what it said is known from here.
+            Some(meta) if (meta.segment, meta.nonce) == (header.id.value(), header.nonce) => tail.epoch = meta.epoch,
+            Some(meta) => {
+                let mut finding = missing(SegmentId::new(meta.segment));
+                finding.witness = Some(Witness::Meta { durable: meta.durable });
+                self.tell(finding);
+            }
+            None => {}
         }
-        self.chain = Chain::new(header);
-        self.tail = Some(tail);
-        self.next_link()
+        if core::mem::take(&mut self.bad_meta) {
+            // A crash while it was being replaced looks the same.
+            let mut finding = Finding::rot(Seen::BadMeta, Object::Meta, 0);
+            finding.verdict = Verdict::Unsynced;
+            finding.harmless = true;
+            finding.len = META_LEN as u64;
+            self.tell(finding);
+        }
+        self.chain = Chain::new(&header);
+        self.next_link();
     }
 
     /// Whether the chain goes on behind its oldest segment so far.
-    fn next_link(&mut self) -> State {
+    fn next_link(&mut self) {
         let low_water = self.low_water();
         let oldest = &self.chain.oldest;
         if oldest.first <= low_water && self.chain.needed.is_none() {
             // A transaction that crosses the low-water mark keeps the segments it began in.
             self.chain.needed = Some(low_water.min(oldest.transaction_floor));
         }
-        if self.chain.needed.is_some_and(|needed| oldest.first <= needed) {
+        self.state = if self.chain.needed.is_some_and(|needed| oldest.first <= needed) {
             State::Finish
         } else if oldest.predecessor.id == SegmentId::NONE {
             // The log begins here, and what truncation kept began before.
@@ -437,163 +440,170 @@ impl Recovery {
             State::Finish
         } else {
             State::Chain { asked: false }
-        }
+        };
     }
 
     fn low_water(&self) -> Lsn {
-        self.tail.as_ref().map_or(Lsn::FIRST, |tail| tail.low_water)
+        self.found.tail.low_water
     }
 
     /// Takes the next segment below: the predecessor, a dead one, or the first behind a gap.
-    fn link(&mut self, object: Option<Object>) -> Result<State, Fault> {
+    fn link(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         let wanted = self.chain.oldest.predecessor.id;
-        let found = match object {
-            Some(Object::Segment(id)) => Some(id),
-            _ => None,
-        };
-        match found {
+        match turn.segment() {
             Some(id) if id > wanted => {
                 self.chain.at = id;
-                self.chain.dead.found(Cut { above: wanted, below: self.chain.oldest.id })?;
-                Ok(State::Chain { asked: false })
+                self.dead(turn, Cut { above: wanted, below: self.chain.oldest.id })?;
+                self.state = State::Chain { asked: false };
             }
             Some(id) if id == wanted => {
                 self.chain.at = id;
-                Ok(State::ChainHeader(id, HeaderReader::new(self.options.checksum, id)))
+                self.state = State::ChainHeader(self.reader(id));
             }
             _ => self.gone(Seen::MissingSegment, Verdict::Rot, false),
         }
+        Ok(())
     }
 
-    fn linked(&mut self, id: SegmentId, read: &HeaderRead) -> Result<State, Fault> {
-        let successor = self.chain.oldest;
-        let named = successor.predecessor;
+    /// Takes note that a segment between these two was found.
+    fn dead(&mut self, turn: &mut Turn<'_>, cut: Cut) -> Result<(), Stopped> {
+        self.found.view.dead.found(cut).map_err(|fault| turn.fault(fault))
+    }
+
+    fn linked(&mut self, id: SegmentId, read: &HeaderRead) {
+        let named = self.chain.oldest.predecessor;
         let is_named = |header: &SegmentHeader| {
             header.nonce == named.nonce
                 && header.first <= named.last.next_or_max()
                 && named.first().is_none_or(|first| first <= header.first)
         };
-        match read.header {
+        match &read.header {
             None if read.unreadable => self.gone(Seen::BadSegmentHeader, Verdict::Unreadable, true),
             None => self.gone(Seen::BadSegmentHeader, Verdict::Rot, true),
-            Some(header) if header.log != successor.log => self.gone(Seen::MissingSegment, Verdict::Foreign, false),
-            Some(header) if !is_named(&header) => self.gone(Seen::MissingSegment, Verdict::Rot, false),
+            Some(header) if header.log != self.chain.oldest.log => {
+                self.gone(Seen::MissingSegment, Verdict::Foreign, false);
+            }
+            Some(header) if !is_named(header) => self.gone(Seen::MissingSegment, Verdict::Rot, false),
             Some(header) => {
-                self.tell(read.bad_copy.map(|offset| bad_copy(id, offset)));
-                self.given_up_before(&successor);
-                self.chain.oldest = header;
-                Ok(self.next_link())
+                self.tell_of_copy(id, read);
+                self.given_up_before();
+                self.chain.oldest = *header;
+                self.next_link();
             }
         }
     }
 
-    /// Tells of LSNs between the end of the predecessor and the first of this segment: they were given up before.
-    fn given_up_before(&mut self, header: &SegmentHeader) {
-        let Predecessor { id, last, size, .. } = header.predecessor;
-        self.gap(id, (last.next_or_max(), header.first.previous()), Seen::MissingSegment, Verdict::Rot, size);
+    /// Tells of LSNs between the end of the predecessor and the first of the oldest segment: they were given up before.
+    fn given_up_before(&mut self) {
+        let first = self.chain.oldest.first;
+        let Predecessor { id, last, size, .. } = self.chain.oldest.predecessor;
+        self.gap(id, (last.next_or_max(), first.previous()), Seen::MissingSegment, Verdict::Rot, size);
     }
 
     /// The predecessor that the oldest segment names is not there, or without its header: looks for what stands behind.
-    fn gone(&mut self, seen: Seen, verdict: Verdict, stands: bool) -> Result<State, Fault> {
-        let oldest = self.chain.oldest;
-        let lost = oldest.predecessor;
-        let Some(first) = lost.first().filter(|_| !self.chain.mended.0.is_full()) else {
+    fn gone(&mut self, seen: Seen, verdict: Verdict, stands: bool) {
+        let lost = self.chain.oldest.predecessor;
+        let Some(first) = lost.first().filter(|_| !self.found.view.mended.0.is_full()) else {
             // Nothing tells where it began, or it is one too many: all from the low-water mark on is given up.
-            self.gap(lost.id, (self.low_water(), oldest.first.previous()), seen, verdict, 0);
-            return Ok(State::Finish);
+            self.gap(lost.id, (self.low_water(), self.chain.oldest.first.previous()), seen, verdict, 0);
+            self.state = State::Finish;
+            return;
         };
         // What met the eye where it should be, and is not it, is no part of the log.
         let passed = !stands && self.chain.at == lost.id;
         let gone = Gone { seen, verdict, stands, first, made_out: None, behind: None, certain: false, passed };
         self.chain.gone = Some(gone);
         self.chain.at = lost.id;
+        self.state = State::Behind { asked: false };
         if (first <= self.low_water() && !stands) || lost.before() == Some(SegmentId::NONE) {
-            self.found_behind()
-        } else {
-            Ok(State::Behind { asked: false })
+            self.found_behind();
         }
     }
 
     /// Takes the next segment below one that is gone: a dead one, its predecessor, or one that may stand behind that.
-    fn behind(&mut self, object: Option<Object>) -> Result<State, Fault> {
-        let oldest = self.chain.oldest;
-        let named = oldest.predecessor.before();
-        let (Some(Object::Segment(id)), Some(gone)) = (object, &mut self.chain.gone) else {
-            return self.found_behind();
-        };
-        if named.is_some_and(|named| id > named) {
-            gone.passed = true;
-            self.chain.at = id;
-            return Ok(State::Behind { asked: false });
+    fn behind(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let named = self.chain.oldest.predecessor.before();
+        match turn.segment() {
+            Some(id) if named.is_some_and(|named| id > named) => self.pass(id),
+            // Where its predecessor is missing too, nothing tells which entries of the others were cut off.
+            Some(id) if named == Some(id) || !self.chain.oldest.leftovers => {
+                self.state = State::BehindHeader(self.reader(id));
+            }
+            _ => self.found_behind(),
         }
-        if named != Some(id) && oldest.leftovers {
-            // Its predecessor is missing too, and nothing tells which entries of the others were cut off.
-            return self.found_behind();
-        }
-        Ok(State::BehindHeader(id, HeaderReader::new(self.options.checksum, id)))
+        Ok(())
     }
 
-    fn behind_read(&mut self, id: SegmentId, read: &HeaderRead) -> Result<State, Fault> {
-        let oldest = self.chain.oldest;
-        let certain = oldest.predecessor.before() == Some(id);
-        let Some(gone) = &mut self.chain.gone else { return Ok(State::Finish) };
-        let ours = read.header.filter(|header| header.log == oldest.log && header.epoch <= oldest.epoch);
-        let first = gone.first;
-        let fits = ours.filter(|header| header.first < first || (certain && header.first == first));
-        if fits.is_none() {
+    /// Passes over a segment on the way behind one that is gone.
+    fn pass(&mut self, id: SegmentId) {
+        if let Some(gone) = &mut self.chain.gone {
             gone.passed = true;
-            self.chain.at = id;
-            return Ok(State::Behind { asked: false });
         }
-        gone.behind = fits;
+        self.chain.at = id;
+        self.state = State::Behind { asked: false };
+    }
+
+    fn behind_read(&mut self, id: SegmentId, read: &HeaderRead) {
+        let oldest = &self.chain.oldest;
+        let certain = oldest.predecessor.before() == Some(id);
+        let Some(gone) = &mut self.chain.gone else { return };
+        let fits = |header: &&SegmentHeader| {
+            header.log == oldest.log
+                && header.epoch <= oldest.epoch
+                && (header.first < gone.first || (certain && header.first == gone.first))
+        };
+        let Some(header) = read.header.as_ref().filter(fits) else { return self.pass(id) };
+        gone.behind = Some(*header);
         gone.certain = certain;
-        self.tell(read.bad_copy.map(|offset| bad_copy(id, offset)));
-        self.found_behind()
+        self.tell_of_copy(id, read);
+        self.found_behind();
     }
 
     /// What stands behind the segment that is gone is known: is that one itself to be read?
-    fn found_behind(&mut self) -> Result<State, Fault> {
-        match &self.chain.gone {
-            Some(gone) if gone.stands => {
-                let (update, oldest) = (self.options.checksum, self.chain.oldest);
-                Ok(State::MakeOut(MakeOut::new(update, oldest, gone.behind, gone.first)))
-            }
-            _ => self.made_out(None),
-        }
+    fn found_behind(&mut self) {
+        let Some(gone) = self.chain.gone.as_ref().filter(|gone| gone.stands) else { return self.made_out(None) };
+        let make_out = MakeOut::new(self.options.checksum, &self.chain.oldest, gone.behind.as_ref(), gone.first);
+        self.state = State::MakeOut(make_out);
     }
 
     /// The segment that has lost its header can be read under this one; or nothing that it holds can be read.
-    fn made_out(&mut self, header: Option<SegmentHeader>) -> Result<State, Fault> {
-        let oldest = self.chain.oldest;
-        let lost = oldest.predecessor;
-        let Some(gone) = &mut self.chain.gone else { return Ok(State::Finish) };
+    fn made_out(&mut self, header: Option<SegmentHeader>) {
+        let lost = self.chain.oldest.predecessor;
+        self.state = State::Finish;
+        let Some(gone) = &mut self.chain.gone else { return };
         gone.made_out = header;
         let Gone { seen, verdict, first, behind, certain, .. } = *gone;
-        self.given_up_before(&oldest);
+        let successor = Witness::Successor(self.chain.oldest.id);
+        self.given_up_before();
         if header.is_some() {
-            let witness = Some(Witness::Successor(oldest.id));
-            let harmless = self.is_harmless(lost.last);
-            self.tell(Some(Finding { seen, verdict, witness, harmless, ..headless(lost.id) }));
+            let mut finding = headless(lost.id);
+            (finding.seen, finding.verdict, finding.witness) = (seen, verdict, Some(successor));
+            finding.harmless = self.is_harmless(lost.last);
+            self.tell(finding);
         } else {
             // What was given up right before it is no loss of its own.
-            let given_up = oldest.accepted_loss;
+            let given_up = self.chain.oldest.accepted_loss;
             let own = if given_up < lost.last { first.max(given_up.next_or_max()) } else { first };
             self.gap(lost.id, (own, lost.last), seen, verdict, 0);
             self.gap(lost.id, (first, own.previous()), Seen::MissingSegment, Verdict::Rot, 0);
         }
-        let Some(behind) = behind else { return self.joined(None) };
-        let until = first.previous();
-        // Its successor's header is gone, but that there was one proves it, if it is for certain its successor.
-        let claim = certain.then_some(Claim { durable: until, witness: Witness::Successor(oldest.id) });
-        let scan = TailScan::new(self.options.checksum, behind, Policy::Inspect, claim, Lsn::ZERO);
-        Ok(State::End(scan.until(until)))
+        self.state = match behind {
+            None => State::Joined,
+            Some(behind) => {
+                let until = first.previous();
+                // Its successor's header is gone, but that there was one proves it, if it is for certain its successor.
+                let claim = certain.then_some(Claim { durable: until, witness: successor });
+                let scan = TailScan::new(self.options.checksum, &behind, Policy::Inspect, claim, Lsn::ZERO);
+                State::End(scan.until(until))
+            }
+        };
     }
 
     /// Joins the chain behind a gap: `end` is the segment there, as far as it goes.
-    fn joined(&mut self, end: Option<&Tail>) -> Result<State, Fault> {
-        let oldest = self.chain.oldest;
-        let lost = oldest.predecessor;
-        let Some(gone) = self.chain.gone.take() else { return Ok(State::Finish) };
+    fn joined(&mut self, turn: &mut Turn<'_>, end: Option<&End>) -> Result<(), Stopped> {
+        self.state = State::Finish;
+        let lost = self.chain.oldest.predecessor;
+        let Some(gone) = self.chain.gone.take() else { return Ok(()) };
         let until = gone.first.previous();
         let predecessor = end.map(|end| match gone.certain {
             // What is not there below the end that is known is damage, and whoever reads it tells.
@@ -605,50 +615,66 @@ impl Recovery {
             let id = lost.before().filter(|id| *id != SegmentId::NONE).unwrap_or(lost.id);
             self.gap(id, (from, until), Seen::MissingSegment, Verdict::Rot, 0);
         }
-        let mended = SegmentHeader { predecessor: predecessor.unwrap_or_default(), ..gone.made_out.unwrap_or(oldest) };
+        let mut mended = gone.made_out.unwrap_or(self.chain.oldest);
+        mended.predecessor = predecessor.unwrap_or_default();
         if gone.made_out.is_some() {
             if mended.first <= self.low_water() {
                 self.chain.needed.get_or_insert(mended.transaction_floor);
             }
             self.chain.oldest = mended;
         }
+        let id = mended.id;
         if gone.made_out.is_some() || end.is_some() {
             // There is room: it was looked at before.
-            let _ = self.chain.mended.0.push(mended);
+            let _ = self.found.view.mended.0.push(mended);
         }
-        let Some(end) = end else { return Ok(State::Finish) };
+        let Some(end) = end else { return Ok(()) };
         if gone.passed || (gone.stands && gone.made_out.is_none()) {
-            self.chain.dead.found(Cut { above: end.header.id, below: mended.id })?;
+            self.dead(turn, Cut { above: end.header.id, below: id })?;
         }
         self.chain.at = end.header.id;
         self.chain.oldest = end.header;
-        Ok(self.next_link())
+        self.next_link();
+        Ok(())
     }
 
     /// Whether a loss up to here was accepted, or a checkpoint holds what is lost.
     fn is_harmless(&self, last: Lsn) -> bool {
-        let accepted = self.tail.as_ref().map_or(Lsn::ZERO, |tail| tail.header.accepted_loss);
-        last <= accepted || last < self.covered_below(self.chain.oldest.log)
+        last <= self.found.tail.header.accepted_loss || last < self.covered_below(self.chain.oldest.log)
     }
 
-    /// Truncation relied on a checkpoint, and there is none: the state that it held is lost.
-    fn state_lost(&self, tail: &Tail) -> Option<Finding> {
+    /// Truncation relied on a checkpoint: where there is none, the state that it held is lost.
+    fn tell_of_lost_state(&mut self) {
+        let Recovered { tail, checkpoints, bad_checkpoints, .. } = &self.found;
         let low_water = tail.low_water;
         let held = |head: &CheckpointHeader| head.lsn.next_or_max() >= low_water;
-        if !tail.low_water_covered || low_water <= Lsn::FIRST || self.checkpoints.iter().any(held) {
-            return None;
+        if tail.low_water_covered && low_water > Lsn::FIRST && !checkpoints.iter().any(held) {
+            let (accepted, bad) = (tail.header.accepted_loss, bad_checkpoints.first().copied());
+            self.tell(Finding::state_lost(tail.header.id, low_water, bad, accepted));
         }
-        let accepted = tail.header.accepted_loss;
-        Some(Finding::state_lost(tail.header.id, low_water, self.bad_checkpoints.first().copied(), accepted))
+    }
+
+    fn tell_of_copy(&mut self, id: SegmentId, read: &HeaderRead) {
+        if let Some(offset) = read.bad_copy {
+            let mut finding = Finding::rot(Seen::BadHeaderCopy, Object::Segment(id), offset);
+            finding.len = SEGMENT_HEADER_LEN as u64;
+            finding.harmless = true;
+            self.tell(finding);
+        }
     }
 
     /// A finding is handed over before anything else is done.
-    fn tell(&mut self, finding: Option<Finding>) {
-        if let Some(finding) = finding {
-            // No step finds more than there is room for.
-            let told = self.findings.push(finding);
-            debug_assert!(told.is_ok());
+    fn tell(&mut self, finding: Finding) {
+        let report = &mut self.found.report;
+        if finding.harmless {
+            report.harmless += 1;
+        } else {
+            report.damage += 1;
+            report.first_damage.get_or_insert(finding);
         }
+        // No step finds more than there is room for.
+        let told = self.findings.push_back(finding);
+        debug_assert!(told.is_ok());
     }
 
     fn gap(&mut self, id: SegmentId, (first, last): (Lsn, Lsn), seen: Seen, verdict: Verdict, offset: u32) {
@@ -656,115 +682,109 @@ impl Recovery {
         if first > last {
             return;
         }
-        self.tell(Some(Finding {
-            verdict,
-            lsns: Some((first, last)),
-            witness: Some(Witness::Successor(self.chain.oldest.id)),
-            harmless: self.is_harmless(last),
-            ..Finding::rot(seen, Object::Segment(id), offset)
-        }));
+        let mut finding = Finding::rot(seen, Object::Segment(id), offset);
+        finding.verdict = verdict;
+        finding.lsns = Some((first, last));
+        finding.witness = Some(Witness::Successor(self.chain.oldest.id));
+        finding.harmless = self.is_harmless(last);
+        self.tell(finding);
     }
 
     /// What a caller knows of is not made final by consent where nothing on the medium comes near it.
-    fn check_caller(&self, tail: &Tail) -> Result<(), Fault> {
-        let consents = matches!(self.options.policy, Policy::PointInTime | Policy::Salvage);
-        let Some(expected) = self.options.expect_durable.filter(|_| consents) else { return Ok(()) };
+    fn is_far_from_all(&self, expected: Lsn) -> bool {
+        let tail = &self.found.tail;
         let proven = self.claim(&tail.header, None).map_or(Lsn::ZERO, |claim| claim.durable);
         let proven = proven.max(tail.last).max(tail.marked.unwrap_or_default());
-        if expected.value().saturating_sub(proven.value()) > CALLER_MAX {
-            return Err(Fault::Lost { expected });
-        }
-        Ok(())
+        matches!(self.options.policy, Policy::PointInTime | Policy::Salvage)
+            && expected.value().saturating_sub(proven.value()) > CALLER_MAX
     }
 
     /// Whoever renames or copies a segment is told, before anything is taken for unfinished and erased. What truncation gave
     /// up may come back under a new number: its room was taken again, and the new header was not written.
-    fn check_stray(&self, newest: &SegmentHeader) -> Result<(), Fault> {
-        match self.stray {
-            Some(Stray { segment, found, log }) if log != newest.log || found >= self.chain.oldest.id => {
-                Err(Fault::Misplaced { segment, found, log })
-            }
-            _ => Ok(()),
-        }
+    fn misplaced(&self) -> Option<Fault> {
+        let Stray { segment, found, log } = self.stray?;
+        let is_misplaced = log != self.found.tail.header.log || found >= self.chain.oldest.id;
+        is_misplaced.then_some(Fault::Misplaced { segment, found, log })
     }
 
-    fn count(&mut self, finding: &Finding) {
-        if finding.harmless {
-            self.harmless += 1;
-        } else {
-            self.damage += 1;
-            self.first_damage.get_or_insert(*finding);
+    fn finish(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        if let Some(expected) = self.options.expect_durable.filter(|expected| self.is_far_from_all(*expected)) {
+            return Err(turn.fault(Fault::Lost { expected }));
+        }
+        if let Some(fault) = self.misplaced() {
+            return Err(turn.fault(fault));
+        }
+        let Recovered { report, view, tail, checkpoints, .. } = &mut self.found;
+        let header = &tail.header;
+        report.log = header.log;
+        report.epoch = tail.epoch;
+        report.low_water = tail.low_water;
+        report.last = tail.last;
+        report.verified = (header.first <= tail.last).then_some((header.first, tail.last));
+        report.durable = tail.durable.map_or(Lsn::ZERO, |claim| claim.durable).max(header.first.previous());
+        report.closed = tail.sealed && !tail.damaged && tail.marked >= Some(tail.last);
+        report.torn_tail = tail.torn;
+        report.accepted_loss = header.accepted_loss;
+        report.checkpoint = checkpoints.first().map(|head| (head.id, head.lsn));
+        view.log = header.log;
+        view.oldest = self.chain.oldest.id;
+        view.newest = header.id;
+        view.last = tail.last;
+        view.end = tail.behind;
+        view.low_water = tail.low_water;
+        view.low_water_covered = tail.low_water_covered;
+        view.accepted_loss = header.accepted_loss;
+        match refusal(report) {
+            Some(fault) => Err(turn.fault(fault)),
+            None => Ok(()),
         }
     }
+}
 
-    fn finish(&mut self) -> Result<Recovered, Fault> {
-        let Some(tail) = self.tail.clone() else { return Err(Fault::NoLog) };
-        let header = tail.header;
-        self.check_caller(&tail)?;
-        self.check_stray(&header)?;
-        let durable = tail.durable.map_or(header.first.previous(), |claim| claim.durable.max(header.first.previous()));
-        let report = Report {
-            log: header.log,
-            epoch: tail.epoch,
-            policy: self.options.policy,
-            low_water: tail.low_water,
-            last: tail.last,
-            verified: (header.first <= tail.last).then_some((header.first, tail.last)),
-            durable,
-            closed: tail.sealed && !tail.damaged && tail.marked >= Some(tail.last),
-            torn_tail: tail.torn,
-            damage: self.damage,
-            first_damage: self.first_damage,
-            harmless: self.harmless,
-            accepted_loss: header.accepted_loss,
-            unfinished: self.unfinished,
-            repersisted: 0,
-            checkpoint: self.checkpoints.first().map(|head| (head.id, head.lsn)),
-        };
-        let view = View {
-            update: self.options.checksum,
-            log: header.log,
-            oldest: self.chain.oldest.id,
-            newest: header.id,
-            dead: self.chain.dead.clone(),
-            mended: self.chain.mended.clone(),
-            last: tail.last,
-            end: tail.behind,
-            low_water: tail.low_water,
-            low_water_covered: tail.low_water_covered,
-            accepted_loss: header.accepted_loss,
-        };
-        Ok(Recovered {
-            report,
-            view,
-            checkpoints: self.checkpoints.clone(),
-            bad_checkpoints: self.bad_checkpoints.clone(),
-            highest_checkpoint: self.highest_checkpoint,
-            tail,
-            whole_header: self.whole_header,
-            highest: self.highest,
-        })
+impl Recovered {
+    /// What is known before anything was read.
+    fn nothing(options: &RecoveryOptions) -> Self {
+        let header = SegmentHeader::NONE;
+        Self {
+            report: Report::nothing(options.policy),
+            view: View {
+                update: options.checksum,
+                log: header.log,
+                oldest: header.id,
+                newest: header.id,
+                dead: Dead::default(),
+                mended: Mended::default(),
+                last: Lsn::ZERO,
+                end: 0,
+                low_water: header.low_water,
+                low_water_covered: false,
+                accepted_loss: Lsn::ZERO,
+            },
+            checkpoints: Vec::new(),
+            bad_checkpoints: Vec::new(),
+            highest_checkpoint: CheckpointId::default(),
+            tail: Tail::new(&header),
+            whole_header: false,
+            highest: SegmentId::NONE,
+        }
     }
 }
 
 impl Machine for Recovery {
     type Output = Recovered;
 
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Recovered, Stop> {
-        let stop = match self.advance(buf, &mut answer) {
-            Err(Stop::Need(Step::Finding(finding))) => {
-                self.count(&finding);
-                Stop::Need(Step::Finding(finding))
-            }
-            Err(stop) => stop,
-            Ok(recovered) => {
-                return match refusal(&recovered.report) {
-                    Some(fault) => Err(fault.into()),
-                    None => Ok(recovered),
-                };
-            }
-        };
-        Err(stop)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Recovered, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))?;
+        Ok(self.found.clone())
+    }
+}
+
+// The same where the result stays in its place: `found` has it.
+impl Machine for &mut Recovery {
+    type Output = ();
+
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<(), Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
 
@@ -773,37 +793,30 @@ fn refusal(report: &Report) -> Option<Fault> {
     if report.policy != Policy::Strict {
         return None;
     }
-    if let Some(finding) = report.first_damage {
-        return Some(Fault::Damaged(finding));
-    }
-    report.torn_tail.map(|torn| {
-        Fault::Damaged(Finding {
-            verdict: torn.verdict,
-            seen: Seen::BadHeader,
-            object: Object::Segment(torn.segment),
-            offset: torn.offset.into(),
-            len: torn.len.into(),
-            lsns: None,
-            witness: None,
-            in_transaction: None,
-            harmless: false,
-        })
-    })
+    let torn = report.torn_tail.map(|torn| {
+        let mut finding = Finding::rot(Seen::BadHeader, Object::Segment(torn.segment), torn.offset);
+        finding.verdict = torn.verdict;
+        finding.len = torn.len.into();
+        finding
+    });
+    report.first_damage.or(torn).map(Fault::Damaged)
+}
+
+/// Where the segment behind a gap ends.
+struct End {
+    header: SegmentHeader,
+    last: Lsn,
+    behind: u32,
 }
 
 /// A segment that has lost its header.
 fn headless(id: SegmentId) -> Finding {
-    Finding::rot(Seen::BadSegmentHeader, Object::Segment(id), 0u64)
+    Finding::rot(Seen::BadSegmentHeader, Object::Segment(id), 0)
 }
 
-fn bad_copy(id: SegmentId, offset: u32) -> Finding {
-    Finding {
-        seen: Seen::BadHeaderCopy,
-        offset: offset.into(),
-        len: SEGMENT_HEADER_LEN as u64,
-        harmless: true,
-        ..headless(id)
-    }
+/// A segment that is missing.
+fn missing(id: SegmentId) -> Finding {
+    Finding::rot(Seen::MissingSegment, Object::Segment(id), 0)
 }
 
 /// Whether bytes, from this offset on, stand where only frames do, behind the copies of a header: then the header was once complete.

@@ -8,7 +8,7 @@ use crate::{
     Lsn,
     chain::View,
     decision::Policy,
-    drive::{Answer, Machine, Place, Step, Stop},
+    drive::{Answer, Machine, Place, Step, Stop, Stopped, Turn},
     frame::{TRANSACTION_ID_LEN, u64_at},
     operation::Code,
     reader::{Read, Reader},
@@ -47,45 +47,43 @@ impl Replay {
         Self { view, policy, main, committed: None, entries: 0 }
     }
 
-    fn advance(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Read, Stop> {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
         loop {
-            if let Some(committed) = &mut self.committed {
-                match committed.reader.step(buf, answer) {
-                    Err(Stop::Need(Step::Entry(place))) if !committed.checking && committed.holds(&place, buf) => {
+            let Some(committed) = &mut self.committed else {
+                match self.main.advance(turn) {
+                    Ok(read) => return Ok(Read { entries: self.entries, ..read }),
+                    Err(Stopped) => match turn.stop() {
+                        Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => continue,
+                        Stop::Need(Step::Entry(_)) => self.entries += 1,
+                        _ => {}
+                    },
+                }
+                return Err(Stopped);
+            };
+            match committed.reader.advance(turn) {
+                Err(Stopped) => match turn.stop() {
+                    Stop::Need(Step::Entry(place)) if !committed.checking && committed.holds(place, turn.buf) => {
                         self.entries += 1;
-                        return Err(Step::Entry(place).into());
+                        return Err(Stopped);
                     }
-                    Err(Stop::Need(Step::Entry(_))) => {}
+                    Stop::Need(Step::Entry(_)) => {}
                     // The main reader reports it, or has.
-                    Err(Stop::Need(Step::Finding(finding))) => {
+                    Stop::Need(Step::Finding(finding)) => {
                         let within = finding.lsns.is_some_and(|(_, last)| last >= committed.begin);
                         committed.torn |= within && finding.in_transaction != Some(false);
                     }
-                    Err(stop) => return Err(stop),
-                    Ok(_) if committed.checking && !committed.torn => {
-                        committed.checking = false;
-                        committed.reader = span(&self.view, committed.begin, committed.commit, self.policy);
-                    }
-                    Ok(_) => {
-                        self.committed = None;
-                        // The buffer holds what the transaction's reader read.
-                        self.main.forget();
-                    }
+                    _ => return Err(Stopped),
+                },
+                Ok(_) if committed.checking && !committed.torn => {
+                    committed.checking = false;
+                    committed.reader = span(&self.view, committed.begin, committed.commit, self.policy);
                 }
-                answer = Answer::Nothing;
-                continue;
-            }
-            match self.main.step(buf, answer) {
-                Err(Stop::Need(Step::Entry(place))) => {
-                    if self.counts(&place, buf) {
-                        self.entries += 1;
-                        return Err(Step::Entry(place).into());
-                    }
+                Ok(_) => {
+                    self.committed = None;
+                    // The buffer holds what the transaction's reader read.
+                    self.main.forget();
                 }
-                Err(stop) => return Err(stop),
-                Ok(read) => return Ok(Read { entries: self.entries, ..read }),
             }
-            answer = Answer::Nothing;
         }
     }
 
@@ -134,6 +132,6 @@ impl Machine for Replay {
     type Output = Read;
 
     fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Read, Stop> {
-        self.advance(buf, answer)
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }

@@ -195,7 +195,8 @@ pub struct Finding {
 
 impl Finding {
     /// Damage at one place, with nothing more known of it.
-    pub(crate) fn rot(seen: Seen, object: Object, offset: impl Into<u64>) -> Self {
+    #[inline(never)]
+    pub(crate) fn rot(seen: Seen, object: Object, offset: u32) -> Self {
         Self {
             verdict: Verdict::Rot,
             seen,
@@ -214,12 +215,11 @@ impl Finding {
     #[must_use]
     pub fn state_lost(segment: SegmentId, low_water: Lsn, bad: Option<CheckpointId>, accepted: Lsn) -> Self {
         let object = bad.map_or(Object::Segment(segment), Object::Checkpoint);
-        Self {
-            lsns: Some((Lsn::FIRST, low_water.previous())),
-            witness: Some(Witness::LowWater { segment, low_water }),
-            harmless: low_water.previous() <= accepted,
-            ..Self::rot(Seen::StateLost, object, 0u64)
-        }
+        let mut finding = Self::rot(Seen::StateLost, object, 0);
+        finding.lsns = Some((Lsn::FIRST, low_water.previous()));
+        finding.witness = Some(Witness::LowWater { segment, low_water });
+        finding.harmless = low_water.previous() <= accepted;
+        finding
     }
 }
 
@@ -294,6 +294,28 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of nothing: no log was seen yet.
+    pub(crate) const fn nothing(policy: Policy) -> Self {
+        Self {
+            log: Uuid::nil(),
+            epoch: 0,
+            policy,
+            low_water: Lsn::FIRST,
+            last: Lsn::ZERO,
+            verified: None,
+            durable: Lsn::ZERO,
+            closed: false,
+            torn_tail: None,
+            damage: 0,
+            first_damage: None,
+            harmless: 0,
+            accepted_loss: Lsn::ZERO,
+            unfinished: None,
+            repersisted: 0,
+            checkpoint: None,
+        }
+    }
+
     /// Whether nothing was dropped and nothing is damaged.
     #[must_use]
     pub const fn is_clean(&self) -> bool {

@@ -7,7 +7,7 @@ use crate::{
     CheckpointId, Lsn,
     chain::{HeaderReader, View},
     device::Object,
-    drive::{Answer, Machine, Step, Stop},
+    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     segment::{SegmentHeader, SegmentId},
 };
 
@@ -64,70 +64,65 @@ impl Retire {
         Self { keep: view.newest, view, retention, state, needed: None }
     }
 
-    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<SegmentId, Stop> {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<SegmentId, Stopped> {
         loop {
-            self.state = match &mut self.state {
+            match &mut self.state {
                 State::Header(reader) => {
-                    let id = reader.id();
-                    let read = reader.next(buf, answer)?;
-                    self.stays(&self.view.header(id, &read)?)
+                    reader.next(turn)?;
+                    let SegmentHeader { id, first, transaction_floor, .. } = *self.view.header(turn, reader)?;
+                    self.keep = id;
+                    if first <= self.view.low_water && self.needed.is_none() {
+                        self.needed = Some(self.view.low_water.min(transaction_floor));
+                    }
+                    let is_last = self.needed.is_some_and(|needed| first <= needed) || id <= self.view.oldest;
+                    self.state = match is_last {
+                        true => State::Remove { after: None, asked: false },
+                        false => State::Back { before: id, asked: false },
+                    };
                 }
                 State::Back { before, asked: asked @ false } => {
                     *asked = true;
-                    return Err(Step::Prev { before: Some(Object::Segment(*before)) }.into());
+                    return Err(turn.need(Step::Prev { before: Some(Object::Segment(*before)) }));
                 }
-                State::Back { .. } => match answer.object() {
-                    Some(Object::Segment(id)) if self.view.counts(id) => {
-                        State::Header(HeaderReader::new(self.view.update, id))
-                    }
-                    Some(Object::Segment(id)) if id > self.view.oldest => State::Back { before: id, asked: false },
-                    _ => State::Remove { after: None, asked: false },
-                },
+                State::Back { .. } => {
+                    self.state = match turn.segment() {
+                        Some(id) if self.view.counts(id) => State::Header(HeaderReader::new(self.view.update, id)),
+                        Some(id) if id > self.view.oldest => State::Back { before: id, asked: false },
+                        _ => State::Remove { after: None, asked: false },
+                    };
+                }
                 State::Remove { after, asked: asked @ false } | State::Evidence { after, asked: asked @ false } => {
                     *asked = true;
-                    return Err(Step::Next { after: *after }.into());
+                    return Err(turn.need(Step::Next { after: *after }));
                 }
-                State::Remove { .. } => match answer.object() {
+                State::Remove { .. } => match turn.object() {
                     Some(object @ Object::Segment(id)) if id < self.keep => {
                         self.state = State::Remove { after: Some(object), asked: false };
-                        return Err(Step::Remove { object }.into());
+                        return Err(turn.need(Step::Remove { object }));
                     }
-                    _ => State::Evidence { after: Some(Object::Segment(self.keep)), asked: false },
+                    _ => self.state = State::Evidence { after: Some(Object::Segment(self.keep)), asked: false },
                 },
-                State::Evidence { .. } => match answer.object() {
+                State::Evidence { .. } => match turn.object() {
                     Some(object @ Object::Segment(id)) if self.retention.evidence && id < self.view.newest => {
                         self.state = State::Evidence { after: Some(object), asked: false };
                         if self.view.dead.contains(id) {
-                            return Err(Step::Remove { object }.into());
+                            return Err(turn.need(Step::Remove { object }));
                         }
-                        continue;
                     }
-                    _ => State::Checkpoints { after: LAST_SEGMENT, asked: false },
+                    _ => self.state = State::Checkpoints { after: LAST_SEGMENT, asked: false },
                 },
                 State::Checkpoints { after, asked: asked @ false } => {
                     *asked = true;
-                    return Err(Step::Next { after: Some(*after) }.into());
+                    return Err(turn.need(Step::Next { after: Some(*after) }));
                 }
-                State::Checkpoints { .. } => match answer.object() {
+                State::Checkpoints { .. } => match turn.object() {
                     Some(object @ Object::Checkpoint(id)) if id < self.retention.checkpoints_from => {
                         self.state = State::Checkpoints { after: object, asked: false };
-                        return Err(Step::Remove { object }.into());
+                        return Err(turn.need(Step::Remove { object }));
                     }
                     _ => return Ok(self.keep),
                 },
-            };
-        }
-    }
-
-    fn stays(&mut self, header: &SegmentHeader) -> State {
-        self.keep = header.id;
-        if header.first <= self.view.low_water && self.needed.is_none() {
-            self.needed = Some(self.view.low_water.min(header.transaction_floor));
-        }
-        if self.needed.is_some_and(|needed| header.first <= needed) || header.id <= self.view.oldest {
-            State::Remove { after: None, asked: false }
-        } else {
-            State::Back { before: header.id, asked: false }
+            }
         }
     }
 }
@@ -138,7 +133,7 @@ const LAST_SEGMENT: Object = Object::Segment(SegmentId::new(u64::MAX));
 impl Machine for Retire {
     type Output = SegmentId;
 
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<SegmentId, Stop> {
-        self.advance(buf, &mut answer)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<SegmentId, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }

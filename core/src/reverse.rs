@@ -9,8 +9,9 @@ use heapless::Vec;
 use crate::{
     Lsn,
     chain::{HeaderReader, View},
+    cursor::Frame,
     device::Object,
-    drive::{Answer, Machine, Place, Step, Stop},
+    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     reader::Read,
     report::{Finding, Seen, Witness},
@@ -42,6 +43,8 @@ pub struct ReverseReader {
     /// The way through the part that is looked at: the buffer still holds it when its entries are handed out, if it fits.
     walk: Option<Walk>,
     levels: Vec<Level, LEVELS>,
+    /// Entries seen in the part that is looked at.
+    seen: u64,
     read: Read,
 }
 
@@ -49,11 +52,8 @@ pub struct ReverseReader {
 #[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
 enum State {
     Header(HeaderReader),
-    /// Learning where entries stand, up to the level's end.
-    Scan {
-        level: Level,
-        seen: u64,
-    },
+    /// Learning where entries stand, up to the end of the last level.
+    Scan,
     /// Taking the last place that is left.
     Next,
     /// Handing out the entry at the walk.
@@ -96,104 +96,105 @@ impl ReverseReader {
             segment: None,
             walk: None,
             levels: Vec::new(),
+            seen: 0,
             read: Read::default(),
         }
     }
 
-    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Read, Stop> {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
         if self.from < self.view.low_water {
-            return Err(Fault::Truncated { low_water: self.view.low_water }.into());
+            return Err(turn.fault(Fault::Truncated { low_water: self.view.low_water }));
         }
         loop {
-            self.state = match &mut self.state {
+            match &mut self.state {
                 _ if self.from > self.to => return Ok(self.read),
                 State::Header(reader) => {
-                    let id = reader.id();
-                    let read = reader.next(buf, answer)?;
-                    let header = self.view.header(id, &read)?;
-                    self.named = read.header.map_or(header.predecessor.id, |header| header.predecessor.id);
-                    self.entered(header)?
+                    reader.next(turn)?;
+                    let header = *self.view.header(turn, reader)?;
+                    let on_medium = reader.read.header.as_ref().unwrap_or(&header);
+                    self.named = on_medium.predecessor.id;
+                    self.entered(turn, &header)?;
                 }
-                State::Scan { level, seen } => {
-                    let Some(walk) = &mut self.walk else { return Ok(self.read) };
-                    match walk.next(buf, answer)? {
-                        Event::Entry { frame, .. } if frame.at < level.end => {
-                            level.take(Known { at: frame.at, lsn: frame.header.lsn }, seen);
-                            continue;
-                        }
-                        Event::Mark(_) | Event::Behind(_) => continue,
-                        Event::Stop(halt) if halt.at < level.end => {
-                            let (expected, in_batch) = (walk.expected(), walk.batch().is_some());
-                            // Nothing is gone but a mark, or what is below all that is asked for.
-                            let costs_nothing =
-                                |next: &Next| next.expected <= self.from || (next.expected == expected && !in_batch);
-                            let Some(next) = halt.next.filter(costs_nothing) else {
-                                return Err(self.damage(halt.seen, halt.at).into());
-                            };
-                            let gone = (expected, next.expected.previous());
-                            let lsns = (gone.0 <= gone.1).then_some(gone);
-                            let place = Finding::rot(halt.seen, Object::Segment(self.end.id), halt.at);
-                            walk.skip(Finding { lsns, ..place }, next);
-                            continue;
-                        }
-                        // The batch that lost an entry reaches into what is asked for.
-                        Event::Finding(finding) if finding.lsns.is_some_and(|(_, last)| last >= self.from) => {
-                            return Err(Fault::Damaged(finding).into());
-                        }
-                        Event::Finding(_) => continue,
-                        _ => {}
-                    }
-                    let level = level.clone();
-                    // Five levels of 64 places hold more entries than a segment can.
-                    let _ = self.levels.push(level);
-                    State::Next
-                }
-                State::Next => self.next_place(),
-                State::Entry => {
-                    let Some(walk) = &mut self.walk else { return Ok(self.read) };
-                    let frame = match walk.next(buf, answer)? {
-                        Event::Entry { frame, .. } => frame,
-                        Event::Stop(halt) => return Err(self.damage(halt.seen, halt.at).into()),
-                        Event::Mark(_) | Event::Behind(_) | Event::Finding(_) => continue,
-                    };
-                    self.state = State::Next;
-                    let lsn = frame.header.lsn;
-                    if lsn < self.from {
-                        return Ok(self.read);
-                    }
-                    if lsn > self.to {
-                        continue;
-                    }
-                    self.read.entries += 1;
-                    return Err(Step::Entry(Place {
-                        lsn,
-                        timestamp: frame.header.timestamp,
-                        kind: frame.header.kind,
-                        segment: self.end.id,
-                        offset: frame.at,
-                        payload: frame.payload,
-                    })
-                    .into());
-                }
+                State::Scan => self.scan(turn)?,
+                State::Next => self.next_place(turn)?,
+                State::Entry => self.entry(turn)?,
                 State::Done => return Ok(self.read),
-            };
+            }
         }
+    }
+
+    /// Learns where an entry stands.
+    fn scan(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let (Some(walk), Some(level)) = (&mut self.walk, self.levels.last_mut()) else {
+            return Err(turn.fault(Fault::NoLog));
+        };
+        let event = walk.next(turn)?;
+        let Frame { at, header, .. } = *walk.frame();
+        match event {
+            Event::Entry if at < level.end => level.take(Known { at, lsn: header.lsn }, &mut self.seen),
+            Event::Mark | Event::Behind => {}
+            Event::Stop if walk.halt().at < level.end => {
+                let (halt, expected, in_batch) = (*walk.halt(), walk.expected(), walk.batch().is_some());
+                // Nothing is gone but a mark, or what is below all that is asked for.
+                let costs_nothing =
+                    |next: &Next| next.expected <= self.from || (next.expected == expected && !in_batch);
+                let Some(next) = halt.next.filter(costs_nothing) else { return Err(self.damage(turn)) };
+                let mut finding = Finding::rot(halt.seen, Object::Segment(self.end.id), halt.at);
+                let last = next.expected.previous();
+                finding.lsns = (expected <= last).then_some((expected, last));
+                walk.skip(&finding, next);
+            }
+            Event::Finding => {
+                let finding = walk.finding();
+                // The batch that lost an entry reaches into what is asked for.
+                if finding.lsns.is_some_and(|(_, last)| last >= self.from) {
+                    return Err(turn.fault(Fault::Damaged(finding)));
+                }
+            }
+            Event::Entry | Event::Stop => self.state = State::Next,
+        }
+        Ok(())
+    }
+
+    /// Hands out the entry at the walk.
+    fn entry(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let Some(walk) = &mut self.walk else { return Err(turn.fault(Fault::NoLog)) };
+        match walk.next(turn)? {
+            Event::Entry => {}
+            Event::Stop => return Err(self.damage(turn)),
+            Event::Mark | Event::Behind | Event::Finding => return Ok(()),
+        }
+        let place = walk.frame().place(self.end.id);
+        self.state = if place.lsn < self.from { State::Done } else { State::Next };
+        if place.lsn < self.from || place.lsn > self.to {
+            return Ok(());
+        }
+        self.read.entries += 1;
+        Err(turn.need(Step::Entry(place)))
     }
 
     /// A segment whose end is known: reads it, or passes on to the one before if it lies behind what is wanted.
-    fn entered(&mut self, header: SegmentHeader) -> Result<State, Fault> {
-        self.segment = Some(header);
+    fn entered(&mut self, turn: &mut Turn<'_>, header: &SegmentHeader) -> Result<(), Stopped> {
+        self.segment = Some(*header);
         if self.end.last < header.first || self.to < header.first {
-            return self.before(&header);
+            return self.before(turn);
         }
         let start = header.frames_at();
-        self.walk = Some(Walk::new(self.view.update, &header, start, self.end.size, header.first, u32::MAX));
-        Ok(State::Scan { level: Level { end: self.end.size, stride: 1, ..Level::default() }, seen: 0 })
+        self.walk = Some(Walk::new(self.view.update, header, start, self.end.size, header.first, u32::MAX));
+        self.look_closely(self.end.size);
+        Ok(())
+    }
+
+    /// Looks where entries stand from the walk on up to `end`.
+    fn look_closely(&mut self, end: u32) {
+        // Five levels of 64 places hold more entries than a segment can.
+        let _ = self.levels.push(Level { end, stride: 1, places: Vec::new() });
+        self.seen = 0;
+        self.state = State::Scan;
     }
 
     /// Goes to the last place that is left: an entry, or a part to be looked at more closely.
-    fn next_place(&mut self) -> State {
-        let Some(header) = self.segment else { return State::Done };
+    fn next_place(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         while let Some(level) = self.levels.last_mut() {
             let Some(place) = level.places.pop() else {
                 self.levels.pop();
@@ -203,50 +204,51 @@ impl ReverseReader {
             if let Some(walk) = &mut self.walk {
                 walk.go(place.at, place.lsn);
             }
-            return if stride == 1 {
-                State::Entry
+            if stride == 1 {
+                self.state = State::Entry;
             } else {
-                State::Scan { level: Level { end, stride: 1, ..Level::default() }, seen: 0 }
-            };
+                self.look_closely(end);
+            }
+            return Ok(());
         }
-        self.before(&header).unwrap_or(State::Done)
+        self.before(turn)
     }
 
     /// On to the segment before.
-    fn before(&mut self, header: &SegmentHeader) -> Result<State, Fault> {
+    fn before(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        self.state = State::Done;
+        let Some(header) = self.segment.as_ref().filter(|header| header.first > self.from) else { return Ok(()) };
         let before = header.predecessor;
-        if header.first <= self.from {
-            return Ok(State::Done);
-        }
         let is_lowest = header.id == self.view.oldest;
         let gap = (if is_lowest { self.from } else { before.last.next_or_max() }, header.first.previous());
         if gap.0 <= gap.1 && gap.1 > self.view.accepted_loss {
             let at = if self.named == before.id && !is_lowest { before.size } else { 0 };
-            let finding = match self.named {
+            let mut finding = match self.named {
                 SegmentId::NONE => Finding::rot(Seen::Hole, Object::Segment(header.id), header.frames_at()),
                 named => Finding::rot(Seen::MissingSegment, Object::Segment(named), at),
             };
-            return Err(Fault::Damaged(Finding {
-                lsns: Some(gap),
-                witness: Some(Witness::Successor(header.id)),
-                ..finding
-            }));
+            finding.lsns = Some(gap);
+            finding.witness = Some(Witness::Successor(header.id));
+            return Err(turn.fault(Fault::Damaged(finding)));
         }
-        if is_lowest {
-            return Ok(State::Done);
+        if !is_lowest {
+            self.successor = header.id;
+            self.end = before;
+            self.state = State::Header(HeaderReader::new(self.view.update, before.id));
         }
-        self.successor = header.id;
-        self.end = before;
-        Ok(State::Header(HeaderReader::new(self.view.update, before.id)))
+        Ok(())
     }
 
-    fn damage(&self, seen: Seen, at: u32) -> Fault {
+    /// What the walk stopped at is damage.
+    fn damage(&self, turn: &mut Turn<'_>) -> Stopped {
+        let Some(halt) = self.walk.as_ref().map(Walk::halt) else { return turn.fault(Fault::NoLog) };
         let object = Object::Segment(self.end.id);
-        if seen == Seen::Unreadable {
-            return Fault::Unreadable { object, offset: at.into() };
+        if halt.seen == Seen::Unreadable {
+            return turn.fault(Fault::Unreadable { object, offset: halt.at.into() });
         }
-        let witness = (self.successor != self.end.id).then_some(Witness::Successor(self.successor));
-        Fault::Damaged(Finding { witness, ..Finding::rot(seen, object, at) })
+        let mut finding = Finding::rot(halt.seen, object, halt.at);
+        finding.witness = (self.successor != self.end.id).then_some(Witness::Successor(self.successor));
+        turn.fault(Fault::Damaged(finding))
     }
 }
 
@@ -273,7 +275,7 @@ impl Level {
 impl Machine for ReverseReader {
     type Output = Read;
 
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Read, Stop> {
-        self.advance(buf, &mut answer)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Read, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }

@@ -291,19 +291,14 @@ impl SegmentHeader {
         bytes[7] = self.max_transactions;
         bytes[8..24].copy_from_slice(self.log.as_bytes());
         let before = &self.predecessor;
-        let floor = self.first.value().saturating_sub(self.transaction_floor.value());
+        let floor = u32::try_from(self.first.value().saturating_sub(self.transaction_floor.value()));
+        let (low_water, accepted_loss) = (self.low_water.value(), self.accepted_loss.value());
         let places = [self.id.value(), self.epoch, self.nonce, self.first.value(), self.created];
-        let bounds = [self.low_water.value(), self.accepted_loss.value()];
-        let cut = [before.id.value(), before.nonce, before.last.value()];
-        let longs = (24..).step_by(8).zip(places.into_iter().chain(bounds)).chain((88..).step_by(8).zip(cut));
-        for (at, number) in longs {
-            bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
-        }
-        let distances = [u32::try_from(floor).unwrap_or(u32::MAX), before.span];
-        let sizes = [before.size, self.segment_size, self.write_limit];
-        for (at, number) in (80..).step_by(4).zip(distances).chain((112..).step_by(4).zip(sizes)) {
-            bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
-        }
+        put_u64s(&mut bytes[24..64], &places);
+        put_u64s(&mut bytes[64..80], &[low_water, accepted_loss]);
+        put_u32s(&mut bytes[80..88], &[floor.unwrap_or(u32::MAX), before.span]);
+        put_u64s(&mut bytes[88..112], &[before.id.value(), before.nonce, before.last.value()]);
+        put_u32s(&mut bytes[112..124], &[before.size, self.segment_size, self.write_limit]);
         let sum = Crc::new(update).with(&bytes[..124]).value();
         bytes[124..].copy_from_slice(&sum.to_le_bytes());
         bytes
@@ -428,6 +423,20 @@ impl SegmentHeader {
 
     /// The largest segment: offsets stay clear of the end of 32 bits.
     pub const SIZE_MAX: u32 = 1 << 31;
+}
+
+/// Writes numbers one behind the other.
+#[inline(never)]
+fn put_u64s(bytes: &mut [u8], numbers: &[u64]) {
+    for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+fn put_u32s(bytes: &mut [u8], numbers: &[u32]) {
+    for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
 }
 
 /// The transaction floor that lies so far before `first`; `None` if that is before the first entry of any log.

@@ -9,7 +9,7 @@ use crate::{
     checkpoint::{Checker, CheckpointError, CheckpointHeader, HEADER_LEN, Section, TRAILER_LEN, encode_trailer},
     checksum::{Crc, Update},
     device::Object,
-    drive::{Answer, Machine, Step, Stop},
+    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     segment::Geometry,
 };
@@ -67,14 +67,15 @@ impl PutCheckpoint {
     }
 
     /// Writes the whole granules in the buffer, if less than `room` bytes are free behind them.
-    fn make_room(&mut self, buf: &mut [u8], room: usize) -> Result<(), Stop> {
+    fn make_room(&mut self, turn: &mut Turn<'_>, room: usize) -> Result<(), Stopped> {
+        let buf = &mut *turn.buf;
         if buf.len() - self.pending >= room {
             return Ok(());
         }
         let granule = self.geometry.granule as usize;
         let whole = self.pending & !(granule - 1);
         if whole == 0 {
-            return Err(Fault::BufferTooSmall { needed: room + granule }.into());
+            return Err(turn.fault(Fault::BufferTooSmall { needed: room + granule }));
         }
         // Written from behind what stays, which is moved to the front first: the step reads the buffer afterwards.
         buf[..self.pending].rotate_left(whole);
@@ -82,78 +83,80 @@ impl PutCheckpoint {
         let write = Step::Write { object: self.object(), at: self.at, from: rest..self.pending };
         self.at += whole as u64;
         self.pending = rest;
-        Err(write.into())
+        Err(turn.need(write))
     }
 
-    fn advance(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<u64, Stop> {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<u64, Stopped> {
         loop {
             match self.state {
                 Put::Create => {
                     self.state = Put::Header;
                     let size = self.header.snapshot_offset() + TRAILER_LEN as u64;
-                    return Err(Step::Create { object: self.object(), size }.into());
+                    return Err(turn.need(Step::Create { object: self.object(), size }));
                 }
                 Put::Header => {
                     let least = 2 * HEADER_LEN + self.geometry.granule as usize;
-                    if buf.len() < least {
-                        return Err(Fault::BufferTooSmall { needed: least }.into());
+                    if turn.buf.len() < least {
+                        return Err(turn.fault(Fault::BufferTooSmall { needed: least }));
                     }
-                    self.put(buf, &self.header.encode());
+                    self.put(turn.buf, &self.header.encode());
                     self.state = Put::Fixed { asked: false };
                 }
                 Put::Fixed { .. } if self.fixed == 0 => self.state = Put::Block { asked: false },
                 Put::Fixed { asked: false } => {
-                    self.make_room(buf, 1)?;
+                    self.make_room(turn, 1)?;
                     self.state = Put::Fixed { asked: true };
                     let most = usize::try_from(self.fixed).unwrap_or(usize::MAX);
-                    let end = buf.len().min(self.pending.saturating_add(most));
-                    return Err(Step::Fill { into: self.pending..end }.into());
+                    let end = turn.buf.len().min(self.pending.saturating_add(most));
+                    return Err(turn.need(Step::Fill { into: self.pending..end }));
                 }
                 Put::Fixed { asked: true } => {
-                    let moved = moved(answer)?;
+                    let moved = moved(turn)?;
                     if moved == 0 {
-                        return Err(Fault::SnapshotTooShort { missing: self.fixed }.into());
+                        return Err(turn.fault(Fault::SnapshotTooShort { missing: self.fixed }));
                     }
-                    self.crc = self.crc.with(&buf[self.pending..self.pending + moved]);
+                    self.crc = self.crc.with(&turn.buf[self.pending..self.pending + moved]);
                     self.pending += moved;
                     self.fixed = self.fixed.saturating_sub(moved as u64);
                     self.state = Put::Fixed { asked: false };
                 }
                 Put::Block { asked: false } => {
-                    self.make_room(buf, BLOCK_LEN + 1)?;
+                    self.make_room(turn, BLOCK_LEN + 1)?;
                     self.state = Put::Block { asked: true };
-                    return Err(Step::Fill { into: self.pending + BLOCK_LEN..buf.len() }.into());
+                    return Err(turn.need(Step::Fill { into: self.pending + BLOCK_LEN..turn.buf.len() }));
                 }
                 Put::Block { asked: true } => {
-                    let moved = moved(answer)?;
+                    let moved = moved(turn)?;
                     self.state = if moved == 0 { Put::End } else { Put::Block { asked: false } };
                     if moved > 0 {
-                        let len = u32::try_from(moved).map_err(|_| Fault::BufferTooSmall { needed: moved })?;
-                        self.put(buf, &len.to_le_bytes());
-                        self.crc = self.crc.with(&buf[self.pending..self.pending + moved]);
+                        let Ok(len) = u32::try_from(moved) else {
+                            return Err(turn.fault(Fault::BufferTooSmall { needed: moved }));
+                        };
+                        self.put(turn.buf, &len.to_le_bytes());
+                        self.crc = self.crc.with(&turn.buf[self.pending..self.pending + moved]);
                         self.pending += moved;
                     }
                 }
                 Put::End => {
-                    self.make_room(buf, BLOCK_LEN + TRAILER_LEN)?;
-                    self.put(buf, &[0; BLOCK_LEN]);
+                    self.make_room(turn, BLOCK_LEN + TRAILER_LEN)?;
+                    self.put(turn.buf, &[0; BLOCK_LEN]);
                     let trailer = encode_trailer(self.at + self.pending as u64, self.crc);
-                    self.put(buf, &trailer);
+                    self.put(turn.buf, &trailer);
                     self.state = Put::Rest;
                 }
                 Put::Rest => {
                     let granule = self.geometry.granule as usize;
                     let end = self.pending.next_multiple_of(granule);
-                    if end > buf.len() {
-                        self.make_room(buf, end - self.pending)?;
+                    if end > turn.buf.len() {
+                        self.make_room(turn, end - self.pending)?;
                     }
-                    buf[self.pending..end].fill(self.geometry.blank);
+                    turn.buf[self.pending..end].fill(self.geometry.blank);
                     self.state = Put::Sync;
-                    return Err(Step::Write { object: self.object(), at: self.at, from: 0..end }.into());
+                    return Err(turn.need(Step::Write { object: self.object(), at: self.at, from: 0..end }));
                 }
                 Put::Sync => {
                     self.state = Put::Done;
-                    return Err(Step::Sync.into());
+                    return Err(turn.need(Step::Sync));
                 }
                 Put::Done => return Ok(self.at + self.pending as u64),
             }
@@ -164,16 +167,15 @@ impl PutCheckpoint {
 impl Machine for PutCheckpoint {
     type Output = u64;
 
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<u64, Stop> {
-        self.advance(buf, &mut answer)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<u64, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
 
-fn moved(answer: &mut Answer) -> Result<usize, Fault> {
-    match answer.take() {
+fn moved(turn: &mut Turn<'_>) -> Result<usize, Stopped> {
+    match turn.answer() {
         Answer::Moved(moved) => Ok(moved),
-        Answer::Unreadable => Err(Fault::SnapshotBrokenOff),
-        _ => unreachable!("the driver answered something else to a fill"),
+        _ => Err(turn.fault(Fault::SnapshotBrokenOff)),
     }
 }
 
@@ -208,25 +210,21 @@ impl ReadCheckpoint {
         Self { id, log, reading, checker, at: 0, have: 0..0, asked: false, ended: false }
     }
 
-    fn advance(
-        &mut self,
-        buf: &mut [u8],
-        answer: &mut Answer,
-    ) -> Result<Result<CheckpointHeader, CheckpointError>, Stop> {
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Result<CheckpointHeader, CheckpointError>, Stopped> {
         let object = Object::Checkpoint(self.id);
         loop {
             if core::mem::replace(&mut self.asked, false) {
-                match answer.take() {
+                match turn.answer() {
                     Answer::Moved(0) => self.ended = true,
                     Answer::Moved(moved) => {
                         self.have = 0..moved;
                         self.at += moved as u64;
                     }
-                    _ => return Err(Fault::Unreadable { object, offset: self.at }.into()),
+                    _ => return Err(turn.fault(Fault::Unreadable { object, offset: self.at })),
                 }
             }
             if self.checker.is_complete() {
-                let header = *self.checker.header().ok_or(Fault::NoLog)?;
+                let Some(&header) = self.checker.header() else { return Err(turn.fault(Fault::NoLog)) };
                 let ours = header.id == self.id && header.log == self.log;
                 return Ok(if ours { Ok(header) } else { Err(CheckpointError::WrongMagic) });
             }
@@ -235,9 +233,9 @@ impl ReadCheckpoint {
                     return Ok(Err(CheckpointError::Short));
                 }
                 self.asked = true;
-                return Err(Step::Read { object, at: self.at, into: 0..buf.len() }.into());
+                return Err(turn.need(Step::Read { object, at: self.at, into: 0..turn.buf.len() }));
             }
-            let piece = match self.checker.take(&buf[self.have.clone()]) {
+            let piece = match self.checker.take(&turn.buf[self.have.clone()]) {
                 Ok(piece) => piece,
                 Err(error) => return Ok(Err(error)),
             };
@@ -246,7 +244,7 @@ impl ReadCheckpoint {
             let part =
                 matches!(piece.section, Section::DocumentIds | Section::ChunkIds | Section::Metadata | Section::Block);
             if part && self.reading == Reading::HandOut {
-                return Err(Step::Piece { section: piece.section, bytes }.into());
+                return Err(turn.need(Step::Piece { section: piece.section, bytes }));
             }
         }
     }
@@ -255,7 +253,7 @@ impl ReadCheckpoint {
 impl Machine for ReadCheckpoint {
     type Output = Result<CheckpointHeader, CheckpointError>;
 
-    fn step(&mut self, buf: &mut [u8], mut answer: Answer) -> Result<Self::Output, Stop> {
-        self.advance(buf, &mut answer)
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Self::Output, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }

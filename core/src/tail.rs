@@ -8,13 +8,12 @@ use crate::{
     cursor::Frame,
     decision::{Decision, Policy, Situation, decide},
     device::Object,
-    drive::{Answer, Step, Stop},
-    fault::Fault,
-    frame::{Mark, NotAMark, SLOT_MAX, TRANSACTION_ID_LEN, u64_at},
+    drive::{Step, Stopped, Turn},
+    frame::{FrameHeader, Mark, NotAMark, Slot, TRANSACTION_ID_LEN},
     operation::Code,
     report::{Finding, Seen, TornTail, Verdict, Witness},
     segment::{SegmentHeader, TRANSACTIONS_MAX},
-    walk::{Batch, Event, Halt, Walk},
+    walk::{Event, Walk},
 };
 
 /// A fact from outside the newest segment that proves an LSN durable.
@@ -41,7 +40,7 @@ pub(crate) struct Boundary {
 const BOUNDARIES: usize = 8;
 
 /// What the newest segment holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Tail {
     pub(crate) header: SegmentHeader,
     /// The last entry that counts.
@@ -54,7 +53,7 @@ pub(crate) struct Tail {
     pub(crate) epoch: u64,
     pub(crate) low_water: Lsn,
     pub(crate) low_water_covered: bool,
-    pub(crate) slot: Vec<u8, SLOT_MAX>,
+    pub(crate) slot: Slot,
     /// The highest durable LSN that a mark of this segment carries.
     pub(crate) marked: Option<Lsn>,
     /// What is known to have been durable, by whatever witness, and that witness.
@@ -75,7 +74,8 @@ pub(crate) struct Tail {
 /// The scan.
 #[derive(Debug)]
 pub(crate) struct TailScan {
-    tail: Tail,
+    /// What was found so far.
+    pub(crate) tail: Tail,
     policy: Policy,
     /// What is gone below this LSN, a checkpoint holds.
     covered_below: Lsn,
@@ -97,47 +97,54 @@ struct Transactions {
     open: Vec<u64, TRANSACTIONS_MAX>,
 }
 
+impl Tail {
+    /// Of a segment with this header, before any frame of it is read.
+    pub(crate) fn new(header: &SegmentHeader) -> Self {
+        let (start, before) = (header.frames_at(), header.first.previous());
+        Self {
+            header: *header,
+            last: before,
+            behind: start,
+            end: start,
+            last_time: header.created,
+            epoch: header.epoch,
+            low_water: header.low_water,
+            low_water_covered: header.low_water_covered,
+            slot: Slot::EMPTY,
+            marked: None,
+            durable: None,
+            proven: Boundary { last: before, behind: start, next: start, floor: header.transaction_floor },
+            unproven_marks: None,
+            sealed: false,
+            free_at: None,
+            torn: None,
+            damaged: false,
+        }
+    }
+}
+
 impl TailScan {
     /// Scans the segment with this header. `claim` is the strongest witness from elsewhere; below `covered_below` a
     /// checkpoint holds what is gone.
     pub(crate) fn new(
         update: Update,
-        header: SegmentHeader,
+        header: &SegmentHeader,
         policy: Policy,
         claim: Option<Claim>,
         covered_below: Lsn,
     ) -> Self {
-        let start = header.frames_at();
-        let before = header.first.previous();
         let carried = (header.transaction_floor < header.first).then_some(header.transaction_floor);
-        let proven = Boundary { last: before, behind: start, next: start, floor: header.transaction_floor };
+        let mut tail = Tail::new(header);
+        // A segment's own header proves its predecessor, not itself.
+        tail.durable = claim.filter(|claim| claim.durable > tail.last);
         Self {
-            tail: Tail {
-                header,
-                last: before,
-                behind: start,
-                end: start,
-                last_time: header.created,
-                epoch: header.epoch,
-                low_water: header.low_water,
-                low_water_covered: header.low_water_covered,
-                slot: Vec::new(),
-                marked: None,
-                // A segment's own header proves its predecessor, not itself.
-                durable: claim.filter(|claim| claim.durable > before),
-                proven,
-                unproven_marks: None,
-                sealed: false,
-                free_at: None,
-                torn: None,
-                damaged: false,
-            },
+            // The bytes behind the write limit are looked at too: a frame there proves that what fails was durable, however
+            // much is bad, and where they are blank, so is all that the next writes go into.
+            walk: Walk::new(update, header, tail.end, header.segment_size, header.first, u32::MAX),
+            tail,
             policy,
             covered_below,
             until: Lsn::MAX,
-            // The bytes behind the write limit are looked at too: a frame there proves that what fails was durable, however
-            // much is bad, and where they are blank, so is all that the next writes go into.
-            walk: Walk::new(update, &header, start, header.segment_size, header.first, u32::MAX),
             boundaries: Deque::new(),
             transactions: Transactions { carried, open: Vec::new() },
             ended: false,
@@ -149,71 +156,79 @@ impl TailScan {
         Self { until, ..self }
     }
 
-    pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Tail, Stop> {
+    /// Goes on to the end of the segment, or of what is to be scanned of it; what was found is in `tail` then.
+    pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         while !self.ended {
-            match self.walk.next(buf, answer)? {
-                Event::Mark(frame) => self.mark(&frame, buf)?,
-                Event::Entry { frame, .. } if frame.header.lsn > self.until => return Ok(self.tail.clone()),
-                Event::Entry { frame, .. } => {
-                    self.entry(&frame, buf);
-                    if frame.header.lsn == self.until {
-                        // A cut that goes through a batch makes what stands before it a whole one.
-                        self.tail.last = frame.header.lsn;
-                        self.tail.behind = frame.end;
-                        return Ok(self.tail.clone());
+            match self.walk.next(turn)? {
+                Event::Mark => self.mark(turn)?,
+                Event::Entry if self.walk.frame().header.lsn > self.until => return Ok(()),
+                Event::Entry => {
+                    if self.entry(turn) {
+                        return Ok(());
                     }
                 }
-                Event::Behind(frame) => self.behind(&frame, buf),
-                Event::Stop(halt) => {
-                    if let Some(tail) = self.decide(&halt)? {
-                        return Ok(tail);
+                Event::Behind => self.behind(turn),
+                Event::Stop => {
+                    if self.decide(turn)? {
+                        return Ok(());
                     }
                 }
-                Event::Finding(finding) => return Err(Step::Finding(finding).into()),
+                Event::Finding => return Err(turn.need(Step::Finding(self.walk.finding()))),
             }
         }
         self.tail.damaged = true;
-        Ok(self.tail.clone())
+        Ok(())
     }
 
-    fn entry(&mut self, frame: &Frame, buf: &[u8]) {
-        self.transactions.take(frame, buf);
+    /// Takes an entry in; whether it is the last that may count.
+    fn entry(&mut self, turn: &Turn<'_>) -> bool {
+        let frame = self.walk.frame();
+        let Frame { end, header, .. } = *frame;
+        self.transactions.take(header, turn.bytes(&frame.payload));
         self.tail.sealed = false;
-        if !frame.header.kind.continues_batch() {
-            self.tail.last = frame.header.lsn;
-            self.tail.behind = frame.end;
-            self.passed(frame);
+        // A cut that goes through a batch makes what stands before it a whole one.
+        let is_last = header.lsn == self.until;
+        if is_last || !header.kind.continues_batch() {
+            self.tail.last = header.lsn;
+            self.tail.behind = end;
         }
+        if !header.kind.continues_batch() {
+            self.passed(end, header.timestamp);
+        }
+        is_last
     }
 
-    fn passed(&mut self, frame: &Frame) {
-        self.tail.end = frame.end;
-        self.tail.last_time = self.tail.last_time.max(frame.header.timestamp);
+    fn passed(&mut self, end: u32, timestamp: u64) {
+        self.tail.end = end;
+        self.tail.last_time = self.tail.last_time.max(timestamp);
     }
 
-    fn mark(&mut self, frame: &Frame, buf: &[u8]) -> Result<(), Fault> {
-        self.passed(frame);
-        let (durable, mark) = match Mark::decode(frame.header.kind.code(), &buf[frame.payload.clone()]) {
+    fn mark(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let Frame { at, end, header, ref payload } = *self.walk.frame();
+        let (durable, mark) = match Mark::decode(header.kind.code(), turn.bytes(payload)) {
             Ok(mark) => mark,
-            Err(NotAMark::Skippable) => return Ok(()),
-            Err(NotAMark::Unsupported) => return Err(self.walk.unsupported(frame)),
+            Err(NotAMark::Skippable) => {
+                self.passed(end, header.timestamp);
+                return Ok(());
+            }
+            Err(NotAMark::Unsupported) => return Err(self.walk.unsupported(turn)),
         };
+        self.passed(end, header.timestamp);
         if matches!(mark, Mark::Epoch(_)) {
             self.transactions.roll_back();
         }
         // The entries before it may be gone: then it alone says how far they went.
-        let last = frame.header.lsn;
-        let behind = if last > self.tail.last { frame.at } else { self.tail.behind };
+        let last = header.lsn;
+        let behind = if last > self.tail.last { at } else { self.tail.behind };
         let floor = self.transactions.floor().unwrap_or(last.next_or_max());
-        let boundary = Boundary { last, behind, next: frame.end, floor };
         if self.boundaries.is_full() {
             self.boundaries.pop_front();
         }
         // Never full: one was just taken out.
-        let _ = self.boundaries.push_back(boundary);
+        let _ = self.boundaries.push_back(Boundary { last, behind, next: end, floor });
         // A claim beyond the entry before it does not count.
-        if durable <= frame.header.lsn {
-            self.claim(frame.at, durable);
+        if durable <= last {
+            self.claim(at, durable);
             // A slot's mark may stand before the header was written: it proves nothing about this segment.
             if !matches!(mark, Mark::Slot(_)) {
                 self.tail.marked = self.tail.marked.max(Some(durable));
@@ -235,13 +250,12 @@ impl TailScan {
             Mark::LowWater { lsn, covered } => {
                 self.tail.low_water = lsn;
                 self.tail.low_water_covered = covered;
-                self.tail.unproven_marks = Some(frame.header.lsn);
+                self.tail.unproven_marks = Some(last);
             }
             Mark::Slot(bytes) => {
-                self.tail.slot.clear();
                 // A mark holds no more than the slot does.
-                let _ = self.tail.slot.extend_from_slice(bytes);
-                self.tail.unproven_marks = Some(frame.header.lsn);
+                self.tail.slot = Slot::of(bytes).unwrap_or(Slot::EMPTY);
+                self.tail.unproven_marks = Some(last);
             }
         }
         Ok(())
@@ -255,27 +269,28 @@ impl TailScan {
     }
 
     /// A sound frame behind the place where the scan stopped: it may be a witness.
-    fn behind(&mut self, frame: &Frame, buf: &[u8]) {
-        let kind = frame.header.kind;
-        if kind.is_mark()
-            && let Ok((durable, _)) = Mark::decode(kind.code(), &buf[frame.payload.clone()])
-            && durable <= frame.header.lsn
+    fn behind(&mut self, turn: &Turn<'_>) {
+        let Frame { at, header, ref payload, .. } = *self.walk.frame();
+        let mark =
+            if header.kind.is_mark() { Mark::decode(header.kind.code(), turn.bytes(payload)).ok() } else { None };
+        if let Some((durable, _)) = mark
+            && durable <= header.lsn
         {
-            self.claim(frame.at, durable);
+            self.claim(at, durable);
         }
         let expected = self.walk.expected();
-        if frame.at > self.walk.at().saturating_add(self.tail.header.write_limit)
+        if at > self.walk.halt().at.saturating_add(self.tail.header.write_limit)
             && self.tail.durable.is_none_or(|known| known.durable < expected)
         {
-            let witness = Witness::BeyondWriteLimit { segment: self.tail.header.id, offset: frame.at };
+            let witness = Witness::BeyondWriteLimit { segment: self.tail.header.id, offset: at };
             self.tail.durable = Some(Claim { durable: expected, witness });
         }
     }
 
-    /// Decides about the place where the scan stopped: the end, or how it goes on.
-    fn decide(&mut self, halt: &Halt) -> Result<Option<Tail>, Stop> {
+    /// Decides about the place where the scan stopped: whether it is the end, or how it goes on.
+    fn decide(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
         let expected = self.walk.expected();
-        let claim = self.tail.durable.filter(|claim| claim.durable >= expected);
+        let halt = self.walk.halt();
         let debris = halt.debris_end > halt.at;
         let held = halt.next.is_some_and(|next| next.expected > expected && next.expected <= self.covered_below);
         let covered = held || expected <= self.tail.header.accepted_loss;
@@ -288,29 +303,28 @@ impl TailScan {
                 halt.seen
             },
             later: halt.frames > 0,
-            witness: claim.is_some(),
+            witness: self.claimed().is_some(),
             covered,
             in_batch: self.walk.batch().is_some(),
         };
         match decide(situation) {
-            Decision::Take => unreachable!("a good frame is no stop"),
-            Decision::End => {
-                self.tail.free_at = halt.blank.then_some(halt.at);
-                Ok(Some(self.tail.clone()))
-            }
+            Decision::End => self.tail.free_at = halt.blank.then_some(halt.at),
             // What stands behind a seal belongs to an epoch that never came to be.
-            Decision::Cut if self.tail.sealed && halt.frames == 0 => Ok(Some(self.tail.clone())),
-            Decision::Cut => {
-                self.cut(halt);
-                Ok(Some(self.tail.clone()))
-            }
-            Decision::Damage(verdict) => self.damage(verdict, halt, claim, covered),
-            Decision::Harmless => self.damage(Verdict::Rot, halt, claim, covered),
+            Decision::Cut if self.tail.sealed && halt.frames == 0 => {}
+            Decision::Cut => self.cut(),
+            Decision::Damage(verdict) => return self.damage(turn, verdict, covered),
+            Decision::Take | Decision::Harmless => return self.damage(turn, Verdict::Rot, covered),
         }
+        Ok(true)
     }
 
-    fn cut(&mut self, halt: &Halt) {
-        let batch = self.walk.batch();
+    /// The witness that the entry expected here was durable.
+    fn claimed(&self) -> Option<Claim> {
+        self.tail.durable.filter(|claim| claim.durable >= self.walk.expected())
+    }
+
+    fn cut(&mut self) {
+        let (halt, batch) = (self.walk.halt(), self.walk.batch());
         let from = batch.map_or(halt.at, |batch| batch.at);
         let whole = batch.map_or(0, |batch| self.walk.expected().value() - batch.first.value());
         self.tail.torn = Some(TornTail {
@@ -323,54 +337,44 @@ impl TailScan {
     }
 
     /// Goes on behind damage where the policy says so, or where nothing is lost by it; ends the scan where not.
-    fn damage(
-        &mut self,
-        verdict: Verdict,
-        halt: &Halt,
-        claim: Option<Claim>,
-        covered: bool,
-    ) -> Result<Option<Tail>, Stop> {
+    fn damage(&mut self, turn: &mut Turn<'_>, verdict: Verdict, covered: bool) -> Result<bool, Stopped> {
         let expected = self.walk.expected();
-        let first = self.walk.batch().map_or(expected, |batch: Batch| batch.first);
+        let (halt, claim) = (*self.walk.halt(), self.claimed());
+        let first = self.walk.batch().map_or(expected, |batch| batch.first);
         let last = match (halt.next, claim) {
             (Some(next), _) => next.expected.previous(),
             (None, Some(claim)) => claim.durable,
             (None, None) => expected,
         };
-        let finding = Finding {
-            verdict,
-            seen: halt.seen,
-            object: Object::Segment(self.tail.header.id),
-            offset: halt.at.into(),
-            len: halt.next.map_or(halt.debris_end.max(halt.at) - halt.at, |next| next.at - halt.at).into(),
-            lsns: (first <= last).then_some((first, last)),
-            witness: claim.map(|claim| claim.witness),
-            // Where no LSN is missing, a mark was lost: what it said, later ones say too.
-            in_transaction: None,
-            harmless: covered || first > last,
-        };
+        let behind = halt.next.map_or(halt.debris_end.max(halt.at), |next| next.at);
+        let mut finding = Finding::rot(halt.seen, Object::Segment(self.tail.header.id), halt.at);
+        finding.verdict = verdict;
+        finding.len = (behind - halt.at).into();
+        finding.lsns = (first <= last).then_some((first, last));
+        finding.witness = claim.map(|claim| claim.witness);
+        // Where no LSN is missing, a mark was lost: what it said, later ones say too.
+        finding.harmless = covered || first > last;
         match halt.next {
             Some(next) if finding.harmless || self.policy.skips_damage() => {
-                self.walk.skip(finding, next);
-                Ok(None)
+                self.walk.skip(&finding, next);
+                Ok(false)
             }
             _ => {
                 self.ended = true;
-                Err(Step::Finding(finding).into())
+                Err(turn.need(Step::Finding(finding)))
             }
         }
     }
 }
 
 impl Transactions {
-    fn take(&mut self, frame: &Frame, buf: &[u8]) {
-        let kind = frame.header.kind;
-        let payload = &buf[frame.payload.clone()];
-        if !kind.is_in_transaction() || payload.len() < TRANSACTION_ID_LEN {
+    fn take(&mut self, header: FrameHeader, payload: &[u8]) {
+        let Some(id) = payload.first_chunk::<TRANSACTION_ID_LEN>() else { return };
+        if !header.kind.is_in_transaction() {
             return;
         }
-        let id = u64_at(payload, 0);
-        match Code::from_u8(kind.code()) {
+        let id = u64::from_le_bytes(*id);
+        match Code::from_u8(header.kind.code()) {
             // More than may be open are of no writer of version 1; their floor would be lower than any remembered.
             Some(Code::TxnBegin) if self.open.push(id).is_err() => self.carried = Some(Lsn::FIRST),
             Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| *open != id),

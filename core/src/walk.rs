@@ -9,8 +9,9 @@ use core::cmp::Ordering;
 use crate::{
     Lsn,
     checksum::Update,
-    cursor::{Cursor, Found, Frame, Search},
-    drive::{Answer, Stop},
+    cursor::{Cursor, Frame, Search},
+    device::Object,
+    drive::{Stopped, Turn},
     fault::Fault,
     frame::FrameType,
     operation::Code,
@@ -18,20 +19,19 @@ use crate::{
     segment::SegmentHeader,
 };
 
-/// What the way brings next.
-#[derive(Debug)]
+/// What the way brings next; [`Walk`] tells the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A sound mark, in its place.
-    Mark(Frame),
-    /// The entry expected. Of a batch it is handed over before the batch is known to be whole: `batch` is where that
-    /// begins.
-    Entry { frame: Frame, batch: Option<Batch> },
+    /// A sound mark, in its place: the frame.
+    Mark,
+    /// The entry expected: the frame. Of a batch it is handed over before the batch is known to be whole.
+    Entry,
     /// A sound frame further on, while the place behind is searched.
-    Behind(Frame),
-    /// The frame expected does not stand here; what is behind was searched.
-    Stop(Halt),
-    /// The damage that was skipped, with all that went with it.
-    Finding(Finding),
+    Behind,
+    /// The frame expected does not stand here; what is behind was searched: the halt.
+    Stop,
+    /// The damage that was skipped, with all that went with it: the finding.
+    Finding,
 }
 
 /// A batch that is open.
@@ -72,37 +72,26 @@ pub(crate) struct Walk {
     cursor: Cursor,
     expected: Lsn,
     batch: Option<Batch>,
+    /// The batch that the entry brought last belongs to.
+    of_batch: Option<Batch>,
     /// How far behind bad bytes a sound frame is looked for.
     reach: u32,
     state: State,
-}
-
-#[derive(Clone, Debug)]
-enum State {
-    Frames,
-    Search {
-        halt: Halt,
-        search: Search,
-    },
-    /// What went with the damage is being found out: whether the one frame that is gone had a batch go on behind it.
-    Mend {
-        damage: Damage,
-    },
-    /// Entries of a batch that lost one are gone with it.
-    Drop {
-        damage: Damage,
-        until: Until,
-    },
-}
-
-/// Damage that is being skipped.
-#[derive(Clone, Copy, Debug)]
-struct Damage {
+    search: Search,
+    halt: Halt,
+    /// The damage that is being skipped, and the frame behind it.
     finding: Finding,
     next: Next,
-    /// The LSN expected where it was found.
-    expected: Lsn,
-    in_batch: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Frames,
+    Search,
+    /// What went with the damage is being found out: whether the one frame that is gone had a batch go on behind it.
+    Mend,
+    /// Entries of a batch that lost one are gone with it.
+    Drop(Until),
 }
 
 /// How far entries go with damage.
@@ -118,12 +107,23 @@ impl Walk {
     /// The way from `at` on, where the entry `expected` or a mark should stand; frames end at or before `limit`.
     pub(crate) fn new(update: Update, header: &SegmentHeader, at: u32, limit: u32, expected: Lsn, reach: u32) -> Self {
         let cursor = Cursor::new(update, header, at, limit);
-        Self { cursor, expected, batch: None, reach, state: State::Frames }
+        Self {
+            search: cursor.search(0),
+            cursor,
+            expected,
+            batch: None,
+            of_batch: None,
+            reach,
+            state: State::Frames,
+            halt: Halt { at, seen: Seen::Good, frames: 0, next: None, debris_end: at, blank: true },
+            finding: Finding::rot(Seen::Good, Object::Segment(header.id), at),
+            next: Next { at, expected },
+        }
     }
 
-    /// Where it is.
+    /// Where it is; while the place behind is searched, where it stopped.
     pub(crate) fn at(&self) -> u32 {
-        self.cursor.at()
+        if self.state == State::Search { self.halt.at } else { self.cursor.at() }
     }
 
     /// The LSN expected next.
@@ -136,121 +136,134 @@ impl Walk {
         self.batch
     }
 
+    /// The frame that the last event brought.
+    pub(crate) fn frame(&self) -> &Frame {
+        self.cursor.frame()
+    }
+
+    /// The batch that the entry belongs to which the last event brought.
+    pub(crate) fn batch_of_entry(&self) -> Option<Batch> {
+        self.of_batch
+    }
+
+    /// The place where the last event stopped, or behind which it found a frame.
+    pub(crate) fn halt(&self) -> &Halt {
+        &self.halt
+    }
+
+    /// The damage that was skipped.
+    pub(crate) fn finding(&self) -> Finding {
+        self.finding
+    }
+
     /// Forgets what is in the buffer: something else was put there.
     pub(crate) fn forget(&mut self) {
         self.cursor.forget();
     }
 
-    pub(crate) fn next(&mut self, buf: &mut [u8], answer: &mut Answer) -> Result<Event, Stop> {
+    pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<Event, Stopped> {
         loop {
-            match &mut self.state {
+            match self.state {
                 State::Frames => {
-                    let seen = match self.cursor.next(buf, answer)? {
-                        Found::Frame(frame) => match self.take(&frame)? {
-                            Taken::Event(event) => return Ok(event),
+                    let seen = match self.cursor.next(turn)? {
+                        Seen::Good => match self.take(turn)? {
+                            Ok(event) => return Ok(event),
                             // What was there before is passed over: the first one wins.
-                            Taken::Other(Seen::Conflict) => Seen::Conflict,
-                            Taken::Other(seen) => {
-                                self.cursor.go(frame.at);
+                            Err(Seen::Conflict) => Seen::Conflict,
+                            Err(seen) => {
+                                self.cursor.go(self.frame().at);
                                 seen
                             }
                         },
-                        Found::Other(seen) => seen,
+                        seen => seen,
                     };
                     let at = self.cursor.at();
-                    let halt = Halt { at, seen, frames: 0, next: None, debris_end: at, blank: true };
-                    self.state = State::Search { halt, search: self.cursor.search(self.reach) };
+                    self.halt = Halt { at, seen, frames: 0, next: None, debris_end: at, blank: true };
+                    self.search = self.cursor.search(self.reach);
+                    self.state = State::Search;
                 }
-                State::Search { halt, search } => {
-                    let found = search.next(buf, answer)?;
-                    halt.debris_end = search.debris_end();
-                    halt.blank = search.is_blank(halt.at);
-                    let Some(frame) = found else { return Ok(Event::Stop(*halt)) };
-                    halt.frames += 1;
-                    let next = Next { at: frame.at, expected: makes_expected(&frame) };
+                State::Search => {
+                    let found = self.search.next(&mut self.cursor, turn)?;
+                    self.halt.debris_end = self.search.debris_end();
+                    self.halt.blank = self.search.is_blank(self.halt.at);
+                    if !found {
+                        self.cursor.go(self.halt.at);
+                        return Ok(Event::Stop);
+                    }
+                    self.halt.frames += 1;
+                    let next = Next { at: self.frame().at, expected: makes_expected(self.frame()) };
                     // Never back: what has a lower LSN here was written by no writer.
-                    if next.expected >= self.expected {
-                        halt.next.get_or_insert(next);
+                    if self.halt.next.is_none() && next.expected >= self.expected {
+                        self.halt.next = Some(next);
                     }
-                    return Ok(Event::Behind(frame));
+                    return Ok(Event::Behind);
                 }
-                State::Mend { damage } => {
-                    let mut damage = *damage;
-                    let kind = self.mend(buf, answer, &damage)?;
-                    damage.finding.in_transaction = kind.map(FrameType::is_in_transaction);
-                    self.cursor.go(damage.next.at);
-                    self.expected = damage.next.expected;
-                    self.batch = None;
-                    let until = match kind {
-                        Some(kind) if kind.is_mark() || !kind.continues_batch() => None,
-                        Some(_) => Some(Until::BatchEnd),
-                        // Only marks are gone, and no batch was open: nothing went with them.
-                        None if damage.next.expected == damage.expected && !damage.in_batch => None,
-                        None => Some(Until::Mark),
-                    };
-                    match until {
-                        Some(until) => self.state = State::Drop { damage, until },
-                        None => return Ok(self.resume(damage.finding)),
+                State::Mend => {
+                    if let Some(event) = self.mended(turn)? {
+                        return Ok(event);
                     }
                 }
-                State::Drop { damage, until } => {
-                    let (mut damage, until) = (*damage, *until);
-                    let Found::Frame(frame) = self.cursor.next(buf, answer)? else {
-                        return Ok(self.resume(damage.finding));
-                    };
-                    let lsn = frame.header.lsn;
-                    if frame.header.kind.is_mark() || lsn != self.expected {
-                        self.cursor.go(frame.at);
-                        return Ok(self.resume(damage.finding));
+                State::Drop(until) => {
+                    if self.cursor.next(turn)? != Seen::Good {
+                        return Ok(self.resume());
                     }
-                    self.expected = lsn.next_or_max();
-                    let first = damage.finding.lsns.map_or(damage.expected, |(first, _)| first);
-                    damage.finding.lsns = Some((first, lsn));
-                    self.state = State::Drop { damage, until };
-                    if until == Until::BatchEnd && !frame.header.kind.continues_batch() {
-                        return Ok(self.resume(damage.finding));
+                    let Frame { at, header, .. } = *self.frame();
+                    if header.kind.is_mark() || header.lsn != self.expected {
+                        self.cursor.go(at);
+                        return Ok(self.resume());
+                    }
+                    self.expected = header.lsn.next_or_max();
+                    if let Some((_, last)) = &mut self.finding.lsns {
+                        *last = header.lsn;
+                    } else {
+                        self.finding.lsns = Some((self.next.expected, header.lsn));
+                    }
+                    if until == Until::BatchEnd && !header.kind.continues_batch() {
+                        return Ok(self.resume());
                     }
                 }
             }
         }
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<Taken, Fault> {
-        let kind = frame.header.kind;
-        let lsn = frame.header.lsn;
-        match makes_expected(frame).cmp(&self.expected) {
-            Ordering::Less => return Ok(Taken::Other(Seen::Conflict)),
-            Ordering::Greater => return Ok(Taken::Other(Seen::Hole)),
+    /// Takes the frame in, if it is the one that should stand here; else what is seen in its place.
+    fn take(&mut self, turn: &mut Turn<'_>) -> Result<Result<Event, Seen>, Stopped> {
+        let Frame { at, header, .. } = *self.frame();
+        match makes_expected(self.frame()).cmp(&self.expected) {
+            Ordering::Less => return Ok(Err(Seen::Conflict)),
+            Ordering::Greater => return Ok(Err(Seen::Hole)),
             Ordering::Equal => {}
         }
-        if kind.is_mark() {
-            return Ok(match self.batch {
-                Some(_) => Taken::Other(Seen::Conflict),
-                None => Taken::Event(Event::Mark(frame.clone())),
-            });
+        if header.kind.is_mark() {
+            return Ok(if self.batch.is_some() { Err(Seen::Conflict) } else { Ok(Event::Mark) });
         }
-        if Code::from_u8(kind.code()).is_none() {
-            return Err(self.unsupported(frame));
+        if Code::from_u8(header.kind.code()).is_none() {
+            return Err(self.unsupported(turn));
         }
-        self.expected = lsn.next().map_err(|_| Fault::Exhausted)?;
-        let batch = match self.batch {
-            None if kind.continues_batch() => Some(Batch { at: frame.at, first: lsn }),
-            batch => batch,
-        };
-        self.batch = batch.filter(|_| kind.continues_batch());
-        Ok(Taken::Event(Event::Entry { frame: frame.clone(), batch }))
+        let Ok(expected) = header.lsn.next() else { return Err(turn.fault(Fault::Exhausted)) };
+        self.expected = expected;
+        if self.batch.is_none() && header.kind.continues_batch() {
+            self.batch = Some(Batch { at, first: header.lsn });
+        }
+        self.of_batch = self.batch;
+        if !header.kind.continues_batch() {
+            self.batch = None;
+        }
+        Ok(Ok(Event::Entry))
     }
 
-    /// A sound frame of a type that this version does not know.
-    pub(crate) fn unsupported(&self, frame: &Frame) -> Fault {
-        Fault::Unsupported { object: self.cursor.object(), offset: frame.at.into(), number: frame.header.kind.code() }
+    /// The frame is sound and of a type that this version does not know.
+    pub(crate) fn unsupported(&self, turn: &mut Turn<'_>) -> Stopped {
+        let Frame { at, header, .. } = *self.frame();
+        turn.fault(Fault::Unsupported { object: self.cursor.object(), offset: at.into(), number: header.kind.code() })
     }
 
     /// Goes on behind damage, at the first sound frame behind it. [`Event::Finding`] brings the finding back with all
     /// that went with it.
-    pub(crate) fn skip(&mut self, finding: Finding, next: Next) {
-        let damage = Damage { finding, next, expected: self.expected, in_batch: self.batch.is_some() };
-        self.state = State::Mend { damage };
+    pub(crate) fn skip(&mut self, finding: &Finding, next: Next) {
+        self.finding = *finding;
+        self.next = next;
+        self.state = State::Mend;
     }
 
     /// Goes to another place, where `expected` should stand.
@@ -261,20 +274,39 @@ impl Walk {
         self.state = State::Frames;
     }
 
-    fn resume(&mut self, finding: Finding) -> Event {
+    fn resume(&mut self) -> Event {
         self.state = State::Frames;
-        Event::Finding(finding)
+        Event::Finding
     }
 
-    /// What the one frame that is gone was, as far as its bytes still tell.
-    fn mend(&mut self, buf: &mut [u8], answer: &mut Answer, damage: &Damage) -> Result<Option<FrameType>, Stop> {
-        let gone = damage.next.expected.value().checked_sub(damage.expected.value());
-        let Ok(at) = u32::try_from(damage.finding.offset) else { return Ok(None) };
-        match gone {
+    /// Goes behind the damage, once it is known what the frame was that is gone: `None` where entries behind it go with it.
+    fn mended(&mut self, turn: &mut Turn<'_>) -> Result<Option<Event>, Stopped> {
+        let Self { next, expected, .. } = *self;
+        let kind = match u32::try_from(self.finding.offset) {
             // An entry, known to be one and by its LSN.
-            Some(1) => self.cursor.mend(buf, answer, at, damage.next.at, damage.expected),
-            _ => Ok(None),
-        }
+            Ok(at) if expected.value().checked_add(1) == Some(next.expected.value()) => {
+                self.cursor.mend(turn, at, next.at, expected)?
+            }
+            _ => None,
+        };
+        self.finding.in_transaction = kind.map(FrameType::is_in_transaction);
+        let until = match kind {
+            Some(kind) if kind.is_mark() || !kind.continues_batch() => None,
+            Some(_) => Some(Until::BatchEnd),
+            // Only marks are gone, and no batch was open: nothing went with them.
+            None if next.expected == expected && self.batch.is_none() => None,
+            None => Some(Until::Mark),
+        };
+        self.go(next.at, next.expected);
+        // Where no entry is known to be gone, those that go with the damage begin here.
+        self.next.expected = expected;
+        Ok(match until {
+            Some(until) => {
+                self.state = State::Drop(until);
+                None
+            }
+            None => Some(Event::Finding),
+        })
     }
 }
 
@@ -282,9 +314,4 @@ impl Walk {
 /// range, which no writer writes, would be gone to and passed over for ever.
 fn makes_expected(frame: &Frame) -> Lsn {
     if frame.header.kind.is_mark() { frame.header.lsn.next_or_max() } else { frame.header.lsn }
-}
-
-enum Taken {
-    Event(Event),
-    Other(Seen),
 }

@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use crate::{
     device::Object,
-    drive::{Answer, Step, Stop},
+    drive::{Answer, Step, Stopped, Turn},
     fault::Fault,
 };
 
@@ -27,10 +27,8 @@ pub(crate) struct Window {
     start: u64,
     /// Bytes that the buffer holds from there.
     len: usize,
-    /// Nothing is read from here on.
-    limit: u64,
-    /// Where the object was seen to end.
-    end: Option<u64>,
+    /// Nothing is read from here on: the limit that was given, or where the object was seen to end.
+    end: u64,
     asked: Asked,
     /// A large read failed: read no more than is wanted, to find out where it fails.
     narrow: bool,
@@ -42,13 +40,13 @@ pub(crate) struct Window {
 enum Asked {
     Nothing,
     Read,
-    Grow,
+    Grow { needed: usize },
 }
 
 impl Window {
     /// A window on the first `limit` bytes of `object`.
     pub(crate) fn new(object: Object, limit: u64) -> Self {
-        Self { object, start: 0, len: 0, limit, end: None, asked: Asked::Nothing, narrow: false, failed: false }
+        Self { object, start: 0, len: 0, end: limit, asked: Asked::Nothing, narrow: false, failed: false }
     }
 
     /// The object.
@@ -66,62 +64,68 @@ impl Window {
 
     /// The bytes from `at` on that are in the buffer now; `at` was got before.
     pub(crate) fn buffered(&self, at: u64) -> Range<usize> {
-        index(at - self.start)..self.len
+        distance(self.start, at)..self.len
     }
 
     /// The `len` bytes at `at`, read if need be.
-    pub(crate) fn get(&mut self, buf: &mut [u8], answer: &mut Answer, at: u64, len: usize) -> Result<Bytes, Stop> {
+    pub(crate) fn get(&mut self, turn: &mut Turn<'_>, at: u64, len: usize) -> Result<Bytes, Stopped> {
         match core::mem::replace(&mut self.asked, Asked::Nothing) {
-            Asked::Read => match answer.take() {
-                Answer::Moved(moved) => {
-                    self.narrow = false;
-                    self.len += moved;
-                    if moved == 0 {
-                        self.end = Some(self.start + self.len as u64);
-                    }
-                }
-                // Whoever asked may first get what is in the buffer: the failure is told where a read is needed again.
-                Answer::Unreadable if self.narrow => self.failed = true,
-                Answer::Unreadable => self.narrow = true,
-                _ => unreachable!("the driver answered something else to a read"),
-            },
-            Asked::Grow if buf.len() < len => return Err(Fault::BufferTooSmall { needed: len }.into()),
-            Asked::Grow | Asked::Nothing => {}
+            Asked::Read => self.take(turn.answer()),
+            Asked::Grow { needed } if turn.buf.len() < needed => {
+                return Err(turn.fault(Fault::BufferTooSmall { needed }));
+            }
+            Asked::Grow { .. } | Asked::Nothing => {}
         }
-        let end = self.end.unwrap_or(u64::MAX).min(self.limit);
-        let wanted = at.saturating_add(len as u64).min(end);
-        let here = self.start..=self.start + self.len as u64;
-        if wanted <= at || (here.contains(&at) && here.contains(&wanted)) {
-            let found = if wanted <= at { 0..0 } else { index(at - self.start)..index(wanted - self.start) };
-            return Ok(if found.len() == len { Bytes::Whole(found) } else { Bytes::Short(found) });
+        // What is there of the bytes wanted, and where in the buffer they begin and end, or would.
+        let there = usize::try_from(self.end.saturating_sub(at)).map_or(len, |there| there.min(len));
+        let mut from = distance(self.start, at);
+        if there == 0 || (at >= self.start && from <= self.len && there <= self.len - from) {
+            let found = if there == 0 { 0..0 } else { from..from + there };
+            return Ok(if there == len { Bytes::Whole(found) } else { Bytes::Short(found) });
         }
         if core::mem::take(&mut self.failed) {
             self.narrow = false;
             return Ok(Bytes::Unreadable);
         }
-        if !here.contains(&at) {
-            self.start = at;
-            self.len = 0;
+        if at < self.start || from > self.len {
+            (self.start, self.len, from) = (at, 0, 0);
         }
-        if wanted - self.start > buf.len() as u64 {
-            let from = index(at - self.start);
-            buf.copy_within(from..self.len, 0);
+        let room = turn.buf.len();
+        if room.saturating_sub(from) < there {
+            turn.buf.copy_within(from..self.len, 0);
             self.start = at;
             self.len -= from;
+            from = 0;
         }
-        if wanted - self.start > buf.len() as u64 {
-            self.asked = Asked::Grow;
-            return Err(Step::Grow { needed: len }.into());
+        if room < there {
+            self.asked = Asked::Grow { needed: there };
+            return Err(turn.need(Step::Grow { needed: there }));
         }
         let read_at = self.start + self.len as u64;
-        let room = if self.narrow { wanted - read_at } else { end - read_at };
-        let into = self.len..buf.len().min(self.len.saturating_add(usize::try_from(room).unwrap_or(usize::MAX)));
+        let most = if self.narrow { from + there } else { distance(self.start, self.end).min(room) };
         self.asked = Asked::Read;
-        Err(Step::Read { object: self.object, at: read_at, into }.into())
+        Err(turn.need(Step::Read { object: self.object, at: read_at, into: self.len..most }))
+    }
+
+    /// Takes in what a read brought.
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Moved(moved) => {
+                self.narrow = false;
+                self.len += moved;
+                if moved == 0 {
+                    self.end = self.start + self.len as u64;
+                }
+            }
+            // Whoever asked may first get what is in the buffer: the failure is told where a read is needed again.
+            Answer::Unreadable if self.narrow => self.failed = true,
+            Answer::Unreadable => self.narrow = true,
+            _ => debug_assert!(false, "the driver answered something else to a read"),
+        }
     }
 }
 
-/// A distance within the buffer, which is in memory.
-fn index(distance: u64) -> usize {
-    usize::try_from(distance).expect("what lies in the buffer is counted by a usize")
+/// How far `to` lies behind `from`, as far as a buffer may reach.
+fn distance(from: u64, to: u64) -> usize {
+    usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX)
 }

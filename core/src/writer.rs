@@ -32,7 +32,7 @@ use crate::{
     Lsn,
     begin::{Copying, Erase},
     chain::{Dead, Mended, View},
-    frame::{SLOT_MAX, Salts},
+    frame::{Salts, Slot},
     meta::Meta,
     segment::{SegmentHeader, SegmentId, TRANSACTIONS_MAX},
 };
@@ -74,7 +74,7 @@ pub struct Writer {
     epoch_due: bool,
     /// Whether bytes of a write that found no room may stand in the active segment.
     refused: bool,
-    slot: Vec<u8, SLOT_MAX>,
+    slot: Slot,
     low_water: Lsn,
     low_water_covered: bool,
     /// A low-water mark that found no room: the next header says it.
@@ -127,25 +127,23 @@ impl Writer {
     pub fn create(options: WriterOptions, log: Uuid) -> Result<Self, InvalidOptions> {
         options.validate()?;
         // The first segment is planned from the options: of what is before it, only the log and the room count.
-        let header = SegmentHeader {
-            log,
-            granule: options.geometry.granule,
-            copy_offset: options.geometry.copy_offset,
-            segment_size: options.geometry.segment_size,
-            ..SegmentHeader::NONE
-        };
-        let mut writer = Self::new(options, header, Lsn::ZERO);
+        let mut header = SegmentHeader::NONE;
+        header.log = log;
+        header.granule = options.geometry.granule;
+        header.copy_offset = options.geometry.copy_offset;
+        header.segment_size = options.geometry.segment_size;
+        let mut writer = Self::new(options, &header, Lsn::ZERO);
         // What is there was never finished: a creation that was interrupted.
         writer.unfinished_above = Some(SegmentId::NONE);
         Ok(writer)
     }
 
-    fn new(options: WriterOptions, segment: SegmentHeader, last: Lsn) -> Self {
+    fn new(options: WriterOptions, segment: &SegmentHeader, last: Lsn) -> Self {
         Self {
             options,
             log: segment.log,
             epoch: segment.epoch,
-            salts: Salts::new(options.checksum, segment.log, segment.id, segment.epoch, segment.nonce),
+            salts: Salts::of(options.checksum, segment),
             at: segment.segment_size,
             behind: segment.frames_at(),
             live: last,
@@ -163,7 +161,7 @@ impl Writer {
             taken_over: false,
             epoch_due: false,
             refused: false,
-            slot: Vec::new(),
+            slot: Slot::EMPTY,
             low_water: segment.low_water,
             low_water_covered: segment.low_water_covered,
             low_water_wanted: None,
@@ -183,7 +181,7 @@ impl Writer {
             transactions: Vec::new(),
             floor: Lsn::MAX,
             next_after: None,
-            segment,
+            segment: *segment,
         }
     }
 
@@ -346,7 +344,7 @@ impl Writer {
     /// The application slot, as it is durable.
     #[must_use]
     pub fn slot(&self) -> &[u8] {
-        &self.slot
+        self.slot.bytes()
     }
 
     /// Segments below `oldest` were removed.

@@ -1,20 +1,18 @@
 //! Marks that are staged for what they say: the durable LSN of a log that falls idle, the low-water mark, the
 //! application slot, the seal.
 
-use heapless::Vec;
-
 use super::{StageError, Writer, stage::Room};
 use crate::{
     Lsn,
     drive::Scratch,
-    frame::{Mark, SLOT_MAX, frame_mark},
+    frame::{Mark, Slot, frame_mark},
 };
 
 /// What marks say that holds once they are durable.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Said {
     pub(super) low_water: Option<(Lsn, bool)>,
-    pub(super) slot: Option<Vec<u8, SLOT_MAX>>,
+    pub(super) slot: Option<Slot>,
 }
 
 impl Said {
@@ -71,8 +69,9 @@ impl Writer {
     /// # Errors
     /// As [`stage`](Self::stage); [`StageError::TooLarge`] beyond 64 bytes.
     pub fn stage_slot(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, bytes: &[u8]) -> Result<(), StageError> {
-        let slot = Vec::from_slice(bytes);
-        let slot = slot.map_err(|_| StageError::TooLarge { len: bytes.len() as u64, max: 64 })?;
+        let Some(slot) = Slot::of(bytes) else {
+            return Err(StageError::TooLarge { len: bytes.len() as u64, max: 64 });
+        };
         self.stage_mark(buf, now, Mark::Slot(bytes))?;
         self.staged_marks.slot = Some(slot);
         Ok(())

@@ -3,7 +3,7 @@
 use super::{StageError, State, Writer};
 use crate::{
     Lsn,
-    begin::{Begun, Continuing, Copying, LastRoom, NewPlace, Place, Plan, Replacing},
+    begin::{Begun, Continuing, Copying, LastRoom, Place, Plan},
     chain::{Cut, Dead},
     frame::{Mark, Salts},
     segment::{Predecessor, SegmentHeader, SegmentId, align_up},
@@ -36,24 +36,18 @@ impl Writer {
     /// # Errors
     /// [`StageError::NeedsCommit`]: something is staged or not durable yet. [`StageError::Exhausted`]: no epoch or
     /// id is left. [`StageError::Poisoned`].
+    #[inline(never)] // A plan is large: it is written where it is wanted, not moved there.
     pub fn plan(&mut self, now: u64, nonce: u64) -> Result<Plan, StageError> {
         let epoch = self.epoch.checked_add(u64::from(!self.taken_over)).ok_or(StageError::Exhausted)?;
-        let old = &self.segment;
-        let first = match &self.copy {
-            Some(copy) if copy.passes_over => old.first,
-            _ => self.next,
+        let (first, predecessor, floor) = match &self.copy {
+            Some(copy) if copy.passes_over => {
+                let old = &self.segment;
+                (old.first, old.predecessor, old.transaction_floor)
+            }
+            Some(_) => (self.next, self.end_of_segment(), self.floor),
+            None => (self.next, self.end_of_segment(), self.replay_floor()),
         };
-        let predecessor = match &self.copy {
-            Some(copy) if copy.passes_over => old.predecessor,
-            _ => self.end_of_segment(),
-        };
-        let floor = match &self.copy {
-            Some(copy) if copy.passes_over => old.transaction_floor,
-            Some(_) => self.floor,
-            None => self.replay_floor(),
-        };
-        let copy = self.copy.clone();
-        let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor, copy })?;
+        let mut plan = self.plan_of(now, nonce, &Beginning { epoch, first, predecessor, floor, copy: self.copy })?;
         plan.continuing = self.continuing(&plan.header);
         if !self.taken_over || self.low_water_wanted.is_some() {
             plan.last_room = LastRoom::Replace(self.replacing());
@@ -74,7 +68,7 @@ impl Writer {
     pub fn plan_cut(&mut self, now: u64, nonce: u64, cut: CutAt, first: Lsn) -> Result<Plan, StageError> {
         let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
         let beginning = Beginning { epoch, first, predecessor: cut.predecessor, floor: cut.floor, copy: None };
-        let mut plan = self.plan_of(now, nonce, beginning)?;
+        let mut plan = self.plan_of(now, nonce, &beginning)?;
         plan.last_room = LastRoom::Take;
         plan.header.leftovers = true;
         self.next_after = Some(first);
@@ -91,7 +85,7 @@ impl Writer {
         }
         let epoch = self.epoch.checked_add(1).ok_or(StageError::Exhausted)?;
         let predecessor = self.end_of_segment();
-        let mut plan = self.plan_of(now, nonce, Beginning { epoch, first, predecessor, floor: first, copy: None })?;
+        let mut plan = self.plan_of(now, nonce, &Beginning { epoch, first, predecessor, floor: first, copy: None })?;
         plan.last_room = LastRoom::Take;
         plan.header.low_water = first;
         plan.header.low_water_covered = false;
@@ -102,12 +96,11 @@ impl Writer {
     }
 
     /// How the active segment is replaced by one that holds the same.
-    fn replacing(&self) -> Replacing {
+    fn replacing(&self) -> Copying {
         let old = &self.segment;
         let (before, at) = (old.first.previous(), old.frames_at());
         let start = Boundary { last: before, behind: at, next: at, floor: old.transaction_floor };
-        let copy = Copying { from: *old, start, durable: before, end: self.behind, passes_over: true };
-        Replacing { copy, first: old.first, floor: old.transaction_floor, predecessor: old.predecessor }
+        Copying { start, durable: before, end: self.behind, passes_over: true }
     }
 
     /// How writing goes on in the segment that was found, in the epoch of the header that a new one would have.
@@ -116,74 +109,68 @@ impl Writer {
             self.free_at.filter(|_| !self.taken_over && !self.needs_segment() && self.low_water_wanted.is_none())?;
         let len = align_up(Mark::Epoch(new.epoch).frame_len(), self.segment.granule);
         let fits = at.checked_add(len).is_some_and(|end| end <= self.segment.segment_size);
-        fits.then_some(Continuing { header: self.segment, at, len, last: self.live })
+        fits.then_some(Continuing { at, len, last: self.live })
     }
 
     /// The segment was begun: writing goes on in it, and what was copied into it is durable. Or the one that was found
     /// is continued: then its epoch mark is durable, and if it could not be read back another plan is needed.
     pub fn begun(&mut self, begun: &Begun) {
         debug_assert!(matches!(self.state, State::Beginning | State::Continuing));
+        self.unfinished_above = None;
+        self.time = self.time.max(begun.header.created);
         match begun.place {
-            Place::New(place) => self.begun_new(&place),
-            Place::Found { epoch, time, at } => {
-                self.unfinished_above = None;
-                self.time = self.time.max(time);
-                match at {
-                    Some(at) => {
-                        (self.at, self.epoch, self.taken_over) = (at, epoch, true);
-                        self.marked = Some(self.durable);
-                        self.proven = self.durable;
-                        self.state = State::Ready;
-                    }
-                    None => self.state = State::NeedsSegment,
-                }
+            Place::New { at, behind, evidence } => {
+                self.begun_new(&begun.header, evidence);
+                (self.at, self.behind) = (at, behind);
             }
+            Place::Found { at: Some(at) } => {
+                (self.at, self.epoch, self.taken_over) = (at, begun.header.epoch, true);
+                self.marked = Some(self.durable);
+                self.proven = self.durable;
+                self.state = State::Ready;
+            }
+            Place::Found { at: None } => self.state = State::NeedsSegment,
         }
     }
 
-    fn begun_new(&mut self, begun: &NewPlace) {
+    fn begun_new(&mut self, header: &SegmentHeader, evidence: Option<Cut>) {
         let old = self.segment.id;
         self.copy = None;
         self.free_at = None;
         self.refused = false;
         self.must_begin = false;
-        self.dead = Dead(begun.evidence.into_iter().collect());
-        if self.oldest == SegmentId::NONE || self.oldest == old && begun.header.predecessor.id != old {
-            self.oldest = begun.header.id;
+        self.dead = Dead(evidence.into_iter().collect());
+        if self.oldest == SegmentId::NONE || self.oldest == old && header.predecessor.id != old {
+            self.oldest = header.id;
         }
-        self.unfinished_above = None;
-        self.epoch_due |= begun.header.epoch > self.epoch;
+        self.epoch_due |= header.epoch > self.epoch;
         self.taken_over = true;
-        self.epoch = begun.header.epoch;
-        self.leftovers = begun.header.leftovers;
-        self.mended.passed_over(&self.segment, &begun.header);
-        self.time = self.time.max(begun.header.created);
-        self.segment = begun.header;
-        self.highest = begun.header.id;
-        self.salts =
-            Salts::new(self.options.checksum, self.log, begun.header.id, begun.header.epoch, begun.header.nonce);
-        self.at = begun.at;
-        self.behind = begun.behind;
+        self.epoch = header.epoch;
+        self.leftovers = header.leftovers;
+        self.mended.passed_over(&self.segment, header);
+        self.segment = *header;
+        self.highest = header.id;
+        self.salts = Salts::of(self.options.checksum, header);
         if let Some(next) = self.next_after.take() {
             // A cut or reset: transactions open before it are rolled back by the new epoch.
             self.next = next;
             self.transactions.clear();
         }
         self.live = self.next.previous();
-        self.low_water = begun.header.low_water;
-        self.low_water_covered = begun.header.low_water_covered;
+        self.low_water = header.low_water;
+        self.low_water_covered = header.low_water_covered;
         self.low_water_wanted = None;
         self.durable = self.live;
         self.written = self.durable;
         self.marked = None;
         // The header proves what is before the segment.
-        self.proven = begun.header.first.previous();
+        self.proven = header.first.previous();
         self.claimed = self.proven;
         self.state = State::Ready;
     }
 
-    fn plan_of(&mut self, now: u64, nonce: u64, beginning: Beginning) -> Result<Plan, StageError> {
-        let Beginning { epoch, first, predecessor, floor, copy } = beginning;
+    fn plan_of(&mut self, now: u64, nonce: u64, beginning: &Beginning) -> Result<Plan, StageError> {
+        let Beginning { epoch, first, predecessor, floor, copy } = *beginning;
         if matches!(self.state, State::Poisoned | State::Beginning | State::Continuing) || self.flight.is_some() {
             self.state = State::Poisoned;
             return Err(StageError::Poisoned);
@@ -193,7 +180,7 @@ impl Writer {
         }
         let id = SegmentId::new(self.highest.value().checked_add(1).ok_or(StageError::Exhausted)?);
         let geometry = self.options.geometry;
-        let room = copy.as_ref().map_or(0, |copy| {
+        let room = copy.map_or(0, |copy| {
             let len = copy.end.saturating_sub(copy.start.next);
             // Packed anew, the frames take at most a quarter more, where each write fills up its last granule.
             geometry.overhead() + len + len / 4 + 2 * geometry.granule
@@ -235,12 +222,13 @@ impl Writer {
         Ok(Plan {
             update: self.options.checksum,
             header,
+            old: self.segment,
             erase_above: self.unfinished_above,
             dead,
             copy,
             continuing: None,
             last_room: LastRoom::Leave,
-            slot: self.slot.clone(),
+            slot: self.slot,
         })
     }
 

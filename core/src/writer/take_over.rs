@@ -57,22 +57,36 @@ impl Writer {
     /// # Errors
     /// [`TakeOverError`]: the options, or the policy's refusal.
     pub fn take_over(options: WriterOptions, recovered: &Recovered, consent: Consent) -> Result<Self, TakeOverError> {
+        Self::may_take_over(&options, recovered, consent)?;
+        Ok(Self::taking_over(options, recovered, consent))
+    }
+
+    /// Whether options and policy allow a take-over.
+    pub(crate) fn may_take_over(
+        options: &WriterOptions,
+        recovered: &Recovered,
+        consent: Consent,
+    ) -> Result<(), TakeOverError> {
         options.validate().map_err(TakeOverError::Options)?;
-        let Recovered { report, tail, view, .. } = recovered;
+        let Recovered { report, tail, .. } = recovered;
         let lost = report.durable.max(tail.last);
         let refused = match consent {
             Consent::None => !report.is_writable() || lost > tail.last && lost > tail.header.accepted_loss,
             Consent::AcceptLoss => report.policy == Policy::Inspect,
         };
-        if refused {
-            return Err(TakeOverError::Refused);
-        }
-        let mut writer = Self::new(options, tail.header, lost);
+        if refused { Err(TakeOverError::Refused) } else { Ok(()) }
+    }
+
+    /// The writer of a take-over that is allowed.
+    pub(crate) fn taking_over(options: WriterOptions, recovered: &Recovered, consent: Consent) -> Self {
+        let Recovered { report, tail, view, .. } = recovered;
+        let lost = report.durable.max(tail.last);
+        let mut writer = Self::new(options, &tail.header, lost);
         writer.epoch = tail.epoch;
         writer.behind = tail.behind;
         writer.live = tail.last;
         writer.time = tail.last_time;
-        writer.slot = tail.slot.clone();
+        writer.slot = tail.slot;
         writer.low_water = tail.low_water;
         writer.low_water_covered = tail.low_water_covered;
         // A crash may have kept one copy alone of a header that nothing proves: then that segment is passed over.
@@ -100,7 +114,6 @@ impl Writer {
             writer.unsynced = tail.end.saturating_sub(tail.proven.next).max(1);
         } else if unproven {
             writer.copy = Some(Copying {
-                from: tail.header,
                 start: tail.proven,
                 durable: writer.durable,
                 end: tail.behind,
@@ -112,7 +125,7 @@ impl Writer {
         if settled && lost == tail.last && recovered.whole_header && writer.may_continue() {
             writer.free_at = tail.free_at;
         }
-        Ok(writer)
+        writer
     }
 
     /// Whether the newest segment is one that this writer would have begun in the same way, and nobody else writes to.
