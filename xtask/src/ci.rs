@@ -7,6 +7,7 @@ use crate::bench::bench_cargo;
 use crate::browser;
 use crate::compiler::{cargo, cargo_for};
 use crate::report::Report;
+use crate::sizes;
 use crate::step::Step;
 use crate::tools::{self, CLIPPY, DLLTOOL, PYTHON, RUSTFMT, STRACE, Tool, VALGRIND, WASM_LD};
 
@@ -131,14 +132,19 @@ fn speed() -> Vec<Step> {
     ]
 }
 
-/// The core as firmware gets it: no std, no alloc.
+/// The core as firmware gets it: no std, no alloc; and what it takes.
 fn embedded() -> Vec<Step> {
-    EMBEDDED_TARGETS
+    let mut steps: Vec<Step> = EMBEDDED_TARGETS
+        .iter()
         .map(|target| {
             let (command, needs) = cargo_for("build", target, "core");
-            Step::new(target, with(command, "-p duralog-core --no-default-features")).needing(needs)
+            Step::new(*target, with(command, "-p duralog-core --no-default-features")).needing(needs)
         })
-        .into()
+        .collect();
+    let (_, needs) = cargo_for("build", EMBEDDED_TARGETS[0], "core");
+    let sizes = with(cargo(), "run --quiet --package xtask -- sizes --check");
+    steps.push(Step::new("sizes", sizes).needing(needs).needing(sizes::NEEDS));
+    steps
 }
 
 fn wasm() -> Vec<Step> {

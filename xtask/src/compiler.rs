@@ -33,6 +33,13 @@ pub(crate) fn cargo_for(verb: &str, target: &str, std_crates: &str) -> (Command,
     (command, vec![Tool::DebianRust])
 }
 
+/// The version of the compiler that a cargo of [`cargo_for`] uses.
+pub(crate) fn version(cargo: &Command) -> String {
+    let named = cargo.get_envs().find(|(name, _)| *name == "RUSTC").and_then(|(_, value)| value);
+    let version = output(Command::new(named.unwrap_or("rustc".as_ref())).arg("--version")).unwrap_or_default();
+    version.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 fn rustup_has(target: &str) -> bool {
     output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]))
         .is_some_and(|folder| Path::new(folder.trim()).is_dir())

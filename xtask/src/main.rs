@@ -12,6 +12,7 @@ mod kills;
 mod mutants;
 mod report;
 mod schedules;
+mod sizes;
 mod step;
 mod swarm;
 mod tools;
@@ -36,7 +37,8 @@ cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
                             with the command that repeats it
 cargo xtask figures         count anew what tests/README.md tells, and write it there
 cargo xtask firmware        run the firmware in the emulator, with its power cut at some hundred points
-cargo xtask sizes           what the log takes of a microcontroller's memory
+cargo xtask sizes [--check | --write]
+                            what the log takes of a microcontroller; compared with firmware/README.md, or written there
 cargo xtask fuzz [--seconds N] [TARGET ...]
                             the fuzz targets, each for that long
 cargo xtask kills [--count N]
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
         "figures" => figures::run(rest),
         "swarm" => swarm::run(rest),
         "firmware" => ci::run_part("firmware", firmware::steps),
-        "sizes" => firmware::sizes(),
+        "sizes" => sizes::run(rest),
         "fuzz" => fuzz::run(rest),
         "kills" => kills::run(rest),
         "demo" => browser::demo(),

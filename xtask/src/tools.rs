@@ -30,7 +30,8 @@ pub(crate) const WASM_LD: Tool = Tool::Program { name: "wasm-ld", package: "lld"
 pub(crate) const LLD: Tool = Tool::Program { name: "ld.lld", package: "lld" };
 pub(crate) const QEMU_ARM: Tool = Tool::Program { name: "qemu-system-arm", package: "qemu-system-arm" };
 pub(crate) const QEMU_RISCV: Tool = Tool::Program { name: "qemu-system-riscv32", package: "qemu-system-misc" };
-pub(crate) const LLVM_NM: Tool = Tool::Program { name: "llvm-nm", package: "llvm" };
+pub(crate) const LLVM_OBJDUMP: Tool = Tool::Program { name: "llvm-objdump", package: "llvm" };
+pub(crate) const LLVM_SYMBOLIZER: Tool = Tool::Program { name: "llvm-symbolizer", package: "llvm" };
 pub(crate) const LLVM_SIZE: Tool = Tool::Program { name: "llvm-size", package: "llvm" };
 pub(crate) const DLLTOOL: Tool =
     Tool::Program { name: "x86_64-w64-mingw32-dlltool", package: "binutils-mingw-w64-x86-64" };
