@@ -274,7 +274,9 @@ fn the_newest_checkpoint_is_known_without_a_look_at_the_medium() {
     let reader = medium.reader();
     let calls = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&calls);
-    let count = move |_| drop(seen.fetch_add(1, Ordering::Relaxed));
+    let count = move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+    };
     let log =
         Log::open_device(duralog_tests::Watched::new(medium, count), Config::default().with_idle_mark(None)).unwrap();
     assert_eq!(log.last_checkpoint_lsn(), None);
