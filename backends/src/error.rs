@@ -85,7 +85,7 @@ pub enum Error {
         object: Object,
         /// Where in it.
         offset: u64,
-        /// The version, the flags of a header whose version is known, or the type of a frame.
+        /// The version, or the type of a frame.
         number: u8,
     },
     /// The bytes are too many for the application slot. Nothing was written.
@@ -335,8 +335,8 @@ impl fmt::Display for Error {
             }
             Self::Unsupported { object, offset, number } => write!(
                 f,
-                "{object} holds at offset {offset} a version, flag or type {number} that this version of duralog does \
-                 not know: use a newer one"
+                "{object} holds at offset {offset} a version or type {number} that this version of duralog does not \
+                 know: use a newer one"
             ),
             Self::TooLarge { len, max } => write!(
                 f,

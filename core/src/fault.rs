@@ -61,7 +61,7 @@ pub enum Fault {
         object: Object,
         /// Where in it.
         offset: u64,
-        /// The version of a header, its flags where the version is known, or the code of a frame.
+        /// The version of a header, or the code of a frame.
         number: u8,
     },
     /// The medium has room for one more segment, and that is kept for a take-over: nothing was done.
@@ -105,8 +105,8 @@ impl fmt::Display for Fault {
             }
             Self::Unsupported { object, offset, number } => write!(
                 f,
-                "{object} holds at offset {offset} a version, flag or type {number} that this version of duralog does not \
-                 know; a newer one wrote it"
+                "{object} holds at offset {offset} a version or type {number} that this version of duralog does not know; \
+                 a newer one wrote it"
             ),
             Self::Full => f.write_str("the medium is full: truncate the log"),
             Self::TooManyDead => f.write_str("more segments lie beside the log than a writer ever leaves"),

@@ -123,6 +123,8 @@ struct Stray {
     segment: SegmentId,
     found: SegmentId,
     log: Uuid,
+    /// Whether the segment of that number counts.
+    counts: bool,
 }
 
 /// The way back through the chain.
@@ -336,7 +338,7 @@ impl Recovery {
         }
         self.found.report.unfinished = Some(id);
         if let Some((log, found)) = read.stray {
-            self.stray.get_or_insert(Stray { segment: id, found, log });
+            self.stray.get_or_insert(Stray { segment: id, found, log, counts: false });
         }
         self.list(Object::Segment(id));
         Ok(())
@@ -439,6 +441,9 @@ impl Recovery {
             self.gap(id, gap, Seen::Hole, Verdict::Rot, at);
             State::Finish
         } else {
+            if let Some(stray) = &mut self.stray {
+                stray.counts |= stray.found == oldest.predecessor.id;
+            }
             State::Chain { asked: false }
         };
     }
@@ -699,11 +704,14 @@ impl Recovery {
             && expected.value().saturating_sub(proven.value()) > CALLER_MAX
     }
 
-    /// Whoever renames or copies a segment is told, before anything is taken for unfinished and erased. What truncation gave
-    /// up may come back under a new number: its room was taken again, and the new header was not written.
+    /// Whoever renames or copies a segment is told, before anything is taken for unfinished and erased. What no longer
+    /// counts, or was never finished, may come back under a new number by a crash alone: its room was taken again, and the
+    /// new header was not written.
     fn misplaced(&self) -> Option<Fault> {
-        let Stray { segment, found, log } = self.stray?;
-        let is_misplaced = log != self.found.tail.header.log || found >= self.chain.oldest.id;
+        let Stray { segment, found, log, counts } = self.stray?;
+        let newest = &self.found.tail.header;
+        let is_lost = self.meta.as_ref().is_some_and(|meta| meta.log == log && meta.segment == found.value());
+        let is_misplaced = counts || found == newest.id || log != newest.log || (found > newest.id && is_lost);
         is_misplaced.then_some(Fault::Misplaced { segment, found, log })
     }
 

@@ -1086,6 +1086,10 @@ fn a_segment_under_another_number_is_named_and_never_taken_for_unfinished() {
     ];
     for (what, bytes, gone) in cases {
         for has_meta in [true, false] {
+            if gone == Some(newest) && !has_meta {
+                // Nothing tells of the newest segment then: it looks like one that was never finished.
+                continue;
+            }
             let mut log = sound.without(gone.as_slice());
             log.0.insert(segment(behind), bytes.clone());
             if !has_meta {

@@ -260,7 +260,7 @@ fn the_application_slot_follows_every_segment() {
     for n in 1..=100 {
         log.append(insert(n, "some text to fill segments with")).unwrap();
     }
-    assert!(matches!(log.set_slot(&[0; 65]), Err(Error::TooLarge { len: 65, max: 64 })));
+    assert!(matches!(log.set_slot(&[0; 65]), Err(Error::SlotTooLarge { len: 65, max: 64 })));
     drop(log);
     let log = Log::open_device(reopen(&medium), config()).unwrap();
     assert_eq!(log.slot(), b"vote 7 for 3");
