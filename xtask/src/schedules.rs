@@ -48,8 +48,8 @@ const PLANTED: [Planted; 5] = [
     Planted {
         what: "a checkpoint that ends does not wake the next",
         file: "backends/src/checkpoint.rs",
-        from: "shared.lock().checkpointing = false;\n        shared.changed.notify_all();",
-        to: "shared.lock().checkpointing = false;",
+        from: "self.0.lock().checkpointing = false;\n        self.0.changed.notify_all();",
+        to: "self.0.lock().checkpointing = false;",
         test: "checkpoints_are_written_one_after_the_other_beside_appends",
         says: "deadlock",
     },
