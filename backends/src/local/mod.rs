@@ -303,7 +303,7 @@ impl Drop for Log {
 type Fallible<T> = Result<T, Box<Error>>;
 
 /// The same of driving a machine.
-type Driven<T, D> = Result<T, Box<DriveError<<D as AsyncDevice>::Error>>>;
+type Driven<D> = Result<Ended, Box<DriveError<<D as AsyncDevice>::Error>>>;
 
 impl<E: DeviceError + error::Error + Send + Sync + 'static> From<Box<DriveError<E>>> for Box<Error> {
     fn from(error: Box<DriveError<E>>) -> Self {
@@ -311,44 +311,45 @@ impl<E: DeviceError + error::Error + Send + Sync + 'static> From<Box<DriveError<
     }
 }
 
-/// Drives a machine. There is one copy of the driver for all machines of a device, which keeps programs small.
-async fn drive<D: LocalDevice, M: Machine + ?Sized>(
-    machine: &mut M,
-    device: &mut D,
-    buf: &mut Vec<u8>,
-    host: &mut dyn Host,
-) -> Driven<Option<M::Output>, D> {
-    let mut keeping = Keeping { machine, output: None };
-    drive_erased(&mut keeping, device, buf, host).await?;
-    Ok(keeping.output)
-}
-
-/// [`drive`], for a host that does not pause.
-async fn drive_whole<D: LocalDevice, M: Machine>(
-    mut machine: M,
-    device: &mut D,
-    buf: &mut Vec<u8>,
-    host: &mut dyn Host,
-) -> Driven<M::Output, D> {
-    Ok(drive(&mut machine, device, buf, host).await?.expect("this host does not pause"))
-}
-
-async fn drive_erased<D: LocalDevice>(
+/// Drives a machine until it is done or its host pauses. There is one copy of the driver for all machines of a device,
+/// which keeps programs small: what the machine comes to is kept beside it.
+async fn drive<D: LocalDevice>(
     machine: &mut dyn Machine<Output = ()>,
     device: &mut D,
     buf: &mut Vec<u8>,
     host: &mut dyn Host,
-) -> Driven<(), D> {
-    drive_async_until_pause(machine, device, buf, &mut Lent(host)).await.map(|_| ()).map_err(Box::new)
+) -> Driven<D> {
+    let ended = drive_async_until_pause(machine, device, buf, &mut Lent(host)).await;
+    ended.map(|ended| if ended.is_some() { Ended::Done } else { Ended::Paused }).map_err(Box::new)
+}
+
+/// How driving a machine ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// It is done.
+    Done,
+    /// Its host paused.
+    Paused,
 }
 
 /// A machine whose output is kept beside it.
-struct Keeping<'a, M: Machine + ?Sized> {
-    machine: &'a mut M,
+struct Keeping<M: Machine> {
+    machine: M,
     output: Option<M::Output>,
 }
 
-impl<M: Machine + ?Sized> Machine for Keeping<'_, M> {
+impl<M: Machine> Keeping<M> {
+    fn new(machine: M) -> Self {
+        Self { machine, output: None }
+    }
+
+    /// What the machine has come to, which was driven for a host that does not pause.
+    fn output(self) -> M::Output {
+        self.output.expect("the machine was driven to its end")
+    }
+}
+
+impl<M: Machine> Machine for Keeping<M> {
     type Output = ();
 
     fn step(&mut self, buf: &mut [u8], answer: duralog_core::Answer) -> Result<(), Stop> {

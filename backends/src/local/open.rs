@@ -10,7 +10,7 @@ use duralog_core::{
 use uuid::Uuid;
 
 use super::{
-    Client, Fallible, GiveUp, LocalDevice, Log, Shared, drive_whole,
+    Client, Fallible, GiveUp, Keeping, LocalDevice, Log, Shared, drive,
     worker::{Planning, Worker},
 };
 use crate::{
@@ -60,9 +60,9 @@ impl Log {
         let started = config.environment.now_us();
         let mut buf = scratch(device.geometry());
         let mut findings = Findings::default();
-        let recovery = Recovery::new(config.recovery_options());
-        let recovered = match drive_whole(recovery, &mut device, &mut buf, &mut findings).await {
-            Ok(recovered) => Some(recovered),
+        let mut recovery = Keeping::new(Recovery::new(config.recovery_options()));
+        let recovered = match drive(&mut recovery, &mut device, &mut buf, &mut findings).await {
+            Ok(_) => Some(recovery.output()),
             Err(error) if matches!(*error, DriveError::Fault(Fault::NoLog)) => {
                 none_there(&config)?;
                 if access == Access::Read {
@@ -147,8 +147,9 @@ impl<D: LocalDevice> Worker<D> {
                 self.begin_now(&mut |writer, now, nonce| writer.plan_reset(now, nonce, next)).await
             }
             (Some(recovered), Some(lsn)) => {
-                let locate = Locate::new(recovered.view.clone(), lsn.previous());
-                let at = self.drive(locate, &mut ()).await?;
+                let mut locate = Keeping::new(Locate::new(recovered.view.clone(), lsn.previous()));
+                self.drive(&mut locate, &mut ()).await?;
+                let at = locate.output();
                 self.begin_now(&mut |writer, now, nonce| writer.plan_cut(now, nonce, at, next)).await
             }
             (Some(_), None) if !self.writer()?.needs_segment() => Ok(0),

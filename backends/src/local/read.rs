@@ -4,14 +4,14 @@ use core::{cell::RefCell, fmt};
 use std::rc::Rc;
 
 use duralog_core::{
-    CheckpointId, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, Read, ReadCheckpoint, Reader, Reading,
+    CheckpointId, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, ReadCheckpoint, Reader, Reading,
     Recovered, Replay, ReverseReader, View,
     checkpoint::{CheckpointError, CheckpointHeader},
     operation::OperationRef,
 };
 use uuid::Uuid;
 
-use super::{Fallible, LocalDevice, Sink, State, device_error, drive, drive_whole, worker::Worker};
+use super::{Ended, Fallible, Keeping, LocalDevice, Sink, State, device_error, drive, worker::Worker};
 use crate::{
     checkpoint::{Applier, Parts, Rebuilt},
     checksum,
@@ -35,7 +35,7 @@ pub enum Direction {
 
 /// A place in the log from which reading goes on, with what was read ahead.
 pub struct Cursor {
-    machine: Box<dyn Machine<Output = Read>>,
+    machine: Box<dyn Machine<Output = ()>>,
     buf: Vec<u8>,
 }
 
@@ -52,10 +52,10 @@ impl<D: LocalDevice> Worker<D> {
             return Err(Error::Truncated { low_water: view.low_water() }.into());
         }
         let from = from.max(view.low_water());
-        let machine: Box<dyn Machine<Output = Read>> = match direction {
-            Direction::Forward => Box::new(Reader::new(view, from, to, self.policy)),
-            Direction::Back => Box::new(ReverseReader::new(view, from, to)),
-            Direction::Counting => Box::new(Replay::new(view, from, self.policy)),
+        let machine: Box<dyn Machine<Output = ()>> = match direction {
+            Direction::Forward => Box::new(Keeping::new(Reader::new(view, from, to, self.policy))),
+            Direction::Back => Box::new(Keeping::new(ReverseReader::new(view, from, to))),
+            Direction::Counting => Box::new(Keeping::new(Replay::new(view, from, self.policy))),
         };
         Ok(Cursor { machine, buf: scratch(self.options.geometry) })
     }
@@ -63,8 +63,8 @@ impl<D: LocalDevice> Worker<D> {
     pub(super) async fn page(&mut self, mut cursor: Cursor, sink: Sink) -> Fallible<Option<Cursor>> {
         let mut host = Sinking(sink);
         match drive(&mut *cursor.machine, &mut self.device, &mut cursor.buf, &mut host).await {
-            Ok(None) => Ok(Some(cursor)),
-            Ok(Some(_)) => Ok(None),
+            Ok(Ended::Paused) => Ok(Some(cursor)),
+            Ok(Ended::Done) => Ok(None),
             Err(error) => Err(self.met(error.into())),
         }
     }
@@ -99,7 +99,8 @@ impl<D: LocalDevice> Worker<D> {
         if from < view.low_water() && view.is_covered() && !self.policy.skips_damage() {
             return Err(Error::StateLost { low_water: view.low_water() }.into());
         }
-        let mut replay = Replay::new(view.clone(), from.max(view.low_water()), self.policy);
+        let from = from.max(view.low_water());
+        let mut replay = Keeping::new(Replay::new(view, from, self.policy));
         let apply = &mut |lsn, operation: &_| state.borrow_mut().apply(lsn, operation);
         let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy: self.policy, failed: None };
         let replayed = drive(&mut replay, &mut self.device, &mut self.scratch, &mut applier).await;
@@ -113,13 +114,13 @@ impl<D: LocalDevice> Worker<D> {
 
     /// Reads one checkpoint: first to see that it is valid, then for what it holds.
     async fn load(&mut self, log: Uuid, id: CheckpointId) -> Fallible<Result<Snapshot, CheckpointError>> {
-        let read = |reading| ReadCheckpoint::new(checksum::update, log, id, reading);
-        if let Err(error) = self.drive(read(Reading::Check), &mut ()).await? {
-            return Ok(Err(error));
-        }
         let mut parts = Parts::default();
-        if let Err(error) = self.drive(read(Reading::HandOut), &mut parts).await? {
-            return Ok(Err(error));
+        for (reading, host) in [(Reading::Check, &mut () as &mut dyn Host), (Reading::HandOut, &mut parts)] {
+            let mut read = Keeping::new(ReadCheckpoint::new(checksum::update, log, id, reading));
+            self.drive(&mut read, host).await?;
+            if let Err(error) = read.output() {
+                return Ok(Err(error));
+            }
         }
         Ok(parts.snapshot())
     }
@@ -133,8 +134,9 @@ impl<D: LocalDevice> Worker<D> {
             if checked {
                 continue;
             }
-            let read = ReadCheckpoint::new(checksum::update, log, head.id, Reading::Check);
-            if self.drive(read, &mut ()).await?.is_ok() && self.names(&head).await? {
+            let mut read = Keeping::new(ReadCheckpoint::new(checksum::update, log, head.id, Reading::Check));
+            self.drive(&mut read, &mut ()).await?;
+            if read.output().is_ok() && self.names(&head).await? {
                 self.checkpoints[index].checked = true;
             } else {
                 self.checkpoints.remove(index);
@@ -148,7 +150,7 @@ impl<D: LocalDevice> Worker<D> {
         let view = self.written_view().await?;
         let from = head.lsn.next_or_max().max(view.low_water());
         let mut naming = Naming { id: head.id, found: false };
-        let mut reader = Reader::new(view, from, Lsn::MAX, Policy::Default);
+        let mut reader = Keeping::new(Reader::new(view, from, Lsn::MAX, Policy::Default));
         let read = drive(&mut reader, &mut self.device, &mut self.scratch, &mut naming).await;
         read.map_err(|error| self.met(error.into()))?;
         Ok(naming.found)
@@ -211,14 +213,15 @@ async fn check<D: LocalDevice>(
     buf: &mut Vec<u8>,
 ) -> Fallible<()> {
     let mut checked = Checked::default();
-    let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
-    let read = drive_whole(reader, device, buf, &mut checked).await?;
-    report.take_in(&read, checked);
+    let mut reader = Keeping::new(Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect));
+    drive(&mut reader, device, buf, &mut checked).await?;
+    report.take_in(&reader.output(), checked);
     if report.needs_checkpoints(view) {
         let (mut valid, mut bad) = (Vec::new(), None);
         for head in checkpoints {
-            let check = ReadCheckpoint::new(checksum::update, view.log(), head.id, Reading::Check);
-            if drive_whole(check, device, buf, &mut ()).await?.is_ok() {
+            let mut check = Keeping::new(ReadCheckpoint::new(checksum::update, view.log(), head.id, Reading::Check));
+            drive(&mut check, device, buf, &mut ()).await?;
+            if check.output().is_ok() {
                 valid.push(*head);
             } else {
                 bad = bad.or(Some(head.id));

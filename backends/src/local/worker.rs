@@ -1,6 +1,6 @@
 //! The task: it owns the writer and the device, and serves one request after the other.
 
-use core::cell::RefCell;
+use core::{cell::RefCell, future::Future};
 use std::{rc::Rc, sync::Arc};
 
 use duralog_core::{
@@ -10,7 +10,7 @@ use duralog_core::{
 };
 
 use super::{
-    Client, Driven, Fallible, GiveUp, LocalDevice, Outcome, Request, Shared, State, device_error, drive_whole,
+    Client, Driven, Fallible, GiveUp, Keeping, LocalDevice, Outcome, Request, Shared, State, device_error, drive,
 };
 use crate::{
     checkpoint::{Source, count},
@@ -215,8 +215,12 @@ impl<D: LocalDevice> Worker<D> {
         self.writer()
     }
 
-    pub(super) async fn drive<M: Machine>(&mut self, machine: M, host: &mut dyn Host) -> Driven<M::Output, D> {
-        drive_whole(machine, &mut self.device, &mut self.scratch, host).await
+    pub(super) fn drive<'a>(
+        &'a mut self,
+        machine: &'a mut dyn Machine<Output = ()>,
+        host: &'a mut dyn Host,
+    ) -> impl Future<Output = Driven<D>> + 'a {
+        drive(machine, &mut self.device, &mut self.scratch, host)
     }
 
     /// Answers at once what asks for nothing more.
@@ -292,7 +296,8 @@ impl<D: LocalDevice> Worker<D> {
             Err(error) => return Err(self.poison(stage_error(error))),
         };
         let ticks = self.environment.ticks_us();
-        let committed = drive_whole(Commit::new(group), &mut self.device, &mut self.buf, &mut ()).await;
+        let mut commit = Commit::new(group);
+        let committed = drive(&mut commit, &mut self.device, &mut self.buf, &mut ()).await;
         if let Err(error) = committed {
             return self.failed(error);
         }
@@ -332,8 +337,10 @@ impl<D: LocalDevice> Worker<D> {
             Err(StageError::Exhausted) => return Err(Error::Exhausted.into()),
             Err(error) => return Err(self.poison(stage_error(error))),
         };
-        match self.drive(Begin::new(plan), &mut ()).await {
-            Ok(begun) => {
+        let mut begin = Keeping::new(Begin::new(plan));
+        match self.drive(&mut begin, &mut ()).await {
+            Ok(_) => {
+                let begun = begin.output();
                 let writer = self.writer()?;
                 writer.begun(&begun);
                 if writer.is_ready() {
@@ -348,9 +355,9 @@ impl<D: LocalDevice> Worker<D> {
             }
             Err(error) => {
                 let failed = self.failed(error);
-                if let Some(erase) = self.writer()?.left_over() {
-                    match self.drive(erase, &mut ()).await {
-                        Ok(()) => self.writer()?.erased(),
+                if let Some(mut erase) = self.writer()?.left_over() {
+                    match self.drive(&mut erase, &mut ()).await {
+                        Ok(_) => self.writer()?.erased(),
                         Err(error) => return Err(self.poison((*error).into())),
                     }
                 }
@@ -362,8 +369,8 @@ impl<D: LocalDevice> Worker<D> {
     /// Replaces the metadata, which need not succeed.
     async fn put_meta(&mut self, clean: bool) {
         if let Some(writer) = &self.writer {
-            let put = PutMeta::new(writer.meta(clean), self.options.geometry);
-            let _ = self.drive(put, &mut ()).await;
+            let mut put = PutMeta::new(writer.meta(clean), self.options.geometry);
+            let _ = self.drive(&mut put, &mut ()).await;
         }
     }
 
@@ -488,8 +495,8 @@ impl<D: LocalDevice> Worker<D> {
 
     /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.
     async fn put_checkpoint(&mut self, header: CheckpointHeader, mut source: Source<'_>) -> Fallible<()> {
-        let machine = PutCheckpoint::new(checksum::update, header, self.options.geometry);
-        let Err(error) = self.drive(machine, &mut source).await else { return Ok(()) };
+        let mut machine = Keeping::new(PutCheckpoint::new(checksum::update, header, self.options.geometry));
+        let Err(error) = self.drive(&mut machine, &mut source).await else { return Ok(()) };
         if self.refuses(&error) {
             // Half a checkpoint takes room and says nothing.
             let _ = self.device.remove(Object::Checkpoint(header.id)).await;
@@ -536,11 +543,12 @@ impl<D: LocalDevice> Worker<D> {
     /// Removes what lies below the low-water mark, and what `retention` says.
     async fn retire(&mut self, retention: Retention) -> Fallible<()> {
         let view = self.writer()?.view();
-        let oldest = self.drive(Retire::new(view, retention), &mut ()).await?;
+        let mut retire = Keeping::new(Retire::new(view, retention));
+        self.drive(&mut retire, &mut ()).await?;
         // Removing takes effect with a sync, on media that gather what they do.
         self.device.sync().await.map_err(device_error)?;
         let writer = self.writer()?;
-        writer.retired(oldest);
+        writer.retired(retire.output());
         if retention.evidence {
             writer.evidence_removed();
         }
