@@ -4,12 +4,14 @@
 // Its size is checked: it may not grow unnoticed, beyond what `size.json` says and a kilobyte more.
 
 import { execFileSync } from 'node:child_process';
-import { cpSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import esbuild from 'esbuild';
+import { KINDS, walk } from '../npm/kinds.js';
+import { unpack } from '../npm/unpack.js';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const [bindgen, module, folder] = process.argv.slice(2);
@@ -34,9 +36,16 @@ try {
   rmSync(bound, { recursive: true, force: true });
 }
 // As `unpack.js` takes it.
-const packed = execFileSync('xz', ['--format=raw', '--lzma1=lc=3,lp=0,pb=0,dict=1MiB,nice=273,mf=bt4,depth=1000', '--stdout', wasm]);
-const { size: length } = statSync(wasm);
-writeFileSync(join(folder, 'inline.js'), `export const length = ${length};\nexport const bytes = '${packed.toString('base64')}';\n`);
+const bytes = readFileSync(wasm);
+const kinds = Array.from({ length: KINDS }, () => []);
+let at = 0;
+walk(bytes.length, (kind) => (kinds[kind].push(bytes[at]), bytes[at++]));
+const counts = Buffer.alloc(4 * KINDS);
+kinds.forEach((those, kind) => counts.writeUInt32LE(those.length, 4 * kind));
+const told = Buffer.concat([counts, ...kinds.map((those) => Buffer.from(those))]);
+const packed = execFileSync('xz', ['--format=raw', '--lzma1=lc=1,lp=0,pb=0,dict=1MiB,nice=273,mf=bt4,depth=1000', '--stdout'], { input: told });
+if (!bytes.equals(unpack(packed, bytes.length))) throw new Error('the module is not unpacked as it was packed');
+writeFileSync(join(folder, 'inline.js'), `export const length = ${bytes.length};\nexport const bytes = '${packed.toString('base64')}';\n`);
 
 // What a page loads: the default entry in one file, minified.
 const bundle = await esbuild.build({
@@ -50,15 +59,15 @@ const bundle = await esbuild.build({
 const size = {
   'default entry, minified, gzip -9': gzipSync(bundle.outputFiles[0].contents, { level: 9 }).length,
   'the module in it, packed': packed.length,
-  'the module': length,
+  'the module': bytes.length,
 };
-for (const [what, bytes] of Object.entries(size)) console.log(`${what}: ${bytes} bytes`);
+for (const [what, many] of Object.entries(size)) console.log(`${what}: ${many} bytes`);
 
 const committed = JSON.parse(readFileSync(join(here, 'size.json'), 'utf8'));
-for (const [what, bytes] of Object.entries(committed)) {
-  const grown = size[what] - bytes;
+for (const [what, many] of Object.entries(committed)) {
+  const grown = size[what] - many;
   if (grown < -GROWTH) console.log(`${what}: ${-grown} bytes less than size.json says: put the new figure there`);
   if (grown <= GROWTH) continue;
-  console.error(`${what}: ${size[what]} bytes, and size.json says ${bytes}: find out why, and put the new figure there`);
+  console.error(`${what}: ${size[what]} bytes, and size.json says ${many}: find out why, and put the new figure there`);
   process.exitCode = 1;
 }
