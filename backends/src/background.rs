@@ -26,12 +26,14 @@ pub(crate) fn background<D: SharedDevice>(shared: &Arc<Shared<D>>) -> Result<Opt
     thread.map(Some).map_err(|error| Error::Open(DeviceFailure::new(error)))
 }
 
-/// Starts the thread that does what the device wants done beside the log's work. It ends with the device, for which
-/// nobody waits: it holds nothing that belongs to the log.
+/// Starts the threads that do what the device wants done beside the log's work. They end with the device, for which
+/// nobody waits: they hold nothing that belongs to the log.
 pub(crate) fn beside(device: &impl SharedDevice) -> Result<()> {
-    let Some(mut work) = device.beside() else { return Ok(()) };
-    let thread = thread::Builder::new().name("duralog-beside".into()).spawn(move || while work() {});
-    thread.map(|_| ()).map_err(|error| Error::Open(DeviceFailure::new(error)))
+    for mut work in device.beside() {
+        let thread = thread::Builder::new().name("duralog-beside".into()).spawn(move || while work() {});
+        thread.map_err(|error| Error::Open(DeviceFailure::new(error)))?;
+    }
+    Ok(())
 }
 
 /// Longer than this no pause is: a clock that counts on from now holds no more than some hundred years.

@@ -16,8 +16,8 @@ use std::{
 
 use duralog_core::{
     Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Error as DriveError, ErrorKind,
-    Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, View, Writer, WriterOptions,
-    checkpoint::CheckpointHeader, drive, meta::PutMeta,
+    Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, Syncing, View, Writer,
+    WriterOptions, checkpoint::CheckpointHeader, drive, meta::PutMeta,
 };
 
 use crate::{
@@ -106,6 +106,8 @@ pub(crate) struct State {
     pub(crate) spare: Vec<u8>,
     /// Someone is at the device for all.
     pub(crate) leading: bool,
+    /// What a sync covers that is under way beside the groups.
+    pub(crate) syncing: Option<Syncing>,
     pub(crate) closed: bool,
     /// Why the writer is poisoned.
     pub(crate) cause: Option<Arc<Error>>,
@@ -412,6 +414,9 @@ impl<D: SharedDevice> Shared<D> {
         if state.waiting == 0 {
             state.refusals.clear();
         }
+        if durability < Durability::Durable && state.syncing.is_some() && state.writer.is_at_limit() {
+            return self.await_sync(guard);
+        }
         let group = match state.writer.take(&mut state.buf, durability) {
             Ok(Some(group)) => group,
             Ok(None) => return guard,
@@ -430,24 +435,78 @@ impl<D: SharedDevice> Shared<D> {
             let spare = core::mem::take(&mut state.spare);
             core::mem::replace(&mut state.buf, spare)
         };
+        let much = state.writer.unsynced() + group.len() >= self.options.write_limit / 2;
+        let begins_sync = much && state.syncing.is_none() && !group.syncs();
         drop(guard);
-        let committed = self.drive(Commit::new(group), &mut buf);
+        let (committed, ended, begun) = self.write(group, &mut buf, begins_sync);
         let mut guard = self.lock();
         let state = &mut *guard;
         if !group.is_empty() {
             state.spare = buf;
         }
+        let is_trusted = self.sync_ended(state, ended);
         match committed {
-            Ok(()) => {
+            Ok(()) if is_trusted => {
                 state.writer.landed(group);
+                if begun {
+                    state.syncing = state.writer.syncing();
+                } else if group.syncs() {
+                    state.syncing = None;
+                }
                 state.counts.landed(group, self.environment.ticks_us().saturating_sub(ticks));
                 if group.syncs() && !group.is_empty() {
                     state.gathering.landed(joined, began.elapsed());
                 }
             }
+            Ok(()) => {}
             Err(error) => self.failed(state, error),
         }
         self.done(guard)
+    }
+
+    /// Commits a group. Tells besides how a sync beside the groups went, if it is over, and whether one was begun, where one
+    /// is wanted: so that half of the write limit becomes durable while the other half is written.
+    #[allow(clippy::type_complexity)]
+    fn write(
+        &self,
+        group: Group,
+        buf: &mut Vec<u8>,
+        begins_sync: bool,
+    ) -> (Result<(), DriveError<D::Error>>, Option<Result<(), D::Error>>, bool) {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        let committed = drive(Commit::new(group), &mut *device, buf, &mut ());
+        let ended = device.poll_sync();
+        let begun = begins_sync && committed.is_ok() && device.begin_sync(Object::Segment(group.segment()));
+        (committed, ended, begun)
+    }
+
+    /// Waits for the sync that is under way beside the groups: so much is written and not durable that nothing else may be.
+    fn await_sync<'a>(&'a self, mut guard: Guard<'a>) -> Guard<'a> {
+        guard.leading = true;
+        drop(guard);
+        let ended = self.device.lock().unwrap_or_else(PoisonError::into_inner).finish_sync();
+        let mut guard = self.lock();
+        self.sync_ended(&mut guard, ended);
+        // Where the device knows of none, the next leader syncs.
+        guard.syncing = None;
+        self.done(guard)
+    }
+
+    /// A sync beside the groups is over, perhaps. What it covers is durable, or else nothing is known of what was written:
+    /// then `false`.
+    fn sync_ended(&self, state: &mut State, ended: Option<Result<(), D::Error>>) -> bool {
+        let Some(ended) = ended else { return true };
+        let syncing = state.syncing.take();
+        match ended {
+            Ok(()) => {
+                syncing.into_iter().for_each(|syncing| state.writer.synced(syncing));
+                true
+            }
+            Err(error) => {
+                self.failed(state, DriveError::Device { action: Action::Sync, object: None, error });
+                false
+            }
+        }
     }
 
     /// Hands over: whoever waits goes on.

@@ -25,10 +25,29 @@ pub trait SharedDevice: Device<Error: error::Error + Send + Sync + 'static> + Se
     /// The medium cannot tell.
     fn len(&mut self, object: Object) -> Result<u64, Self::Error>;
 
-    /// What the device wants done beside the log's own work, if there is anything: a thread calls it again and again, each
-    /// time for one small piece that it waits for, until it returns `false`, which it does once the device was dropped.
-    fn beside(&self) -> Option<Box<dyn FnMut() -> bool + Send>> {
+    /// Begins to make durable what was written to `object` so far, beside what is written next. Tells whether it did: a medium
+    /// that cannot do both at once, or is still about the last, does not.
+    fn begin_sync(&mut self, object: Object) -> bool {
+        let _ = object;
+        false
+    }
+
+    /// How the sync went that was begun, told once when it is over; `None` before that, and where none was begun. A later
+    /// [`sync`](Device::sync) that succeeds ends it as well.
+    fn poll_sync(&mut self) -> Option<Result<(), Self::Error>> {
         None
+    }
+
+    /// Waits until the sync that was begun is over, and tells as [`poll_sync`](Self::poll_sync) does how it went.
+    fn finish_sync(&mut self) -> Option<Result<(), Self::Error>> {
+        None
+    }
+
+    /// What the device wants done beside the log's own work, if there is anything: for each a thread calls it again and
+    /// again, each time for one small piece that it waits for, until it returns `false`, which it does once the device was
+    /// dropped.
+    fn beside(&self) -> Vec<Box<dyn FnMut() -> bool + Send>> {
+        Vec::new()
     }
 
     /// What an error of opening says in the terms of a log, where it says more than that the device failed.
@@ -88,9 +107,27 @@ impl<F: Files<File: Send + Sync + 'static> + Send + 'static> SharedDevice for Fi
         Self::len(self, object)
     }
 
-    fn beside(&self) -> Option<Box<dyn FnMut() -> bool + Send>> {
-        let mut preparer = self.preparer()?;
-        Some(Box::new(move || preparer.step()))
+    fn begin_sync(&mut self, object: Object) -> bool {
+        Self::begin_sync(self, object)
+    }
+
+    fn poll_sync(&mut self) -> Option<Result<(), FileError>> {
+        Self::poll_sync(self)
+    }
+
+    fn finish_sync(&mut self) -> Option<Result<(), FileError>> {
+        Self::finish_sync(self)
+    }
+
+    fn beside(&self) -> Vec<Box<dyn FnMut() -> bool + Send>> {
+        let mut work: Vec<Box<dyn FnMut() -> bool + Send>> = Vec::new();
+        if let Some(mut preparer) = self.preparer() {
+            work.push(Box::new(move || preparer.step()));
+        }
+        if let Some(ahead) = self.ahead() {
+            work.push(Box::new(move || ahead.step()));
+        }
+        work
     }
 
     fn opened(error: FileError) -> Error {
@@ -118,6 +155,18 @@ impl SharedDevice for MemoryDevice {
 impl SharedDevice for crate::faulty::FaultyDevice {
     fn reader(&self) -> Result<Self, Self::Error> {
         Ok(Self::reader(self))
+    }
+
+    fn begin_sync(&mut self, object: Object) -> bool {
+        Self::begin_sync(self, object)
+    }
+
+    fn poll_sync(&mut self) -> Option<Result<(), Self::Error>> {
+        Self::poll_sync(self)
+    }
+
+    fn finish_sync(&mut self) -> Option<Result<(), Self::Error>> {
+        Self::finish_sync(self)
     }
 
     fn len(&mut self, object: Object) -> Result<u64, Self::Error> {

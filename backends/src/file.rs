@@ -25,6 +25,7 @@ use std::{
 use duralog_core::{Device, DeviceError, ErrorKind, Geometry, Object, Room};
 
 use crate::{
+    ahead::{Ahead, Failed, PIECE},
     fs::{Files, Identity, OneFile, StdFs},
     spare::{Preparer, Spares, Taken, is_spare},
 };
@@ -250,6 +251,8 @@ struct Touched<T> {
     file: Arc<T>,
     /// Whether more than bytes changed.
     all: bool,
+    /// Bytes written since it was last to be synced ahead.
+    written: usize,
 }
 
 /// A file that is open.
@@ -278,6 +281,8 @@ pub struct FileDevice<F: Files = StdFs> {
     newest: Option<(Object, Arc<F::File>)>,
     /// Files that are to become segments; none without preallocation.
     spares: Option<Arc<Spares<F::File>>>,
+    /// Files that are to be synced ahead; none for reading.
+    ahead: Option<Arc<Ahead<F::File>>>,
     /// Held, never used.
     _lock: Option<F::File>,
 }
@@ -330,6 +335,7 @@ impl<F: Files> FileDevice<F> {
             names_changed: false,
             newest: None,
             spares,
+            ahead: writes.then(|| Arc::new(Ahead::new())),
             _lock: lock,
         };
         let found = device.list()?; // Only now: before the lock was held, another writer may have been at it.
@@ -376,6 +382,34 @@ impl<F: Files> FileDevice<F> {
     pub(crate) fn preparer(&self) -> Option<Preparer<F>> {
         let spares = self.spares.as_ref()?;
         Some(Preparer::new(self.files.clone(), self.dir.clone(), Arc::clone(spares)))
+    }
+
+    /// What syncs files ahead of the log's own sync, for a thread beside the log's.
+    pub(crate) fn ahead(&self) -> Option<Arc<Ahead<F::File>>> {
+        self.ahead.clone()
+    }
+
+    /// Begins a sync of this object, beside what is written next; see [`SharedDevice`](crate::SharedDevice::begin_sync).
+    pub(crate) fn begin_sync(&mut self, object: Object) -> bool {
+        let Some(ahead) = self.ahead() else { return false };
+        // What more than bytes changed of is synced with its name, and by nobody else.
+        let touched = self.touched.iter_mut().find(|touched| touched.object == object && !touched.all);
+        touched.is_some_and(|touched| {
+            touched.written = 0;
+            ahead.begin(object, &touched.file)
+        })
+    }
+
+    /// How the sync that was begun went.
+    pub(crate) fn poll_sync(&mut self) -> Option<Result<(), FileError>> {
+        let ended = self.ahead.as_ref()?.poll()?;
+        Some(ended.map_err(|failed| self.failed_ahead(failed)))
+    }
+
+    /// Waits for the sync that was begun.
+    pub(crate) fn finish_sync(&mut self) -> Option<Result<(), FileError>> {
+        let ended = self.ahead.as_ref()?.finish()?;
+        Some(ended.map_err(|failed| self.failed_ahead(failed)))
     }
 
     /// Removes what a killed writer had made ahead. Nothing hangs on it: what cannot be removed stays.
@@ -448,8 +482,25 @@ impl<F: Files> FileDevice<F> {
     fn touch(&mut self, object: Object, file: &Arc<F::File>, all: bool) {
         match self.touched.iter_mut().find(|touched| touched.object == object) {
             Some(touched) => touched.all |= all,
-            None => self.touched.push(Touched { object, file: Arc::clone(file), all }),
+            None => self.touched.push(Touched { object, file: Arc::clone(file), all, written: 0 }),
         }
+    }
+
+    /// So much was written to a file that was touched.
+    fn wrote(&mut self, object: Object, len: usize) {
+        let Some(ahead) = &self.ahead else { return };
+        let Some(touched) = self.touched.iter_mut().find(|touched| touched.object == object) else { return };
+        touched.written += len;
+        if touched.written >= PIECE {
+            touched.written = 0;
+            ahead.want(object, &touched.file);
+        }
+    }
+
+    /// What a sync that failed ahead of the device's own is to whoever writes or syncs.
+    fn failed_ahead(&self, failed: Failed) -> FileError {
+        let source = io::Error::new(failed.error.kind(), failed.error);
+        FileError::Io { operation: Operation::Sync, path: self.path(failed.object), source }
     }
 
     /// Gives up what was made ahead, where the medium is full; tells whether that was anything.
@@ -559,8 +610,30 @@ impl<F: Files> FileDevice<F> {
     }
 }
 
+impl<F: Files> FileDevice<F> {
+    /// Syncs the files that were touched, and then the names.
+    fn sync_touched(&mut self) -> Result<(), FileError> {
+        for Touched { object, file, all, .. } in &self.touched {
+            let synced = if *all { file.sync_all() } else { file.sync_data() };
+            synced.map_err(self.failed(Operation::Sync, *object))?;
+        }
+        if self.names_changed {
+            self.files.sync_dir(&self.dir).map_err(FileError::io(Operation::Sync, &self.dir))?;
+            if let Some(spares) = &self.spares {
+                spares.settled();
+            }
+        }
+        self.touched.clear();
+        self.names_changed = false;
+        Ok(())
+    }
+}
+
 impl<F: Files> Drop for FileDevice<F> {
     fn drop(&mut self) {
+        if let Some(ahead) = &self.ahead {
+            ahead.close();
+        }
         if let Some(spares) = &self.spares {
             spares.close(&self.files, &self.dir);
         }
@@ -622,10 +695,13 @@ impl<F: Files> Device for FileDevice<F> {
 
     fn write(&mut self, object: Object, mut at: u64, mut bytes: &[u8]) -> Result<(), FileError> {
         self.may_write()?;
+        self.ahead.as_ref().map_or(Ok(()), |ahead| ahead.check()).map_err(|failed| self.failed_ahead(failed))?;
         let file = self.file(object)?;
         self.touch(object, &file, false);
         while !bytes.is_empty() {
-            let written = match uninterrupted(|| file.write_at(bytes, at)) {
+            // In pieces: the medium has the first of many bytes while the last are still copied.
+            let piece = &bytes[..bytes.len().min(PIECE)];
+            let written = match uninterrupted(|| file.write_at(piece, at)) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 written => written,
             };
@@ -633,6 +709,7 @@ impl<F: Files> Device for FileDevice<F> {
                 Ok(written) => {
                     bytes = &bytes[written..];
                     at += written as u64;
+                    self.wrote(object, written);
                 }
                 Err(error) if error.kind() == ErrorKind::NoSpace && self.give_up_spares() => {}
                 Err(error) => return Err(error),
@@ -671,19 +748,12 @@ impl<F: Files> Device for FileDevice<F> {
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
-        for Touched { object, file, all } in &self.touched {
-            let synced = if *all { file.sync_all() } else { file.sync_data() };
-            synced.map_err(self.failed(Operation::Sync, *object))?;
+        self.ahead.as_ref().map_or(Ok(()), |ahead| ahead.settle()).map_err(|failed| self.failed_ahead(failed))?;
+        let synced = self.sync_touched();
+        if let Some(ahead) = &self.ahead {
+            ahead.settled(synced.is_ok());
         }
-        if self.names_changed {
-            self.files.sync_dir(&self.dir).map_err(FileError::io(Operation::Sync, &self.dir))?;
-            if let Some(spares) = &self.spares {
-                spares.settled();
-            }
-        }
-        self.touched.clear();
-        self.names_changed = false;
-        Ok(())
+        synced
     }
 }
 
@@ -1159,6 +1229,72 @@ pub(crate) mod tests {
         device.remove(SEGMENT).unwrap();
         device.remove(SEGMENT).unwrap();
         assert_eq!(device.next(None).unwrap(), None);
+    }
+
+    #[test]
+    fn a_sync_beside_the_writing_is_told_once_and_spares_the_device_none_of_its_own() {
+        let (_dir, files, mut device) = failing();
+        device.create(SEGMENT, 65536).unwrap();
+        assert!(!device.begin_sync(SEGMENT), "its name is not durable yet, and a file's sync makes no name so");
+        device.sync().unwrap();
+        device.write(SEGMENT, 0, b"a").unwrap();
+        let before = files.synced.get();
+        assert!(device.begin_sync(SEGMENT) && !device.begin_sync(SEGMENT) && device.poll_sync().is_none());
+        // Where no thread has begun with it, whoever waits for it does it.
+        assert!(matches!(device.finish_sync(), Some(Ok(()))) && device.finish_sync().is_none());
+        assert_eq!(files.synced.get(), before + 1);
+        device.sync().unwrap();
+        assert_eq!(files.synced.get(), before + 2, "what was written meanwhile is nobody else's");
+        device.write(SEGMENT, 1, b"b").unwrap();
+        assert!(device.begin_sync(SEGMENT));
+        device.sync().unwrap();
+        assert_eq!(files.synced.get(), before + 3);
+        assert!(matches!(device.poll_sync(), Some(Ok(()))), "it went with the device's own");
+    }
+
+    #[test]
+    fn a_failed_sync_beside_the_writing_fails_all_writes_and_syncs_from_then_on() {
+        let (_dir, files, mut device) = failing();
+        device.create(SEGMENT, 65536).unwrap();
+        device.sync().unwrap();
+        device.write(SEGMENT, 0, b"a").unwrap();
+        files.fail("sync", io::ErrorKind::StorageFull);
+        assert!(device.begin_sync(SEGMENT));
+        assert_eq!(device.finish_sync().and_then(kind_of), Some(ErrorKind::Other));
+        for _ in 0..2 {
+            // No room is said of creating and writing alone: nothing is known of what this sync was to cover.
+            let write = device.write(SEGMENT, 1, b"b").unwrap_err();
+            assert_eq!(write.kind(), ErrorKind::Other);
+            assert!(write.to_string().starts_with("cannot sync ") && write.source().is_some());
+            assert_eq!(kind_of(device.sync()), Some(ErrorKind::Other));
+            assert_eq!(device.poll_sync().and_then(kind_of), Some(ErrorKind::Other));
+        }
+    }
+
+    #[test]
+    fn after_a_failed_sync_of_the_device_none_beside_it_proves_anything() {
+        let (_dir, files, mut device) = failing();
+        device.create(SEGMENT, 65536).unwrap();
+        device.sync().unwrap();
+        device.write(SEGMENT, 0, b"a").unwrap();
+        assert!(device.begin_sync(SEGMENT));
+        files.fail("sync", io::ErrorKind::Other);
+        device.sync().unwrap_err();
+        assert!(device.finish_sync().is_none() && !device.begin_sync(SEGMENT));
+    }
+
+    #[test]
+    fn a_file_of_which_much_was_written_is_synced_ahead_of_need() {
+        let (_dir, _, mut device) = failing();
+        let object = Object::Segment(SegmentId::new(2));
+        device.create(object, 4 << 20).unwrap();
+        let ahead = device.ahead().unwrap();
+        device.write(object, 0, &vec![1; PIECE - 1]).unwrap();
+        assert!(!ahead.is_wanted());
+        device.write(object, 0, b"x").unwrap();
+        assert!(ahead.is_wanted());
+        device.sync().unwrap();
+        assert!(!ahead.is_wanted(), "all is synced");
     }
 
     #[test]

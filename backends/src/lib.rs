@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "std")]
+mod ahead;
+#[cfg(feature = "std")]
 mod background;
 #[cfg(feature = "std")]
 mod checkpoint;

@@ -232,6 +232,7 @@ impl<D: SharedDevice> Log<D> {
                 buf,
                 spare: Vec::new(),
                 leading: false,
+                syncing: None,
                 closed: false,
                 cause: None,
                 refusals: Vec::new(),

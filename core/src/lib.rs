@@ -60,6 +60,6 @@ pub use segment::{Geometry, SegmentId};
 pub use snapshot::{PutCheckpoint, ReadCheckpoint, Reading};
 pub use stream::{SnapshotSink, SnapshotSource};
 pub use writer::{
-    Commit, Consent, Consequence, CutAt, Durability, Group, InvalidOptions, Payload, StageError, TakeOverError,
-    TransactionEnd, Writer, WriterOptions,
+    Commit, Consent, Consequence, CutAt, Durability, Group, InvalidOptions, Payload, StageError, Syncing,
+    TakeOverError, TransactionEnd, Writer, WriterOptions,
 };

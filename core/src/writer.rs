@@ -17,7 +17,7 @@ mod stage;
 mod take_over;
 mod transaction;
 
-pub use group::{Commit, Consequence, Durability, Group};
+pub use group::{Commit, Consequence, Durability, Group, Syncing};
 pub use options::{InvalidOptions, WriterOptions};
 pub use payload::Payload;
 pub use plan::CutAt;

@@ -98,8 +98,20 @@ where
         SharedDevice::len(&mut self.device, object)
     }
 
-    fn beside(&self) -> Option<Box<dyn FnMut() -> bool + Send>> {
-        if self.pace == Pace::Beside { self.device.beside() } else { None }
+    fn begin_sync(&mut self, object: Object) -> bool {
+        SharedDevice::begin_sync(&mut self.device, object)
+    }
+
+    fn poll_sync(&mut self) -> Option<Result<(), FileError>> {
+        SharedDevice::poll_sync(&mut self.device)
+    }
+
+    fn finish_sync(&mut self) -> Option<Result<(), FileError>> {
+        SharedDevice::finish_sync(&mut self.device)
+    }
+
+    fn beside(&self) -> Vec<Box<dyn FnMut() -> bool + Send>> {
+        if self.pace == Pace::Beside { self.device.beside() } else { Vec::new() }
     }
 
     fn opened(error: FileError) -> duralog::Error {

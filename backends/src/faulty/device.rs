@@ -20,17 +20,33 @@ pub struct FaultyDevice {
     state: Arc<Mutex<State>>,
     boot: u64,
     writes: bool,
+    begun: Option<Begun>,
 }
+
+/// A sync that was begun.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    object: Object,
+    /// The first call that it does not cover.
+    until: u64,
+    /// How often it was asked for.
+    asked: u32,
+    /// Another sync ended it.
+    is_over: bool,
+}
+
+/// A sync that was begun ends when it is asked for so often.
+const LASTS: u32 = 2;
 
 impl FaultyDevice {
     pub(super) fn new(state: &Arc<Mutex<State>>, boot: u64, writes: bool) -> Self {
-        Self { state: Arc::clone(state), boot, writes }
+        Self { state: Arc::clone(state), boot, writes, begun: None }
     }
 
     /// Another handle, for reading.
     #[must_use]
     pub fn reader(&self) -> Self {
-        Self { state: Arc::clone(&self.state), boot: self.boot, writes: false }
+        Self { state: Arc::clone(&self.state), boot: self.boot, writes: false, begun: None }
     }
 
     /// Bytes of room that the object takes.
@@ -41,6 +57,32 @@ impl FaultyDevice {
         let state = self.state()?;
         let stored = state.cache.get(&object).ok_or(FaultyError::Missing { object })?;
         Ok(stored.image.room())
+    }
+
+    /// Begins a sync of what was done to `object` so far.
+    pub(crate) fn begin_sync(&mut self, object: Object) -> bool {
+        let Some(until) = self.for_writing().ok().map(|state| state.calls) else { return false };
+        if self.begun.is_some() {
+            return false;
+        }
+        self.begun = Some(Begun { object, until, asked: 0, is_over: false });
+        true
+    }
+
+    /// How it went, once it has lasted a while.
+    pub(crate) fn poll_sync(&mut self) -> Option<Result<(), FaultyError>> {
+        let begun = self.begun.as_mut()?;
+        begun.asked += 1;
+        if begun.asked < LASTS && !begun.is_over { None } else { self.finish_sync() }
+    }
+
+    /// Ends it. A power cut, or a failure, comes at this call.
+    pub(crate) fn finish_sync(&mut self) -> Option<Result<(), FaultyError>> {
+        let Begun { object, until, is_over, .. } = self.begun.take()?;
+        if is_over {
+            return Some(Ok(()));
+        }
+        Some(self.for_writing().and_then(|mut state| state.sync_object(object, until)))
     }
 
     fn state(&self) -> Result<MutexGuard<'_, State>, FaultyError> {
@@ -117,7 +159,9 @@ impl Device for FaultyDevice {
 
     /// Of a reader, which did nothing, it says nothing, and is not counted.
     fn sync(&mut self) -> Result<(), FaultyError> {
-        let mut state = self.state()?;
-        if self.writes { state.sync() } else { Ok(()) }
+        let synced = self.state().and_then(|mut state| if self.writes { state.sync() } else { Ok(()) });
+        // What is synced after a failure proves nothing any more.
+        self.begun = self.begun.filter(|_| synced.is_ok()).map(|begun| Begun { is_over: true, ..begun });
+        synced
     }
 }

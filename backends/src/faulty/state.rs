@@ -186,6 +186,16 @@ impl State {
         cached.sum::<u64>() + gone.map(|(_, stored)| stored.image.room()).sum::<u64>()
     }
 
+    /// Makes durable what was done to one object before this call, and nothing else.
+    pub(super) fn sync_object(&mut self, object: Object, until: u64) -> Result<(), FaultyError> {
+        let covered = |op: &UnsyncedOp| op.object == object && op.call < until;
+        let others: Vec<_> = self.unsynced.extract_if(.., |op| !covered(op)).collect();
+        let synced = self.sync();
+        self.unsynced.extend(others);
+        self.unsynced.sort_by_key(|op| op.call);
+        synced
+    }
+
     pub(super) fn sync(&mut self) -> Result<(), FaultyError> {
         let (call, fate) = self.fate(Kind::Sync);
         let count = self.unsynced.len() as u64;

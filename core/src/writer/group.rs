@@ -38,6 +38,12 @@ pub struct Group {
 }
 
 impl Group {
+    /// The segment that it is written to.
+    #[must_use]
+    pub fn segment(&self) -> SegmentId {
+        self.segment
+    }
+
     /// The last LSN that the group holds.
     #[must_use]
     pub fn last(&self) -> Lsn {
@@ -61,6 +67,17 @@ impl Group {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+}
+
+/// What a sync covers that is under way beside the groups: all that had been written when it began.
+#[derive(Clone, Copy, Debug)]
+pub struct Syncing {
+    segment: SegmentId,
+    last: Lsn,
+    /// Bytes that were not synced.
+    len: u32,
+    claimed: Lsn,
+    said: Said,
 }
 
 /// How durable a group is to be when it has landed.
@@ -130,12 +147,9 @@ impl Writer {
             self.state = State::Poisoned;
             return Err(StageError::Poisoned);
         }
-        let frames = align_up(self.stage.len, self.options.geometry.granule);
-        // In recycled room old bytes follow: what is blank there is the end. The next write goes over it.
-        let len = if frames == 0 { 0 } else { frames + self.segment.stop_at(self.at + frames) };
+        let (frames, len) = self.next_len();
         let (segment, last, behind) = (self.segment.id, self.written, self.behind);
-        let over = self.unsynced + len > self.options.write_limit;
-        let group = if len == 0 || over {
+        let group = if len == 0 || self.is_at_limit() {
             if self.unsynced == 0 || (len == 0 && sync == Durability::Os) {
                 return Ok(None);
             }
@@ -161,6 +175,58 @@ impl Writer {
         };
         self.flight = Some(group);
         Ok(Some(group))
+    }
+
+    /// Bytes of the frames that are staged, and of the group that they make.
+    fn next_len(&self) -> (u32, u32) {
+        let frames = align_up(self.stage.len, self.options.geometry.granule);
+        // In recycled room old bytes follow: what is blank there is the end. The next write goes over it.
+        let len = if frames == 0 { 0 } else { frames + self.segment.stop_at(self.at + frames) };
+        (frames, len)
+    }
+
+    /// Whether the write limit asks for a sync before what is staged is written.
+    #[must_use]
+    pub fn is_at_limit(&self) -> bool {
+        self.unsynced + self.next_len().1 > self.options.write_limit
+    }
+
+    /// What a sync covers that begins now, beside groups that are written meanwhile: all that has landed. `None`: nothing
+    /// has that is not synced, or a group is under way. Begin the sync of the active segment, and when it succeeded, and no
+    /// sooner, say so: [`synced`](Self::synced). Where it fails, [`poison`](Self::poison), for nothing is known then of what
+    /// was written, whatever a later sync says.
+    #[must_use]
+    pub fn syncing(&self) -> Option<Syncing> {
+        (self.unsynced > 0 && self.flight.is_none()).then_some(Syncing {
+            segment: self.segment.id,
+            last: self.written,
+            len: self.unsynced,
+            claimed: self.claimed,
+            said: self.written_marks,
+        })
+    }
+
+    /// A sync that was under way beside the groups succeeded: what it covers is durable. One that was overtaken by the sync
+    /// of a group says nothing new.
+    pub fn synced(&mut self, syncing: Syncing) {
+        let Syncing { segment, last, len, claimed, said } = syncing;
+        if segment == self.segment.id && last > self.durable {
+            self.unsynced = self.unsynced.saturating_sub(len);
+            self.is_durable(last, claimed, said);
+        }
+    }
+
+    /// What was written up to here is durable, with what its marks say.
+    fn is_durable(&mut self, last: Lsn, claimed: Lsn, said: Said) {
+        self.durable = last;
+        self.proven = self.proven.max(claimed);
+        if let Some((lsn, covered)) = said.low_water {
+            self.low_water = lsn;
+            self.low_water_covered = covered;
+        }
+        if let Some(slot) = said.slot {
+            self.slot = slot;
+        }
     }
 
     /// Frames the marks that lead the group: what is durable now, before anything of the group is written.
@@ -192,17 +258,9 @@ impl Writer {
         let flying = core::mem::take(&mut self.flying_marks);
         self.written_marks.add(flying);
         if group.sync {
-            self.durable = self.written;
-            self.proven = self.proven.max(self.claimed);
             self.unsynced = 0;
             let said = core::mem::take(&mut self.written_marks);
-            if let Some((lsn, covered)) = said.low_water {
-                self.low_water = lsn;
-                self.low_water_covered = covered;
-            }
-            if let Some(slot) = said.slot {
-                self.slot = slot;
-            }
+            self.is_durable(self.written, self.claimed, said);
         }
     }
 
