@@ -11,8 +11,7 @@
 
 use core::fmt;
 
-use postcard::Serializer;
-use postcard::ser_flavors::{Flavor, Slice};
+use postcard::{Serializer, ser_flavors::Flavor};
 use serde::{Deserialize, Serialize, Serializer as _};
 use uuid::Uuid;
 
@@ -104,7 +103,7 @@ impl<'a> Embedding<'a> {
         })
     }
 
-    fn write<F: Flavor>(self, to: &mut Serializer<F>) -> postcard::Result<()> {
+    fn write(self, to: &mut Serializer<Counted<'_>>) -> postcard::Result<()> {
         match self.0 {
             Values::Encoded(values) => to.serialize_bytes(values.as_flattened()),
             // The same as `serialize_bytes`, for bytes that stand nowhere in one piece.
@@ -156,31 +155,27 @@ pub struct Item<'a> {
     pub embedding: Embedding<'a>,
 }
 
-/// What stands before the embedding of an item on the medium.
-#[derive(Serialize, Deserialize)]
-struct Head<'a> {
-    #[serde(with = "uuid::serde::compact")]
-    id: Uuid,
-    kind: u8,
-    content: &'a str,
-}
-
 impl<'a> Item<'a> {
     /// The length of the shortest encoded item: without content, without embedding.
     const MIN_LEN: usize = 16 + 1 + 1 + 1;
 
-    fn write<F: Flavor>(self, to: &mut Serializer<F>) -> postcard::Result<()> {
+    fn write(self, to: &mut Serializer<Counted<'_>>) -> postcard::Result<()> {
         let Self { id, kind, content, embedding } = self;
-        Head { id, kind: kind.into(), content }.serialize(&mut *to)?;
+        to.output.try_extend(id.as_bytes())?;
+        to.output.try_push(kind.into())?;
+        content.serialize(&mut *to)?;
         embedding.write(to)
     }
 
     /// Takes an item off the front of `bytes`; also gives what follows it.
     fn take(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
-        let ((Head { id, kind, content }, embedding), rest) = postcard::take_from_bytes(bytes)?;
+        let (&id, rest) = bytes.split_first_chunk().ok_or(DecodeError::Truncated)?;
+        let (&kind, rest) = rest.split_first().ok_or(DecodeError::Truncated)?;
+        let (content, rest) = postcard::take_from_bytes(rest)?;
+        let (embedding, rest) = postcard::take_from_bytes(rest)?;
         let kind = Kind::try_from(kind)?;
         let embedding = Embedding::from_le_bytes(embedding).ok_or(DecodeError::PartialValue)?;
-        Ok((Self { id, kind, content, embedding }, rest))
+        Ok((Self { id: Uuid::from_bytes(id), kind, content, embedding }, rest))
     }
 }
 
@@ -242,7 +237,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    fn write<F: Flavor>(self, to: &mut Serializer<F>) -> postcard::Result<()> {
+    fn write(self, to: &mut Serializer<Counted<'_>>) -> postcard::Result<()> {
         self.len().serialize(&mut *to)?;
         match self.0 {
             ItemList::Encoded { bytes, .. } => to.output.try_extend(bytes),
@@ -342,9 +337,9 @@ impl<'a> Ids<'a> {
         })
     }
 
-    fn write<F: Flavor>(self, to: &mut Serializer<F>) -> postcard::Result<()> {
+    fn write(self, to: &mut Serializer<Counted<'_>>) -> postcard::Result<()> {
         self.len().serialize(&mut *to)?;
-        self.iter().try_for_each(|id| uuid::serde::compact::serialize(&id, &mut *to))
+        self.iter().try_for_each(|id| to.output.try_extend(id.as_bytes()))
     }
 
     fn take(payload: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
@@ -537,11 +532,7 @@ impl<'a> OperationRef<'a> {
     /// The length of the payload in bytes, without a transaction's id; `usize::MAX` where it is beyond counting.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        let mut to = Serializer { output: Length(0) };
-        match self.write(&mut to) {
-            Ok(()) => to.output.0,
-            Err(_) => usize::MAX,
-        }
+        self.written(&mut [])
     }
 
     /// Writes the payload to the front of `buf` and returns its length in bytes.
@@ -550,17 +541,25 @@ impl<'a> OperationRef<'a> {
     /// [`EncodeError::BufferTooSmall`]: `buf` is shorter than [`encoded_len`](Self::encoded_len); what it holds then
     /// is not specified.
     pub fn encode(&self, buf: &mut [u8]) -> Result<usize, EncodeError> {
-        let mut to = Serializer { output: Slice::new(buf) };
-        self.write(&mut to)
-            .and_then(|()| to.output.finalize())
-            .map(|written| written.len())
-            .map_err(|_| EncodeError::BufferTooSmall { needed: self.encoded_len() })
+        match self.written(buf) {
+            needed if needed > buf.len() => Err(EncodeError::BufferTooSmall { needed }),
+            len => Ok(len),
+        }
     }
 
-    fn write<F: Flavor>(&self, to: &mut Serializer<F>) -> postcard::Result<()> {
+    /// Writes what there is room for, and counts all.
+    fn written(&self, buf: &mut [u8]) -> usize {
+        let mut to = Serializer { output: Counted { buf, len: 0 } };
+        match self.write(&mut to) {
+            Ok(()) => to.output.len,
+            Err(_) => usize::MAX,
+        }
+    }
+
+    fn write(&self, to: &mut Serializer<Counted<'_>>) -> postcard::Result<()> {
         match *self {
             Self::Insert(item) | Self::Update(item) => item.write(to),
-            Self::Delete { id } => uuid::serde::compact::serialize(&id, to),
+            Self::Delete { id } => to.output.try_extend(id.as_bytes()),
             Self::BatchInsert { items } => items.write(to),
             Self::BatchDelete { ids } => ids.write(to),
             Self::Checkpoint { lsn, checkpoint_id } => (lsn, checkpoint_id).serialize(to),
@@ -610,10 +609,13 @@ impl<'a> OperationRef<'a> {
     }
 }
 
-/// Counts what is written to it. Unlike postcard's own counter it cannot overflow.
-struct Length(usize);
+/// Counts what is written to it, which cannot overflow, and keeps it as far as there is room.
+struct Counted<'a> {
+    buf: &'a mut [u8],
+    len: usize,
+}
 
-impl Flavor for Length {
+impl Flavor for Counted<'_> {
     type Output = usize;
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
@@ -621,12 +623,16 @@ impl Flavor for Length {
     }
 
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0 = self.0.saturating_add(bytes.len());
+        let end = self.len.saturating_add(bytes.len());
+        if let Some(room) = self.buf.get_mut(self.len..end) {
+            room.copy_from_slice(bytes);
+        }
+        self.len = end;
         Ok(())
     }
 
     fn finalize(self) -> postcard::Result<usize> {
-        Ok(self.0)
+        Ok(self.len)
     }
 }
 
