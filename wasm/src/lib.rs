@@ -16,3 +16,6 @@ mod medium;
 mod report;
 
 pub use engine::Engine;
+
+#[global_allocator]
+static ALLOCATOR: rlsf::SmallGlobalTlsf = rlsf::SmallGlobalTlsf::new();
