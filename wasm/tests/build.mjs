@@ -17,6 +17,16 @@ const here = dirname(fileURLToPath(import.meta.url));
 const [bindgen, module, folder] = process.argv.slice(2);
 const GROWTH = 1024;
 
+/** Imports without the hashes in their names, which take half a kilobyte: the other part of each name tells them apart. */
+function unhashed(text) {
+  const named = new Map();
+  return text.replace(/(__wbg_\w+)_([0-9a-f]{16})/g, (_, name, hash) => {
+    if (hash !== (named.get(name) ?? hash)) throw new Error(`two imports are named ${name}`);
+    named.set(name, hash);
+    return `${name}_${'0'.repeat(hash.length)}`;
+  });
+}
+
 rmSync(folder, { recursive: true, force: true });
 mkdirSync(folder, { recursive: true });
 cpSync(join(here, '../npm'), folder, { recursive: true });
@@ -27,11 +37,17 @@ const wasm = join(folder, 'duralog.wasm');
 try {
   execFileSync(bindgen, [module, bound], { stdio: 'inherit' });
   const whole = join(bound, 'duralog_wasm_bg.wasm');
+  const glue = join(bound, 'duralog_wasm.js');
+  for (const file of [whole, glue]) writeFileSync(file, unhashed(readFileSync(file, 'latin1')), 'latin1');
   // No feature is switched on here that the compiler did not use: browsers refuse modules with newer ones.
   // The lowest kilobyte of memory is the far end of the stack: offsets may be folded into what loads and stores.
-  const passes = ['--low-memory-unused', '--flatten', '--rereloop', '-Oz', '-Oz'];
+  // How memory is aligned is a hint that no engine takes, and costs a byte for each load and store.
+  const passes = [
+    '--low-memory-unused', '--flatten', '--rereloop', '--one-caller-inline-max-function-size=100', '-Oz', '-Oz',
+    '--dealign', '--strip-producers', '--strip-target-features',
+  ];
   execFileSync(join(here, 'node_modules/.bin/wasm-opt'), [...passes, whole, '-o', wasm], { stdio: 'inherit' });
-  copyFileSync(join(bound, 'duralog_wasm.js'), join(folder, 'glue.js'));
+  copyFileSync(glue, join(folder, 'glue.js'));
 } finally {
   rmSync(bound, { recursive: true, force: true });
 }
