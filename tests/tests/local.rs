@@ -95,8 +95,8 @@ impl<D: SharedDevice> LocalDevice for Awaited<D> {
 struct Outcomes(RefCell<Vec<(u32, Result<Outcome>)>>);
 
 impl Client for Outcomes {
-    fn answer(&self, ticket: u32, outcome: Result<Outcome>) {
-        self.0.borrow_mut().push((ticket, outcome));
+    fn answer(&self, ticket: u32, outcome: Result<Outcome, &Error>) {
+        self.0.borrow_mut().push((ticket, outcome.map_err(Error::clone)));
     }
 }
 

@@ -35,7 +35,7 @@ struct Teller {
 }
 
 impl Client for Teller {
-    fn answer(&self, ticket: u32, outcome: Result<Outcome>) {
+    fn answer(&self, ticket: u32, outcome: Result<Outcome, &Error>) {
         let host = &self.host;
         match outcome {
             Ok(Outcome::Receipt(Receipt { first, last, durability, .. })) => {
@@ -54,7 +54,7 @@ impl Client for Teller {
             Ok(Outcome::Objects(objects)) => report::objects(host, &objects),
             Ok(Outcome::Stats(stats)) => report::stats(host, &stats),
             Ok(_) => {}
-            Err(error) => return tell(host, ticket, &error),
+            Err(error) => return tell(host, ticket, error),
         }
         host.done(ticket);
     }

@@ -60,8 +60,9 @@ pub trait LocalDevice: AsyncDevice<Error: error::Error + Send + Sync + 'static> 
 
 /// Who asks, and is told what came of it.
 pub trait Client {
-    /// What came of the request with this ticket. It is called once for each, when the task gets to it.
-    fn answer(&self, ticket: u32, outcome: Result<Outcome>);
+    /// What came of the request with this ticket. It is called once for each, when the task gets to it. Several may fail
+    /// by one error, which is lent.
+    fn answer(&self, ticket: u32, outcome: Result<Outcome, &Error>);
 }
 
 /// What came of a request that went well.

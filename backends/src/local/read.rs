@@ -71,8 +71,8 @@ impl<D: LocalDevice> Worker<D> {
 
     /// A reader met an error: after damage nothing more is written.
     fn met(&mut self, error: Box<Error>) -> Box<Error> {
-        if error.finding().is_some() {
-            self.poison(Error::clone(&error));
+        if let Some(finding) = error.finding() {
+            self.poison(Error::Damaged(*finding));
         }
         error
     }

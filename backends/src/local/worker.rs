@@ -106,7 +106,10 @@ impl<D: LocalDevice> Worker<D> {
             // What came in the meantime shares the group.
             loop {
                 if let Some(outcome) = self.serve(ticket, request, &shared).await.transpose() {
-                    self.client.answer(ticket, outcome.map_err(|error| *error));
+                    match outcome {
+                        Ok(outcome) => self.client.answer(ticket, Ok(outcome)),
+                        Err(error) => self.client.answer(ticket, Err(&error)),
+                    }
                 }
                 self.show(&shared);
                 match shared.pop() {
@@ -398,7 +401,7 @@ impl<D: LocalDevice> Worker<D> {
         let written = writer.written();
         for waiting in core::mem::take(&mut self.waiting) {
             if waiting.last > written {
-                self.client.answer(waiting.ticket, Err(Error::clone(&error)));
+                self.client.answer(waiting.ticket, Err(&error));
             } else {
                 self.waiting.push(waiting);
             }
@@ -411,10 +414,11 @@ impl<D: LocalDevice> Worker<D> {
             writer.poison();
         }
         let cause = self.cause.get_or_insert_with(|| Arc::new(cause)).clone();
+        let poisoned = Box::new(Error::Poisoned { cause });
         for waiting in core::mem::take(&mut self.waiting) {
-            self.client.answer(waiting.ticket, Err(Error::Poisoned { cause: cause.clone() }));
+            self.client.answer(waiting.ticket, Err(&poisoned));
         }
-        Error::Poisoned { cause }.into()
+        poisoned
     }
 
     async fn mark(&mut self) -> Fallible<()> {
