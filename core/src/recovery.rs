@@ -82,6 +82,8 @@ pub struct Recovery {
     stray: Option<Stray>,
     /// What it comes to, as far as that is known.
     found: Recovered,
+    /// The scan of the newest segment, or of one behind a gap: beside the state, as moving it there would take stack.
+    scan: TailScan,
     chain: Chain,
     /// Findings to hand over before going on.
     findings: Deque<Finding, FINDINGS_MAX>,
@@ -99,7 +101,8 @@ enum State {
     Header(HeaderReader),
     /// No segment has a header: whether the lowest ever had one.
     Body(Window, usize),
-    Tail(TailScan),
+    /// Scanning the newest segment.
+    Tail,
     Chain {
         asked: bool,
     },
@@ -111,7 +114,7 @@ enum State {
     BehindHeader(HeaderReader),
     MakeOut(MakeOut),
     /// Looking for the end of the segment behind.
-    End(TailScan),
+    End,
     /// Nothing stands behind.
     Joined,
     Finish,
@@ -183,6 +186,7 @@ impl Recovery {
             bad_meta: false,
             stray: None,
             found: Recovered::nothing(&options),
+            scan: TailScan::new(options.checksum, &SegmentHeader::NONE, options.policy, None, Lsn::ZERO),
             chain: Chain::new(&SegmentHeader::NONE),
             findings: Deque::new(),
         }
@@ -244,14 +248,14 @@ impl Recovery {
                         return Err(turn.fault(Fault::NoLog));
                     }
                 }
-                State::Tail(scan) => {
-                    if scan.next(turn) == Err(Stopped) {
+                State::Tail => {
+                    if self.scan.next(turn) == Err(Stopped) {
                         // A finding is told as all others are.
                         let &Stop::Need(Step::Finding(finding)) = turn.stop() else { return Err(Stopped) };
                         self.tell(finding);
                         continue;
                     }
-                    self.found.tail = scan.tail;
+                    self.found.tail = self.scan.tail;
                     self.scanned();
                 }
                 State::Chain { asked: asked @ false } | State::Behind { asked: asked @ false } => {
@@ -274,12 +278,12 @@ impl Recovery {
                     let header = make_out.next(turn)?.then_some(*make_out.header());
                     self.made_out(header);
                 }
-                State::End(scan) => match scan.next(turn) {
+                State::End => match self.scan.next(turn) {
                     // Whoever reads the segment tells of damage in it.
                     Err(Stopped) if matches!(turn.stop(), Stop::Need(Step::Finding(_))) => {}
                     Err(stopped) => return Err(stopped),
                     Ok(()) => {
-                        let Tail { header, last, behind, .. } = scan.tail;
+                        let Tail { header, last, behind, .. } = self.scan.tail;
                         self.joined(turn, Some(&End { header, last, behind }))?;
                     }
                 },
@@ -330,7 +334,8 @@ impl Recovery {
             self.found.whole_header = read.bad_copy.is_none();
             let claim = self.claim(header, self.options.expect_durable);
             let below = self.covered_below(header.log);
-            self.state = State::Tail(TailScan::new(self.options.checksum, header, self.options.policy, claim, below));
+            self.scan = TailScan::new(self.options.checksum, header, self.options.policy, claim, below);
+            self.state = State::Tail;
             return Ok(());
         }
         if read.unreadable {
@@ -598,8 +603,9 @@ impl Recovery {
                 let until = first.previous();
                 // Its successor's header is gone, but that there was one proves it, if it is for certain its successor.
                 let claim = certain.then_some(Claim { durable: until, witness: successor });
-                let scan = TailScan::new(self.options.checksum, &behind, Policy::Inspect, claim, Lsn::ZERO);
-                State::End(scan.until(until))
+                self.scan = TailScan::new(self.options.checksum, &behind, Policy::Inspect, claim, Lsn::ZERO);
+                self.scan.until = until;
+                State::End
             }
         };
     }

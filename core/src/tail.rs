@@ -79,8 +79,8 @@ pub(crate) struct TailScan {
     policy: Policy,
     /// What is gone below this LSN, a checkpoint holds.
     covered_below: Lsn,
-    /// The last LSN that may count.
-    until: Lsn,
+    /// The last LSN that may count: of a sealed segment whose successor is missing, not all do.
+    pub(crate) until: Lsn,
     walk: Walk,
     boundaries: Deque<Boundary, BOUNDARIES>,
     transactions: Transactions,
@@ -149,11 +149,6 @@ impl TailScan {
             transactions: Transactions { carried, open: Vec::new() },
             ended: false,
         }
-    }
-
-    /// Scans a sealed segment whose successor is missing: nothing behind the entry at `until` counts.
-    pub(crate) fn until(self, until: Lsn) -> Self {
-        Self { until, ..self }
     }
 
     /// Goes on to the end of the segment, or of what is to be scanned of it; what was found is in `tail` then.
