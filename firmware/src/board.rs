@@ -2,7 +2,7 @@
 
 use core::fmt::Write as _;
 
-use duralog::slots::{Nor, OpenSlotsError, Slot, Slots};
+use duralog::slots::{Medium as _, Nor, OpenSlotsError, Slot, Slots};
 use duralog_core::{Durability, Each, Entry, Error, Fault, Flow, Log, LogOptions, Lsn, OpenError};
 use firmware::{BUFFER, FLASH, LOG, PAYLOAD_MAX, SLOTS, layout, parse, payload, print};
 use semihosting::{experimental::env, io, println, process};
@@ -12,7 +12,9 @@ use crate::{
     stack,
 };
 
-type Device = Slots<Nor<FileFlash>, [Slot; SLOTS as usize]>;
+/// The medium and the device are borrowed wherever they are used, so that there is one copy of the code for each.
+type Medium<'a> = &'a mut Nor<FileFlash>;
+type Device<'a> = Slots<Medium<'a>, [Slot; SLOTS as usize]>;
 
 /// There is no clock.
 const NOW: u64 = 0;
@@ -42,11 +44,9 @@ impl Life {
 /// Whatever is done once has a frame of its own: inlined into the one that lives as long as the device does, it would take
 /// stack for ever.
 #[inline(never)]
-fn device(flash: FileFlash) -> Device {
-    let medium = || Nor::new(flash, 0, FLASH as u32);
-    let mut medium = medium();
-    let layout = layout(duralog::slots::Medium::info(&medium));
-    let found = Slots::open(&mut medium, layout, [Slot::default(); SLOTS as usize]).map(drop);
+fn device(medium: Medium<'_>) -> Device<'_> {
+    let layout = layout(medium.info());
+    let found = Slots::open(&mut *medium, layout, [Slot::default(); SLOTS as usize]).map(drop);
     let opened = match found {
         Ok(()) => Slots::open(medium, layout, [Slot::default(); SLOTS as usize]),
         Err(OpenSlotsError::Blank | OpenSlotsError::HalfErased | OpenSlotsError::Foreign) => {
@@ -60,7 +60,7 @@ fn device(flash: FileFlash) -> Device {
 
 /// Opens the log once to tell what is found, and how much stack that takes; whether there is one.
 #[inline(never)]
-fn look(device: &mut Device, buf: &mut [u8], options: LogOptions) -> bool {
+fn look(device: &mut Device<'_>, buf: &mut [u8], options: LogOptions) -> bool {
     let mut line = io::stdout().expect("there is a terminal");
     let (is_log, depth) = stack::measured(|| match Log::open(device, buf, options, NOW) {
         // It took the log over.
@@ -76,7 +76,7 @@ fn look(device: &mut Device, buf: &mut [u8], options: LogOptions) -> bool {
 }
 
 #[inline(never)]
-fn open(device: Device, buf: &mut [u8], options: LogOptions, is_log: bool) -> Log<'_, Device> {
+fn open<'a>(device: Device<'a>, buf: &'a mut [u8], options: LogOptions, is_log: bool) -> Log<'a, Device<'a>> {
     let opened = match is_log {
         true => Log::open(device, buf, options, NOW),
         false => Log::format(device, buf, options, LOG, NOW),
@@ -86,7 +86,8 @@ fn open(device: Device, buf: &mut [u8], options: LogOptions, is_log: bool) -> Lo
 
 pub fn run(bytes: &'static mut [u8; FLASH], buf: &mut [u8; BUFFER]) -> ! {
     let life = Life::told();
-    let mut device = device(FileFlash::open(bytes, life.cut, life.seed));
+    let mut medium = Nor::new(FileFlash::open(bytes, life.cut, life.seed), 0, FLASH as u32);
+    let mut device = device(&mut medium);
     let options = LogOptions { durability: Durability::Durable, ..LogOptions::default() };
     let is_log = look(&mut device, buf, options);
     let mut log = open(device, buf, options, is_log);
