@@ -100,7 +100,7 @@ pub(crate) type DamageHook = Box<dyn FnMut(Error) -> Error + Send>;
 /// policy that skips damage, whose findings are then in [`findings`](Self::findings).
 pub struct Entries<D: SharedDevice> {
     device: D,
-    reader: Option<Box<dyn Machine<Output = Read> + Send>>,
+    reader: Option<Source>,
     buf: Vec<u8>,
     findings: Vec<duralog_core::Finding>,
     hook: Option<DamageHook>,
@@ -116,12 +116,16 @@ impl<D: SharedDevice> fmt::Debug for Entries<D> {
 
 impl<D: SharedDevice> Entries<D> {
     pub(crate) fn new(device: D, view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
-        Self::of(device, Reader::new(view, from, to, policy))
+        Self::with(device, Source::Reader(Box::new(Reader::new(view, from, to, policy))))
     }
 
     /// What a machine hands out.
     pub(crate) fn of(device: D, machine: impl Machine<Output = Read> + Send + 'static) -> Self {
-        let reader: Option<Box<dyn Machine<Output = Read> + Send>> = Some(Box::new(machine));
+        Self::with(device, Source::Machine(Box::new(machine)))
+    }
+
+    fn with(device: D, source: Source) -> Self {
+        let reader = Some(source);
         let buf = vec![0; at_most(device.geometry(), READ)];
         Self { device, reader, buf, findings: Vec::new(), hook: None, is_beside: false }
     }
@@ -140,13 +144,19 @@ impl<D: SharedDevice> Entries<D> {
     ///
     /// # Errors
     /// As an item of the iteration: damage and gaps, in their place. Nothing comes after an error.
-    pub fn visit(&mut self, see: impl FnMut(EntryRef<'_>) -> Flow) -> Result<()> {
+    pub fn visit(&mut self, mut see: impl FnMut(EntryRef<'_>) -> Flow) -> Result<()> {
         let Some(reader) = self.reader.as_mut() else { return Ok(()) };
-        let mut all = All { see, findings: &mut self.findings };
-        match drive_until_pause(&mut **reader, &mut self.device, &mut self.buf, &mut all) {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => self.ended(),
-            Err(error) => Err(self.ended_by(error.into())),
+        loop {
+            if reader.ready(&mut self.buf, &mut see) == Flow::Pause {
+                return Ok(());
+            }
+            let mut one = Shown { see: &mut see, flow: Flow::Pause, findings: &mut self.findings };
+            match drive_until_pause(reader.machine(), &mut self.device, &mut self.buf, &mut one) {
+                Ok(None) if one.flow == Flow::Continue => {}
+                Ok(None) => return Ok(()),
+                Ok(Some(_)) => return self.ended(),
+                Err(error) => return Err(self.ended_by(error.into())),
+            }
         }
     }
 
@@ -179,15 +189,41 @@ impl<D: SharedDevice> Entries<D> {
     }
 }
 
-/// Shows entries to whoever wants to see them.
-struct All<'a, F> {
+/// What hands entries out.
+enum Source {
+    /// As they stand: most of them need no step of the machine.
+    Reader(Box<Reader>),
+    Machine(Box<dyn Machine<Output = Read> + Send>),
+}
+
+impl Source {
+    fn machine(&mut self) -> &mut dyn Machine<Output = Read> {
+        match self {
+            Self::Reader(reader) => &mut **reader,
+            Self::Machine(machine) => &mut **machine,
+        }
+    }
+
+    /// Shows the entries that are ready in the buffer.
+    fn ready(&mut self, buf: &mut [u8], see: impl FnMut(EntryRef<'_>) -> Flow) -> Flow {
+        match self {
+            Self::Reader(reader) => reader.ready(buf, see),
+            Self::Machine(_) => Flow::Continue,
+        }
+    }
+}
+
+/// Shows one entry to whoever wants to see it, who then may want to go on.
+struct Shown<'a, F> {
     see: F,
+    flow: Flow,
     findings: &'a mut Vec<duralog_core::Finding>,
 }
 
-impl<F: FnMut(EntryRef<'_>) -> Flow> Host for All<'_, F> {
+impl<F: FnMut(EntryRef<'_>) -> Flow> Host for Shown<'_, F> {
     fn entry(&mut self, entry: EntryRef<'_>) -> Flow {
-        (self.see)(entry)
+        self.flow = (self.see)(entry);
+        Flow::Pause
     }
 
     fn finding(&mut self, finding: &duralog_core::Finding) {
@@ -218,7 +254,10 @@ impl<D: SharedDevice> Iterator for Entries<D> {
     fn next(&mut self) -> Option<Result<Entry>> {
         let reader = self.reader.as_mut()?;
         let mut one = One { entry: None, findings: &mut self.findings };
-        match drive_until_pause(&mut **reader, &mut self.device, &mut self.buf, &mut one) {
+        if reader.ready(&mut self.buf, |entry| one.entry(entry)) == Flow::Pause {
+            return one.entry.map(Ok);
+        }
+        match drive_until_pause(reader.machine(), &mut self.device, &mut self.buf, &mut one) {
             Ok(None) => one.entry.map(Ok),
             Ok(Some(_)) => self.ended().err().map(Err),
             Err(error) => Some(Err(self.ended_by(error.into()))),

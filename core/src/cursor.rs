@@ -7,7 +7,7 @@ use crate::{
     checksum::Update,
     device::Object,
     drive::{Place, Stopped, Turn},
-    frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_OVERHEAD, FrameHeader, FrameType, Salts},
+    frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameHeader, FrameType, Salts},
     report::Seen,
     segment::{SegmentHeader, SegmentId, align_up},
     window::{Bytes, Window},
@@ -128,14 +128,38 @@ impl Cursor {
             Bytes::Short(_) => return Ok(Seen::BadEntry),
             Bytes::Unreadable => return Ok(Seen::Unreadable),
         };
-        let fits = turn.buf.get_mut(frame.clone()).is_some_and(|bytes| self.salts.entry_fits(bytes, self.at));
-        if !fits {
+        if !self.fits(turn.buf, &frame) {
             return Ok(Seen::BadEntry);
         }
-        let payload = frame.start + FRAME_HEADER_LEN..frame.end - 4;
+        self.take(&frame, header);
+        Ok(Seen::Good)
+    }
+
+    /// Whether the entry checksum of the frame that stands here fits.
+    pub(crate) fn fits(&self, buf: &mut [u8], frame: &Range<usize>) -> bool {
+        self.salts.fits_in(buf, frame, self.at)
+    }
+
+    /// Goes behind the sound frame that stands here.
+    pub(crate) fn take(&mut self, frame: &Range<usize>, header: FrameHeader) {
+        let payload = frame.start + FRAME_HEADER_LEN..frame.end - FRAME_TRAILER_LEN;
         self.frame = Frame { at: self.at, end: self.at + header.size, header, payload };
         self.at = self.frame.end;
-        Ok(Seen::Good)
+    }
+
+    /// The header of the frame that stands here, where it is sound and the whole frame in the buffer. It is none of what
+    /// [`next`](Self::next) passes over.
+    pub(crate) fn ready(&self, buf: &[u8]) -> Option<(Range<usize>, FrameHeader)> {
+        let head = self.window.there(u64::from(self.at), FRAME_HEADER_LEN)?;
+        let head = buf.get(head)?;
+        if head[0] == self.blank {
+            return None;
+        }
+        let header = self.salts.header(head, self.at).ok()?;
+        if header.size > self.limit.checked_sub(self.at)? {
+            return None;
+        }
+        Some((self.window.there(u64::from(self.at), header.size as usize)?, header))
     }
 
     /// What the frame was that stood from `at` up to `end` at the most, with this LSN, and does not verify: its type, if

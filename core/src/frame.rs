@@ -8,7 +8,7 @@
 //! Both checksums are salted with the segment and the frame's place in it, so that a frame verifies at one place of
 //! one log only.
 
-use core::fmt;
+use core::{fmt, ops::Range};
 
 use uuid::Uuid;
 
@@ -175,6 +175,21 @@ impl Salts {
         let end = frame.len().saturating_sub(FRAME_TRAILER_LEN);
         let sealed = frame.get_mut(..end).unwrap_or_default();
         self.entry.with_four(offset.to_le_bytes()).with_in_place(sealed).value()
+    }
+
+    /// [`entry_fits`](Self::entry_fits) for the frame in this range of `buf`. The bytes before it take the frame's offset for
+    /// a moment, so that one call does for both.
+    pub(crate) fn fits_in(&self, buf: &mut [u8], frame: &Range<usize>, offset: u32) -> bool {
+        let lead = frame.start.checked_sub(4).and_then(|start| buf.get_mut(start..frame.end));
+        let Some(led) = lead.filter(|led| led.len() >= 4 + FRAME_OVERHEAD as usize) else {
+            return buf.get_mut(frame.clone()).is_some_and(|frame| self.entry_fits(frame, offset));
+        };
+        let (sealed, stored) = led.split_at_mut(led.len() - FRAME_TRAILER_LEN);
+        let before = u32_at(sealed, 0);
+        sealed[..4].copy_from_slice(&offset.to_le_bytes());
+        let sum = self.entry.with_in_place(sealed).value();
+        sealed[..4].copy_from_slice(&before.to_le_bytes());
+        sum == u32_at(stored, 0)
     }
 
     /// Completes the frame at `offset` of the segment: `frame` is as long as the whole frame and has its payload in

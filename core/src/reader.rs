@@ -10,7 +10,7 @@ use crate::{
     cursor::Frame,
     decision::{Decision, Policy, Situation, decide},
     device::Object,
-    drive::{Answer, Machine, Step, Stop, Stopped, Turn},
+    drive::{Answer, Entry, Flow, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     frame::{Mark, NotAMark},
     report::{Finding, Seen, Verdict, Witness},
@@ -108,6 +108,33 @@ impl Reader {
         if let Some(segment) = &mut self.segment {
             segment.walk.forget();
         }
+    }
+
+    /// Hands out entries that stand whole and sound in the buffer, by themselves and in their place, until `see` pauses or
+    /// something else comes. A short cut for the most usual case by far, between two turns of the machine: it takes nothing
+    /// that [`step`](Machine::step) would not hand out, and leaves the rest to that. `buf` is the buffer of the last step.
+    pub fn ready(&mut self, buf: &mut [u8], mut see: impl FnMut(Entry<'_>) -> Flow) -> Flow {
+        let (State::Frames, Some(segment)) = (&self.state, &mut self.segment) else { return Flow::Continue };
+        let most = self.to.min(segment.last);
+        let (mut flow, mut first, mut last) = (Flow::Continue, None, None);
+        while flow == Flow::Continue && (self.from..=most).contains(&segment.walk.expected()) && segment.walk.ready(buf)
+        {
+            let &Frame { at, header, ref payload, .. } = segment.walk.frame();
+            self.read.entries += 1;
+            last = Some(header.lsn);
+            first = first.or(last);
+            flow = see(Entry {
+                lsn: header.lsn,
+                timestamp: header.timestamp,
+                kind: header.kind,
+                transaction: None,
+                segment: segment.header.id,
+                offset: at,
+                payload: buf.get(payload.clone()).unwrap_or_default(),
+            });
+        }
+        first.into_iter().chain(last).for_each(|lsn| self.verified(lsn));
+        flow
     }
 
     pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {

@@ -226,6 +226,27 @@ impl Walk {
         }
     }
 
+    /// Whether the entry expected is here, whole in the buffer, sound, and by itself: no part of a batch or transaction. Then
+    /// it is gone behind, as [`next`](Self::next) does with the same entry. Anything else is left to that.
+    pub(crate) fn ready(&mut self, buf: &mut [u8]) -> bool {
+        if self.state != State::Frames || self.batch.is_some() {
+            return false;
+        }
+        let Some((frame, header)) = self.cursor.ready(buf) else { return false };
+        let kind = header.kind;
+        let is_plain = kind.byte() == kind.code() && Code::from_u8(kind.code()).is_some();
+        let Some(expected) = header.lsn.next().ok().filter(|_| header.lsn == self.expected && is_plain) else {
+            return false;
+        };
+        if !self.cursor.fits(buf, &frame) {
+            return false;
+        }
+        self.cursor.take(&frame, header);
+        self.expected = expected;
+        self.of_batch = None;
+        true
+    }
+
     /// Takes the frame in, if it is the one that should stand here; else what is seen in its place.
     fn take(&mut self, turn: &mut Turn<'_>) -> Result<Result<Event, Seen>, Stopped> {
         let Frame { at, header, .. } = *self.frame();

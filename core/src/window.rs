@@ -67,6 +67,13 @@ impl Window {
         distance(self.start, at)..self.len
     }
 
+    /// The `len` bytes at `at`, if they are in the buffer and nothing has been asked for.
+    pub(crate) fn there(&self, at: u64, len: usize) -> Option<Range<usize>> {
+        let from = usize::try_from(at.checked_sub(self.start)?).ok()?;
+        let end = from.checked_add(len)?;
+        (end <= self.len && self.asked == Asked::Nothing).then_some(from..end)
+    }
+
     /// The `len` bytes at `at`, read if need be.
     pub(crate) fn get(&mut self, turn: &mut Turn<'_>, at: u64, len: usize) -> Result<Bytes, Stopped> {
         match core::mem::replace(&mut self.asked, Asked::Nothing) {
