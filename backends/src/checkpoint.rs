@@ -278,22 +278,16 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     Ok(rebuilt)
 }
 
-/// Reads one checkpoint: first to see that it is valid, then for what it holds.
+/// Reads one checkpoint, once: what it holds is shown to nobody before its end has proved it valid.
 fn load<D: SharedDevice>(
     device: &mut D,
     log: Uuid,
     id: CheckpointId,
     buf: &mut Vec<u8>,
 ) -> Result<Result<Snapshot, CheckpointError>> {
-    let read = |reading| ReadCheckpoint::new(checksum::update, log, id, reading);
-    if let Err(error) = drive(read(Reading::Check), device, buf, &mut ())? {
-        return Ok(Err(error));
-    }
     let mut parts = Parts::default();
-    if let Err(error) = drive(read(Reading::HandOut), device, buf, &mut parts)? {
-        return Ok(Err(error));
-    }
-    Ok(parts.snapshot())
+    let read = ReadCheckpoint::new(checksum::update, log, id, Reading::HandOut);
+    Ok(drive(read, device, buf, &mut parts)?.and_then(|_| parts.snapshot()))
 }
 
 /// Collects the parts of a checkpoint.

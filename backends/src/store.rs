@@ -74,7 +74,7 @@ impl Document {
 
 impl From<Item<'_>> for Document {
     fn from(item: Item<'_>) -> Self {
-        Self { kind: item.kind, content: item.content.to_owned(), embedding: item.embedding.iter().collect() }
+        Self { kind: item.kind, content: item.content.to_owned(), embedding: item.embedding.to_vec() }
     }
 }
 
@@ -158,16 +158,13 @@ impl Documents {
             return Err(LoadError::UnsupportedVersion { version });
         }
         let operation = OperationRef::decode(Code::BatchInsert.value(), None, payload).map_err(LoadError::Decode)?;
-        let mut by_id = BTreeMap::new();
-        if let OperationRef::BatchInsert { items } = operation {
-            for item in items.iter() {
-                if by_id.last_key_value().is_some_and(|(last, _)| *last >= item.id) {
-                    return Err(LoadError::OutOfOrder { id: item.id });
-                }
-                by_id.insert(item.id, item.into());
-            }
+        let OperationRef::BatchInsert { items } = operation else { return Ok(Self::default()) };
+        let ids = items.iter().map(|item| item.id);
+        if let Some((_, id)) = ids.clone().zip(ids.skip(1)).find(|(before, id)| before >= id) {
+            return Err(LoadError::OutOfOrder { id });
         }
-        Ok(Self { by_id })
+        // From what is in order a map is built at once, with nothing looked for.
+        Ok(Self { by_id: items.iter().map(|item| (item.id, item.into())).collect() })
     }
 }
 

@@ -103,6 +103,16 @@ impl<'a> Embedding<'a> {
         })
     }
 
+    /// The values, copied in one go.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn to_vec(&self) -> alloc::vec::Vec<f32> {
+        match self.0 {
+            Values::Native(values) => values.to_vec(),
+            Values::Encoded(values) => values.iter().map(|value| f32::from_le_bytes(*value)).collect(),
+        }
+    }
+
     fn write(self, to: &mut Serializer<Counted<'_>>) -> postcard::Result<()> {
         match self.0 {
             Values::Encoded(values) => to.serialize_bytes(values.as_flattened()),
