@@ -23,6 +23,7 @@ pub const META_LEN: usize = 72;
 const LEN: u32 = 72;
 
 const CLEAN: u8 = 1;
+const COVERED: u8 = 2;
 
 /// What the metadata says of a log. Everything in it was durable before it was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Meta {
     pub nonce: u64,
     /// The low-water mark.
     pub low_water: Lsn,
+    /// Whether a checkpoint holds what is below it.
+    pub low_water_covered: bool,
     /// The offset behind the last frame in that segment.
     pub position: u32,
     /// Whether the log was closed.
@@ -52,7 +55,7 @@ impl Meta {
         let mut bytes = [0; META_LEN];
         bytes[..4].copy_from_slice(&META_MAGIC);
         bytes[4] = META_VERSION;
-        bytes[5] = if self.clean { CLEAN } else { 0 };
+        bytes[5] = if self.clean { CLEAN } else { 0 } | if self.low_water_covered { COVERED } else { 0 };
         bytes[8..24].copy_from_slice(self.log.as_bytes());
         bytes[24..32].copy_from_slice(&self.epoch.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.durable.value().to_le_bytes());
@@ -80,7 +83,7 @@ impl Meta {
         if bytes[4] != META_VERSION {
             return Err(MetaError::UnsupportedVersion { version: bytes[4] });
         }
-        if bytes[5] & !CLEAN != 0 || bytes[6..8] != [0; 2] {
+        if bytes[5] & !(CLEAN | COVERED) != 0 || bytes[6..8] != [0; 2] {
             return Err(MetaError::ReservedBits);
         }
         let mut log = [0; 16];
@@ -92,8 +95,9 @@ impl Meta {
             segment: u64_at(bytes, 40),
             nonce: u64_at(bytes, 48),
             low_water: Lsn::new(u64_at(bytes, 56)),
+            low_water_covered: bytes[5] & COVERED != 0,
             position: u32_at(bytes, 64),
-            clean: bytes[5] == CLEAN,
+            clean: bytes[5] & CLEAN != 0,
         })
     }
 }
@@ -182,6 +186,7 @@ mod tests {
             segment: 2,
             nonce: u64::MAX - 1,
             low_water: Lsn::new(5),
+            low_water_covered: true,
             position: 0xA1B2_C3D4,
             clean: true,
         }
@@ -189,7 +194,7 @@ mod tests {
 
     fn meta_bytes() -> [u8; META_LEN] {
         let mut bytes = [0; META_LEN];
-        bytes[..8].copy_from_slice(b"WALM\x01\x01\0\0");
+        bytes[..8].copy_from_slice(b"WALM\x01\x03\0\0");
         bytes[8..24].copy_from_slice(b"the log's own id");
         bytes[24..32].copy_from_slice(&[8, 7, 6, 5, 4, 3, 2, 1]);
         bytes[33] = 0x10;
@@ -211,8 +216,11 @@ mod tests {
         assert_eq!(meta().encode(), meta_bytes());
         assert_eq!(Meta::decode(&meta_bytes()), Ok(meta()));
         let open = Meta { clean: false, ..meta() };
-        assert_eq!(open.encode()[5], 0);
-        assert_eq!(Meta::decode(&open.encode()), Ok(open));
+        let uncovered = Meta { low_water_covered: false, ..meta() };
+        for (meta, flags) in [(open, 2), (uncovered, 1)] {
+            assert_eq!(meta.encode()[5], flags);
+            assert_eq!(Meta::decode(&meta.encode()), Ok(meta));
+        }
     }
 
     #[test]
@@ -236,7 +244,7 @@ mod tests {
         };
         assert_eq!(changed(3, b'1'), Err(MetaError::WrongMagic));
         assert_eq!(changed(4, 2), Err(MetaError::UnsupportedVersion { version: 2 }));
-        assert_eq!(changed(5, 3), Err(MetaError::ReservedBits));
+        assert_eq!(changed(5, 4), Err(MetaError::ReservedBits));
         assert_eq!(changed(7, 1), Err(MetaError::ReservedBits));
         let mut damaged = meta_bytes();
         damaged[40] = 3;

@@ -401,13 +401,19 @@ impl Recovery {
     fn scanned(&mut self) {
         let header = self.found.tail.header;
         self.found.checkpoints.retain(|head| head.log == header.log);
-        self.tell_of_lost_state();
         let tail = &mut self.found.tail;
         let meta = self.meta.filter(|meta| meta.log == header.log);
+        let mut says = Object::Segment(header.id);
         if let Some(meta) = meta.filter(|meta| meta.epoch >= header.epoch) {
             // The mark itself may be what is damaged: what was truncated by it is not missing.
-            tail.low_water = tail.low_water.max(meta.low_water.min(tail.last.next_or_max()));
+            let low_water = meta.low_water.min(tail.last.next_or_max());
+            if low_water > tail.low_water {
+                (tail.low_water, tail.low_water_covered) = (low_water, meta.low_water_covered);
+                says = Object::Meta;
+            }
         }
+        self.tell_of_lost_state(says);
+        let tail = &mut self.found.tail;
         match meta.filter(|meta| meta.epoch > tail.epoch) {
             // Of this very segment: an epoch mark in it was lost, and what it said is known from here.
             Some(meta) if (meta.segment, meta.nonce) == (header.id.value(), header.nonce) => tail.epoch = meta.epoch,
@@ -655,13 +661,13 @@ impl Recovery {
     }
 
     /// Truncation relied on a checkpoint: where there is none, the state that it held is lost.
-    fn tell_of_lost_state(&mut self) {
+    fn tell_of_lost_state(&mut self, says: Object) {
         let Recovered { tail, checkpoints, bad_checkpoints, .. } = &self.found;
         let low_water = tail.low_water;
         let held = |head: &CheckpointHeader| head.lsn.next_or_max() >= low_water;
         if tail.low_water_covered && low_water > Lsn::FIRST && !checkpoints.iter().any(held) {
             let (accepted, bad) = (tail.header.accepted_loss, bad_checkpoints.first().copied());
-            self.tell(Finding::state_lost(tail.header.id, low_water, bad, accepted));
+            self.tell(Finding::state_lost(says, low_water, bad, accepted));
         }
     }
 

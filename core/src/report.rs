@@ -134,10 +134,10 @@ pub enum Witness {
         /// The LSN that the caller knows of.
         durable: Lsn,
     },
-    /// A low-water mark or header: a checkpoint held what is below.
+    /// A low-water mark, header or the metadata: a checkpoint held what is below.
     LowWater {
-        /// The segment it stands in.
-        segment: SegmentId,
+        /// What it stands in.
+        object: Object,
         /// The first LSN that truncation kept.
         low_water: Lsn,
     },
@@ -160,8 +160,8 @@ impl fmt::Display for Witness {
             Self::Checkpoint { id, lsn } => write!(f, "{id} was taken at {lsn}"),
             Self::Meta { durable } => write!(f, "wal.meta says that {durable} was durable"),
             Self::Caller { durable } => write!(f, "the caller knows that {durable} was durable"),
-            Self::LowWater { segment, low_water } => {
-                write!(f, "{segment}.wal says that a checkpoint holds what is below {low_water}")
+            Self::LowWater { object, low_water } => {
+                write!(f, "{object} says that a checkpoint holds what is below {low_water}")
             }
             Self::BeyondWriteLimit { segment, offset } => {
                 write!(f, "{segment}.wal was written to at offset {offset}, which a sync must have preceded")
@@ -210,14 +210,13 @@ impl Finding {
         }
     }
 
-    /// The log was truncated below `low_water` as the segment `segment` says, and no checkpoint holds what went; `bad` is
-    /// one that is not valid. What is lost up to `accepted` was given up.
+    /// The log was truncated below `low_water` as `says` says, and no checkpoint holds what went; `bad` is one that is
+    /// not valid. What is lost up to `accepted` was given up.
     #[must_use]
-    pub fn state_lost(segment: SegmentId, low_water: Lsn, bad: Option<CheckpointId>, accepted: Lsn) -> Self {
-        let object = bad.map_or(Object::Segment(segment), Object::Checkpoint);
-        let mut finding = Self::rot(Seen::StateLost, object, 0);
+    pub fn state_lost(says: Object, low_water: Lsn, bad: Option<CheckpointId>, accepted: Lsn) -> Self {
+        let mut finding = Self::rot(Seen::StateLost, bad.map_or(says, Object::Checkpoint), 0);
         finding.lsns = Some((Lsn::FIRST, low_water.previous()));
-        finding.witness = Some(Witness::LowWater { segment, low_water });
+        finding.witness = Some(Witness::LowWater { object: says, low_water });
         finding.harmless = low_water.previous() <= accepted;
         finding
     }

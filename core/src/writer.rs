@@ -312,6 +312,7 @@ impl Writer {
             segment: self.segment.id.value(),
             nonce: self.segment.nonce,
             low_water: self.low_water,
+            low_water_covered: self.low_water_covered,
             position: self.at,
             clean,
         }

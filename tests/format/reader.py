@@ -391,10 +391,11 @@ class Log:
         if len(raw) < 72 or raw[:5] != b"WALM\x01" or crc32c(raw[:68]) != struct.unpack_from("<I", raw, 68)[0]:
             return None
         _, _, flags, zero, log, epoch, durable, newest, nonce, low_water, position, _ = META.unpack(raw[:72])
-        if flags > 1 or zero or log != self.newest.uuid:
+        if flags > 3 or zero or log != self.newest.uuid:
             return None
-        return {"clean": bool(flags), "uuid": str(UUID(bytes=log)), "epoch": epoch, "durable_lsn": durable,
-                "newest_segment": newest, "nonce": nonce, "low_water": low_water, "position": position}
+        return {"clean": bool(flags & 1), "uuid": str(UUID(bytes=log)), "epoch": epoch, "durable_lsn": durable,
+                "newest_segment": newest, "nonce": nonce, "low_water": low_water,
+                "low_water_covered": bool(flags & 2), "position": position}
 
     def read_checkpoint(self, path):
         name, raw = int(path.stem[11:], 16), path.read_bytes()

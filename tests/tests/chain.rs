@@ -918,7 +918,7 @@ fn row_v_a_truncated_part_that_no_checkpoint_holds_is_damage_at_opening() {
         let finding = bytes.refused(config(Policy::Default));
         assert_eq!((finding.verdict, finding.seen, finding.object), (Verdict::Rot, Seen::StateLost, object));
         assert_eq!(finding.lsns, lost);
-        assert_eq!(finding.witness, Some(Witness::LowWater { segment: newest, low_water }));
+        assert_eq!(finding.witness, Some(Witness::LowWater { object: Object::Segment(newest), low_water }));
         assert!(!bytes.verified(Policy::Inspect).success);
         // What is there is kept by whoever consents, and nothing is refused any more.
         for policy in [Policy::Salvage, Policy::PointInTime] {
@@ -935,6 +935,59 @@ fn row_v_a_truncated_part_that_no_checkpoint_holds_is_damage_at_opening() {
     let bytes = flip(&flip(&whole, checkpoint(1), 100), checkpoint(2), 100);
     let finding = bytes.refused(config(Policy::Default).with_full_check());
     assert_eq!((finding.seen, finding.object, finding.lsns), (Seen::StateLost, checkpoint(2), lost));
+}
+
+#[test]
+fn what_only_the_metadata_say_of_truncation_is_said_as_it_was() {
+    // The last low-water mark is lost with the newest segment's end; `wal.meta` still tells, and what was given up
+    // without a checkpoint is not said to be held by one.
+    let checkpoint = |log: &Log<MemoryDevice>| {
+        log.checkpoint(log.checkpoint_at(), &Snapshot { bytes: vec![7; 40], ..Snapshot::default() }).unwrap();
+    };
+    let with_end = |discard: bool| {
+        sample_by(|log| {
+            fill(log, 1);
+            checkpoint(log);
+            log.truncate_before(Lsn::MAX).unwrap();
+            fill(log, 1);
+            if discard {
+                log.discard_before(Lsn::MAX).unwrap();
+            } else {
+                // Truncation keeps what the older of two needs.
+                checkpoint(log);
+                checkpoint(log);
+                log.truncate_before(Lsn::MAX).unwrap();
+            }
+        })
+    };
+    for discard in [true, false] {
+        let whole = with_end(discard);
+        let low_water = whole.verified(Policy::Inspect).low_water;
+        let newest = segment(*whole.ids().last().unwrap());
+        let (mut went_on, mut state_lost) = (0, 0);
+        for len in (usize::try_from(GEOMETRY.frames_at()).unwrap()..whole.0[&newest].len()).rev() {
+            let mut bytes = whole.clone();
+            bytes.0.get_mut(&newest).unwrap().truncate(len);
+            let mut bare = bytes.clone();
+            bare.0.retain(|object, _| !matches!(object, Object::Checkpoint(_)));
+            let says_meta = Some(Witness::LowWater { object: Object::Meta, low_water });
+            let is_lost = |finding: &Finding| finding.seen == Seen::StateLost && finding.witness == says_meta;
+            state_lost += u32::from(bare.verified(Policy::Inspect).findings.iter().any(is_lost));
+            let device = bytes.device();
+            let medium = device.reader();
+            let Ok(log) = Log::open_device(device, config(Policy::Default)) else { continue };
+            let at = log.recovery().low_water;
+            append(&log, 1);
+            log.close().unwrap();
+            drop(log);
+            let again = Log::open_device(medium.writer().unwrap(), config(Policy::Default).with_full_check());
+            let again = again.unwrap_or_else(|error| panic!("{len} bytes, discard {discard}: {error}"));
+            assert_eq!(again.recovery().low_water, at, "{len} bytes");
+            went_on += 1;
+        }
+        assert!(went_on > 0);
+        assert_eq!(state_lost > 0, !discard);
+    }
 }
 
 #[test]

@@ -325,7 +325,10 @@ fn the_metadata_stands_as_the_table_says() {
             &[
                 ("magic `WALM`", number(&META_MAGIC)),
                 ("version: 1", META_VERSION.into()),
-                ("flags: bit 0 closed cleanly", meta.clean.into()),
+                (
+                    "flags: bit 0 closed cleanly, bit 1 a checkpoint holds what is below the low-water mark",
+                    u64::from(meta.clean) | u64::from(meta.low_water_covered) << 1,
+                ),
                 ("zero", 0),
                 ("log UUID", 0),
                 ("epoch", meta.epoch),
