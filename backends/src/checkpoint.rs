@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    CheckpointId, Device, Durability, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy,
+    Action, CheckpointId, Device, Durability, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy,
     PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire, Room, View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     checksum,
-    commit::{Kept, Shared},
+    commit::Shared,
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
@@ -117,13 +117,15 @@ impl<D: SharedDevice> Log<D> {
         if at.history != guard.history {
             return Err(Error::StalePlace { lsn: at.lsn });
         }
-        // Older than what truncation may have relied on: that one does.
-        if let Some(newest) = guard.checkpoints.first().filter(|newest| newest.head.lsn > at.lsn) {
-            return Ok(newest.head.id);
-        }
         shared.wait(guard, at.lsn, Durability::Durable)?;
-        if let Err(error) = shared.check_checkpoints() {
-            tracing::warn!(%error, "earlier checkpoints could not be read, and are kept");
+        let checked = shared.check_checkpoints();
+        // Older than what truncation may have relied on: that one does.
+        let newest = shared.lock().checkpoints.newest_relied_on().copied();
+        match (newest.filter(|newest| newest.lsn > at.lsn), checked) {
+            (Some(_), Err(error)) => return Err(error),
+            (Some(newest), Ok(())) => return Ok(newest.id),
+            (None, Err(error)) => tracing::warn!(%error, "earlier checkpoints could not be read, and are kept"),
+            (None, Ok(())) => {}
         }
         self.write_checkpoint(at, snapshot, appended)
     }
@@ -154,23 +156,27 @@ impl<D: SharedDevice> Log<D> {
             metadata_len: count(source.metadata.len())?,
         };
         self.put(header, source)?;
-        let (guard, lsn) =
-            shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id))?;
-        let proved = match shared.wait(guard, lsn, Durability::Durable) {
+        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id));
+        let named = staged.and_then(|(guard, lsn)| match shared.wait(guard, lsn, Durability::Durable) {
             // It is durable all the same.
-            Err(error @ Error::Unproven { .. }) => Err(error),
-            waited => waited.map(drop).map(Ok)?,
-        };
+            Err(error @ Error::Unproven { .. }) => Ok((lsn, Err(error))),
+            waited => waited.map(|_| (lsn, Ok(id))),
+        });
+        if let Err(Error::NoSpace(_)) = named {
+            // It was refused, and a crash must not bring it back behind a cut that nobody then warns of.
+            shared.remove_unfinished(id);
+            Device::sync(&mut Turns(&shared.device)).map_err(|error| {
+                shared.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
+            })?;
+        }
+        let (lsn, proved) = named?;
         appended(lsn);
         tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
         let mut guard = shared.lock();
-        guard.checkpoints.insert(0, Kept { head: header, checked: true });
-        // One that could not be read keeps its place: it is not known to be bad.
-        guard.checkpoints.truncate(shared.checkpoint_retention);
-        let oldest = guard.checkpoints.last().map_or(id, |kept| kept.head.id);
+        let oldest = guard.checkpoints.keep(header, lsn, shared.checkpoint_retention);
         drop(guard);
         self.tidy_up(Retention { checkpoints_from: oldest, evidence: true });
-        proved.map(|()| id)
+        proved
     }
 
     /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.
@@ -181,18 +187,12 @@ impl<D: SharedDevice> Log<D> {
         let put = drive(machine, &mut Turns(&shared.device), &mut buf, &mut source);
         let Err(error) = put else { return Ok(()) };
         let refused = error.device_kind() == Some(duralog_core::ErrorKind::NoSpace)
-            && !matches!(error, duralog_core::Error::Device { action: duralog_core::Action::Sync, .. });
+            && !matches!(error, duralog_core::Error::Device { action: Action::Sync, .. });
         if refused {
-            // Half a checkpoint takes room and says nothing.
-            let removed = Device::remove(&mut Turns(&shared.device), Object::Checkpoint(header.id));
-            if let Err(error) = removed {
-                tracing::warn!(%error, "an unfinished checkpoint could not be removed");
-            }
+            shared.remove_unfinished(header.id);
             return Err(error.into());
         }
-        let error = shared.lock().poison(error.into());
-        shared.changed.notify_all();
-        Err(error)
+        Err(shared.poisoned_by(error.into()))
     }
 
     /// [`retire`](Self::retire), where what counts is durable already: what could not be removed only takes room.
@@ -229,7 +229,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::StateLost`] if truncation relied on a checkpoint and none is valid; what reading the log gives.
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
         let view = self.shared.written_view()?;
-        let heads: Vec<_> = self.shared.lock().checkpoints.iter().map(|kept| kept.head).collect();
+        let heads: Vec<_> = self.shared.lock().checkpoints.heads().copied().collect();
         let mut device = self.shared.reader()?;
         let rebuilt = rebuild(&mut device, &view, &heads, self.report.policy, state);
         rebuilt.map_err(|error| self.shared.met(error))
@@ -514,62 +514,51 @@ impl<D: SharedDevice> Shared<D> {
         error
     }
 
-    /// Whether the log names this checkpoint. Without its entry it was never finished: its bytes may exist in a cache only,
-    /// whatever they read as now, and a power cut may take them.
-    fn names(&self, head: &CheckpointHeader) -> Result<bool> {
-        let view = self.written_view()?;
-        let from = head.lsn.next_or_max().max(view.low_water());
-        for entry in Entries::new(self.reader()?, view, from, Lsn::MAX, Policy::Default) {
-            if matches!(entry?.operation(), Ok(Operation::Checkpoint { checkpoint_id, .. }) if checkpoint_id == head.id)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was opened
     /// are read first: what is not valid, or not named by the log, keeps nothing.
     pub(crate) fn safe_floor(&self) -> Result<Option<Lsn>> {
         self.check_checkpoints()?;
-        Ok(self.lock().checkpoints.iter().map(|kept| kept.head.floor).min())
+        Ok(self.lock().checkpoints.safe_floor())
     }
 
     /// Reads the checkpoints that were there when the log was opened, once: what is not valid, or not named by the log,
     /// keeps nothing from then on. What is neither was never finished, and is removed.
-    fn check_checkpoints(&self) -> Result<()> {
-        let unchecked: Vec<_> = {
-            let guard = self.lock();
-            guard.checkpoints.iter().filter(|kept| !kept.checked).map(|kept| (guard.writer.log(), kept.head)).collect()
-        };
-        let (mut buf, mut unfinished) = (scratch(self.options.geometry), Vec::new());
-        for (log, head) in unchecked {
-            let id = head.id;
-            let read = ReadCheckpoint::new(checksum::update, log, id, Reading::Check);
-            let valid = drive(read, &mut self.reader()?, &mut buf, &mut ())?.is_ok();
-            let named = self.names(&head)?;
-            if !valid && !named {
-                unfinished.push(id);
-            }
-            let mut guard = self.lock();
-            guard.checkpoints.retain(|kept| kept.head.id != id || (valid && named));
-            for kept in guard.checkpoints.iter_mut().filter(|kept| kept.head.id == id) {
-                kept.checked = true;
-            }
-        }
-        let guard = self.lock();
-        // Where truncation relied on a checkpoint and none of them holds what it took, each is evidence.
-        let relied = guard.writer.view().is_covered() && guard.checkpoints.is_empty();
-        if relied || guard.check().is_err() {
+    pub(crate) fn check_checkpoints(&self) -> Result<()> {
+        let view = self.written_view()?;
+        let Some(machine) = self.lock().checkpoints.judge(view) else { return Ok(()) };
+        let judged = drive(machine, &mut self.reader()?, &mut scratch(self.options.geometry), &mut ())?;
+        let mut guard = self.lock();
+        let covered = guard.writer.view().is_covered();
+        let unfinished = guard.checkpoints.judged(&judged, covered);
+        if guard.check().is_err() {
             return Ok(());
         }
         drop(guard);
         for id in unfinished {
-            if let Err(error) = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id)) {
-                tracing::warn!(%error, "an unfinished checkpoint could not be removed");
-            }
+            self.remove_unfinished(id);
         }
         Ok(())
+    }
+
+    /// What the failure of a step beside the appends comes to: a sync that failed stops writing, as any does.
+    pub(crate) fn failed_beside(&self, error: duralog_core::Error<D::Error>) -> Error {
+        match error {
+            duralog_core::Error::Device { action: Action::Sync, .. } => self.poisoned_by(error.into()),
+            error => error.into(),
+        }
+    }
+
+    fn poisoned_by(&self, error: Error) -> Error {
+        let error = self.lock().poison(error);
+        self.changed.notify_all();
+        error
+    }
+
+    /// Removes a checkpoint that was not finished: it takes room and says nothing.
+    fn remove_unfinished(&self, id: CheckpointId) {
+        if let Err(error) = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id)) {
+            tracing::warn!(%error, "an unfinished checkpoint could not be removed");
+        }
     }
 
     /// Waits until no checkpoint is written and the log's history is not changed, and holds both off until the answer is

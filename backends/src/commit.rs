@@ -15,9 +15,9 @@ use std::{
 };
 
 use duralog_core::{
-    Action, Begin, CheckpointId, Commit, Consequence, Device, DeviceError, Durability, Error as DriveError, ErrorKind,
-    Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step, Stop, Syncing, View, Writer,
-    WriterOptions, checkpoint::CheckpointHeader, drive, meta::PutMeta,
+    Action, Begin, CheckpointId, Checkpoints, Commit, Consequence, Device, DeviceError, Durability,
+    Error as DriveError, ErrorKind, Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step,
+    Stop, Syncing, View, Writer, WriterOptions, drive, meta::PutMeta,
 };
 
 use crate::{
@@ -127,8 +127,7 @@ pub(crate) struct State {
     /// The background thread has nothing to do until it is woken.
     pub(crate) resting: bool,
     pub(crate) counts: Counts,
-    /// The checkpoints kept, newest first.
-    pub(crate) checkpoints: Vec<Kept>,
+    pub(crate) checkpoints: Checkpoints,
     /// The highest id that a checkpoint ever had.
     pub(crate) highest_checkpoint: CheckpointId,
     /// A checkpoint is being written, or the log is cut or reset: the next waits.
@@ -158,14 +157,6 @@ impl Counts {
             self.sync_max_us = self.sync_max_us.max(took_us);
         }
     }
-}
-
-/// A checkpoint that is kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kept {
-    pub(crate) head: CheckpointHeader,
-    /// Whether all of it is known to be valid.
-    pub(crate) checked: bool,
 }
 
 /// What was staged was dropped for lack of space, and its LSNs will be given out again.

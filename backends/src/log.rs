@@ -3,9 +3,9 @@
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    Begin, Begun, CHECKPOINTS_MAX, Commit, Consent, Consequence, Durability, Error as DriveError, Fault, Finding,
-    Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader, StageError,
-    TakeOverError, View, Writer, WriterOptions, drive,
+    Begin, Begun, CHECKPOINTS_MAX, Checkpoints, Commit, Consent, Consequence, Durability, Error as DriveError, Fault,
+    Finding, Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader,
+    StageError, TakeOverError, View, Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::{
     background::{background, beside},
     checkpoint::History,
     checksum,
-    commit::{Counts, Kept, Reached, Shared, State, give_up, nonce, stage_error},
+    commit::{Counts, Reached, Shared, State, give_up, nonce, stage_error},
     config::{Config, Proof, SyncMode},
     device::SharedDevice,
     environment::Environment,
@@ -222,7 +222,7 @@ impl<D: SharedDevice> Log<D> {
         let (last, clean, closed) = (report.last_valid_lsn.value(), report.clean, report.closed);
         tracing::info!(last, clean, closed, "recovered");
         let checkpoints = recovered.iter().flat_map(|found| &found.checkpoints);
-        let checkpoints = checkpoints.map(|head| Kept { head: *head, checked: false }).collect();
+        let checkpoints = Checkpoints::found(checkpoints);
         let highest_checkpoint = recovered.map(|found| found.highest_checkpoint).unwrap_or_default();
         beside(&device)?;
         let shared = Arc::new(Shared {
@@ -322,7 +322,7 @@ impl<D: SharedDevice> Log<D> {
     /// is known that they begin as one does, and no more until a state is built up from them or a truncation relies on them.
     #[must_use]
     pub fn last_checkpoint_lsn(&self) -> Option<Lsn> {
-        self.shared.lock().checkpoints.first().map(|kept| kept.head.lsn)
+        self.shared.lock().checkpoints.newest().map(|head| head.lsn)
     }
 
     /// The first LSN that truncation keeps; 1 in a log that was never truncated. An opening without room for a segment
@@ -439,7 +439,7 @@ impl<D: SharedDevice> Log<D> {
         Ok(Stats {
             current_lsn: state.writer.next_lsn(),
             synced_lsn: state.acknowledged(self.shared.proof),
-            last_checkpoint_lsn: state.checkpoints.first().map(|kept| kept.head.lsn),
+            last_checkpoint_lsn: state.checkpoints.newest().map(|head| head.lsn),
             total_segments,
             total_size_bytes,
             appends: state.counts.appends,

@@ -1,9 +1,9 @@
 //! Giving up the front of the log, its end, or all of it.
 
-use duralog_core::{Locate, Lsn, Retention, drive};
+use duralog_core::{Erase, Locate, Lsn, Object, Retention, drive};
 
 use crate::{
-    checkpoint::History,
+    checkpoint::{History, Turns},
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
@@ -73,28 +73,34 @@ impl<D: SharedDevice> Log<D> {
     /// Everything up to `lsn` is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::BelowCheckpoint`] below the newest checkpoint; [`Error::Truncated`] below the low-water mark;
-    /// [`Error::NoSpace`]: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
+    /// [`Error::BelowCheckpoint`] below the newest checkpoint that is relied on; [`Error::Truncated`] below the low-water mark;
+    /// [`Error::NoSpace`], or [`Error::Device`] with a checkpoint as its object: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         let shared = &*self.shared;
         let _one = shared.settle()?;
         self.sync()?;
+        shared.check_checkpoints()?;
         let guard = shared.alone();
         guard.check()?;
-        if let Some(lsn_kept) = guard.checkpoints.first().map(|kept| kept.head.lsn)
-            && lsn < lsn_kept
-        {
-            return Err(Error::BelowCheckpoint { lsn: lsn_kept });
-        }
         let view = guard.writer.view();
+        let lowest = guard.checkpoints.cut_from(&view);
+        if lsn < lowest {
+            return Err(Error::BelowCheckpoint { lsn: lowest });
+        }
         if lsn >= view.last() {
             return Ok(());
         }
         if lsn < view.low_water() {
             return Err(Error::Truncated { low_water: view.low_water() });
         }
+        let beyond = guard.checkpoints.beyond_cut(lsn);
         drop(guard);
         let mut buf = scratch(shared.options.geometry);
+        if let Some(kept) = beyond {
+            let erase = Erase::new(Object::Checkpoint(kept));
+            let erased = drive(erase, &mut Turns(&shared.device), &mut buf, &mut ());
+            erased.map_err(|error| shared.failed_beside(error))?;
+        }
         let cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
         let mut guard = shared.alone();
         loop {
@@ -103,6 +109,7 @@ impl<D: SharedDevice> Log<D> {
             guard = next;
             if begun {
                 guard.history = History::begin();
+                guard.checkpoints.cut(lsn);
                 return Ok(());
             }
         }

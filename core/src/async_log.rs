@@ -278,6 +278,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         fill: impl FnMut(&mut [u8]) -> usize,
     ) -> Result<CheckpointId, LogError<D::Error>> {
         self.commit(Durability::Durable).await?;
+        self.check_checkpoints().await?;
         let head = self.handle.checkpoint_header(now)?;
         let put = PutCheckpoint::new(self.handle.options.checksum, head, self.handle.geometry);
         let mut snapshot = Snapshot { fill, metadata_is_out: false };
@@ -289,9 +290,16 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
             let _ = self.device.remove(crate::Object::Checkpoint(head.id)).await;
             return Err(LogError::Full);
         }
-        self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id)).await?;
-        self.commit(Durability::Durable).await?;
-        let checkpoints_from = self.handle.keep(head);
+        let named = match self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id)).await
+        {
+            Ok(entry) => self.commit(Durability::Durable).await.map(|()| entry),
+            Err(error) => Err(error),
+        };
+        if let Err(LogError::Full) = named {
+            let _ = self.device.remove(crate::Object::Checkpoint(head.id)).await;
+        }
+        let most = usize::from(self.handle.options.checkpoints_kept);
+        let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
         self.retire(Retention { checkpoints_from, evidence: true }).await?;
         Ok(head.id)
     }
@@ -304,7 +312,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     pub async fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints().await?;
         self.write_out().await?;
-        let Some(newest) = self.handle.checkpoints.first().map(|kept| kept.head) else { return Ok(None) };
+        let Some(newest) = self.handle.checkpoints.newest().copied() else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host).await?;
@@ -318,7 +326,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// As [`discard_before`](Self::discard_before).
     pub async fn truncate_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
         self.check_checkpoints().await?;
-        match self.handle.safe_floor() {
+        match self.handle.checkpoints.safe_floor() {
             Some(floor) => self.truncate(now, lsn.min(floor), true).await,
             None => Ok(self.handle.writer.low_water()),
         }
@@ -333,7 +341,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// As [`append`](Self::append).
     pub async fn discard_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
         self.check_checkpoints().await?;
-        let covered = self.handle.safe_floor().is_some_and(|floor| lsn <= floor);
+        let covered = self.handle.checkpoints.safe_floor().is_some_and(|floor| lsn <= floor);
         self.truncate(now, lsn, covered).await
     }
 
@@ -469,15 +477,18 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         Ok(())
     }
 
-    /// Reads checkpoints that were there when the log was opened, once: what is not valid holds nothing.
+    /// Reads checkpoints that were there when the log was opened, once: what is not valid, or not named by the log, holds
+    /// nothing, and what is neither is removed.
     async fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
-        while let Some(id) = self.handle.unchecked() {
-            self.write_out().await?;
-            let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
-            let read = ReadCheckpoint::new(checksum, log, id, Reading::Check);
-            let read = drive_async(read, &mut self.device, self.handle.buf, &mut ()).await;
-            let valid = read.map_err(|error| self.handle.unfit(error))?.is_ok();
-            self.handle.checked_one(id, valid);
+        self.write_out().await?;
+        let view = self.handle.writer.view();
+        let Some(machine) = self.handle.checkpoints.judge(view) else { return Ok(()) };
+        let judged = drive_async(machine, &mut self.device, self.handle.buf, &mut ()).await;
+        let judged = judged.map_err(|error| self.handle.unfit(error))?;
+        let covered = self.handle.writer.view().is_covered();
+        for id in self.handle.checkpoints.judged(&judged, covered) {
+            // What cannot be removed goes with the next one.
+            let _ = self.device.remove(crate::Object::Checkpoint(id)).await;
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! segment) is durable before it is written; before that the new segment means nothing, and afterwards the bytes
 //! behind the predecessor's cut mean nothing.
 
+use core::mem::discriminant;
+
 use crate::{
     Lsn,
     chain::{Cut, Dead},
@@ -111,13 +113,13 @@ impl Begun {
     }
 }
 
-/// The machine that removes segments that were never finished, all above one, and makes that durable.
+/// The machine that removes what was never finished, all segments or checkpoints above one, and makes that durable.
 ///
 /// It takes no room. Where the writer was refused room for a segment, it leaves nothing of that which a crash could make
-/// the newest.
+/// the newest; before a cut, it leaves no checkpoint that may hold what is cut off.
 #[derive(Debug)]
 pub struct Erase {
-    above: SegmentId,
+    above: Object,
     state: Erasing,
     removed: bool,
 }
@@ -130,10 +132,11 @@ enum Erasing {
 }
 
 impl Erase {
-    /// Removes every segment above this one.
+    /// Removes every object of this kind above this one.
     #[must_use]
-    pub fn new(above: SegmentId) -> Self {
-        Self { above, state: Erasing::Look, removed: false }
+    pub fn new(above: Object) -> Self {
+        // A checkpoint that was refused is removed at once, and that may not be durable yet.
+        Self { above, state: Erasing::Look, removed: matches!(above, Object::Checkpoint(_)) }
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
@@ -141,10 +144,10 @@ impl Erase {
             match self.state {
                 Erasing::Look => {
                     self.state = Erasing::Looked;
-                    return Err(turn.need(Step::Next { after: Some(Object::Segment(self.above)) }));
+                    return Err(turn.need(Step::Next { after: Some(self.above) }));
                 }
                 Erasing::Looked => match turn.object() {
-                    Some(object @ Object::Segment(_)) => {
+                    Some(object) if discriminant(&object) == discriminant(&self.above) => {
                         self.state = Erasing::Look;
                         self.removed = true;
                         return Err(turn.need(Step::Remove { object }));
@@ -255,7 +258,7 @@ impl Begin {
             behind: at,
             copied: 0,
             unsynced: 0,
-            erase: plan.erase_above.map(Erase::new),
+            erase: plan.erase_above.map(|above| Erase::new(Object::Segment(above))),
             created: false,
             purged: false,
             keeps_evidence: true,

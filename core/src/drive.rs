@@ -279,7 +279,7 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn new(place: &Place, buf: &'a [u8]) -> Self {
+    pub(crate) fn new(place: &Place, buf: &'a [u8]) -> Self {
         let payload = &buf[place.payload.clone()];
         let (transaction, payload) = match payload.split_first_chunk::<8>() {
             Some((id, rest)) if place.kind.is_in_transaction() => (Some(u64::from_le_bytes(*id)), rest),

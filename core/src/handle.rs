@@ -5,7 +5,6 @@
 
 use core::fmt;
 
-use heapless::Vec;
 use uuid::Uuid;
 
 use crate::{
@@ -17,8 +16,9 @@ use crate::{
     device::{DeviceError, ErrorKind, Object, OldWriter},
     drive::{Action, Answer, Error, Host, Machine, Step, Stop},
     fault::Fault,
+    kept::Checkpoints,
     meta::{Meta, PutMeta},
-    recovery::{CHECKPOINTS_MAX, Recovered, RecoveryOptions},
+    recovery::{Recovered, RecoveryOptions},
     report::{Finding, Report},
     segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN, SegmentId, align_up},
     writer::{
@@ -42,7 +42,7 @@ pub struct LogOptions {
     pub write_limit: Option<u32>,
     /// The most transactions open at once, 1 to 16.
     pub max_transactions: u8,
-    /// How many checkpoints are kept, 1 to [`CHECKPOINTS_MAX`].
+    /// How many checkpoints are kept, 1 to [`CHECKPOINTS_MAX`](crate::CHECKPOINTS_MAX).
     pub checkpoints_kept: u8,
     /// Whether the metadata object is kept up to date. It speeds nothing up on media that are listed quickly, and each
     /// update is a write.
@@ -328,14 +328,6 @@ impl Machine for Trim {
     }
 }
 
-/// A checkpoint that is kept.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kept {
-    pub(crate) head: CheckpointHeader,
-    /// Whether all of it is known to be valid.
-    pub(crate) checked: bool,
-}
-
 /// An open log without its device.
 #[derive(Debug)]
 pub(crate) struct Handle<'a> {
@@ -345,7 +337,7 @@ pub(crate) struct Handle<'a> {
     pub(crate) geometry: Geometry,
     pub(crate) report: Report,
     /// Newest first.
-    pub(crate) checkpoints: Vec<Kept, CHECKPOINTS_MAX>,
+    pub(crate) checkpoints: Checkpoints,
     pub(crate) highest_checkpoint: CheckpointId,
     stats: LogStats,
     /// The last LSN of an append that was answered before it was written.
@@ -369,7 +361,7 @@ impl<'a> Handle<'a> {
             options,
             geometry,
             report,
-            checkpoints: Vec::new(),
+            checkpoints: Checkpoints::default(),
             highest_checkpoint: CheckpointId::default(),
             stats: LogStats::default(),
             buffered: Lsn::ZERO,
@@ -393,14 +385,13 @@ impl<'a> Handle<'a> {
         (geometry, writer): (Geometry, WriterOptions),
         recovered: &Recovered,
     ) -> Self {
-        let kept = recovered.checkpoints.iter().map(|head| Kept { head: *head, checked: false });
         Self {
             writer: Writer::taking_over(writer, recovered, Consent::None),
             buf,
             options,
             geometry,
             report: recovered.report.clone(),
-            checkpoints: kept.collect(),
+            checkpoints: Checkpoints::found(&recovered.checkpoints),
             highest_checkpoint: recovered.highest_checkpoint,
             stats: LogStats::default(),
             buffered: Lsn::ZERO,
@@ -427,7 +418,7 @@ impl<'a> Handle<'a> {
             next: self.writer.next_lsn(),
             durable: self.writer.durable(),
             low_water: self.writer.low_water(),
-            checkpoint: self.checkpoints.first().map(|kept| (kept.head.id, kept.head.lsn)),
+            checkpoint: self.checkpoints.newest().map(|head| (head.id, head.lsn)),
             ..self.stats
         }
     }
@@ -557,28 +548,6 @@ impl<'a> Handle<'a> {
         })
     }
 
-    /// A checkpoint is complete. Gives the oldest that is kept.
-    pub(crate) fn keep(&mut self, head: CheckpointHeader) -> CheckpointId {
-        let kept = usize::from(self.options.checkpoints_kept).clamp(1, CHECKPOINTS_MAX);
-        self.checkpoints.truncate(kept - 1);
-        // There is room: one less than are kept are there.
-        let _ = self.checkpoints.insert(0, Kept { head, checked: true });
-        self.checkpoints.last().map_or(head.id, |kept| kept.head.id)
-    }
-
-    /// The next checkpoint that has to be read before anything is given up on the strength of it.
-    pub(crate) fn unchecked(&self) -> Option<CheckpointId> {
-        self.checkpoints.iter().find(|kept| !kept.checked).map(|kept| kept.head.id)
-    }
-
-    /// That checkpoint was read: one that is not valid keeps nothing.
-    pub(crate) fn checked_one(&mut self, id: CheckpointId, valid: bool) {
-        self.checkpoints.retain(|kept| kept.head.id != id || valid);
-        for kept in self.checkpoints.iter_mut().filter(|kept| kept.head.id == id) {
-            kept.checked = true;
-        }
-    }
-
     /// Whether the device had no room, and nothing else is wrong.
     #[allow(clippy::unused_self)]
     pub(crate) fn is_refusal<E: DeviceError>(&self, error: &Error<E>) -> bool {
@@ -590,11 +559,6 @@ impl<'a> Handle<'a> {
         let granule = self.geometry.granule;
         let own = 2 * HEADER_LEN + granule as usize;
         own.max(SEGMENT_HEADER_LEN).max(align_up(len + LONGEST_LEAD, granule) as usize)
-    }
-
-    /// The LSN below which nothing is needed, by the oldest checkpoint kept.
-    pub(crate) fn safe_floor(&self) -> Option<Lsn> {
-        self.checkpoints.iter().map(|kept| kept.head.floor).min()
     }
 }
 

@@ -17,6 +17,7 @@ mod drive;
 mod fault;
 pub mod frame;
 mod handle;
+mod kept;
 mod locate;
 mod log;
 mod lsn;
@@ -47,6 +48,7 @@ pub use drive::{
 };
 pub use fault::Fault;
 pub use handle::{Appended, Cause, Each, LogError, LogOptions, LogStats, OpenError};
+pub use kept::{Checkpoints, JudgeCheckpoints, Judged};
 pub use locate::Locate;
 pub use log::Log;
 pub use lsn::{CheckpointId, Exhausted, Lsn};

@@ -306,7 +306,8 @@ impl<'a, D: Device> Log<'a, D> {
     /// options keep are gone.
     ///
     /// Costs at most: a sync, 1 create, as many writes as half the buffer goes into the snapshot and 2 more, 1 sync, an
-    /// append, 6 reads and 2 listings for each segment and a listing and a removal for each checkpoint.
+    /// append, 6 reads and 2 listings for each segment and a listing and a removal for each checkpoint; the first time also
+    /// the reading of checkpoints that were there when the log was opened, and of entries up to the one that names each.
     ///
     /// # Errors
     /// [`LogError::Full`]: there is no checkpoint, and the log goes on.
@@ -316,6 +317,7 @@ impl<'a, D: Device> Log<'a, D> {
         fill: impl FnMut(&mut [u8]) -> usize,
     ) -> Result<CheckpointId, LogError<D::Error>> {
         self.commit(Durability::Durable)?;
+        self.check_checkpoints()?;
         let head = self.handle.checkpoint_header(now)?;
         let put = PutCheckpoint::new(self.handle.options.checksum, head, self.handle.geometry);
         let mut snapshot = Snapshot { fill, metadata_is_out: false };
@@ -327,9 +329,15 @@ impl<'a, D: Device> Log<'a, D> {
             let _ = self.device.remove(crate::Object::Checkpoint(head.id));
             return Err(LogError::Full);
         }
-        self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id))?;
-        self.commit(Durability::Durable)?;
-        let checkpoints_from = self.handle.keep(head);
+        let named = match self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id)) {
+            Ok(entry) => self.commit(Durability::Durable).map(|()| entry),
+            Err(error) => Err(error),
+        };
+        if let Err(LogError::Full) = named {
+            let _ = self.device.remove(crate::Object::Checkpoint(head.id));
+        }
+        let most = usize::from(self.handle.options.checkpoints_kept);
+        let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
         self.retire(Retention { checkpoints_from, evidence: true })?;
         Ok(head.id)
     }
@@ -344,7 +352,7 @@ impl<'a, D: Device> Log<'a, D> {
     pub fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints()?;
         self.write_out()?;
-        let Some(newest) = self.handle.checkpoints.first().map(|kept| kept.head) else { return Ok(None) };
+        let Some(newest) = self.handle.checkpoints.newest().copied() else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host)?;
@@ -354,13 +362,14 @@ impl<'a, D: Device> Log<'a, D> {
     /// Gives up entries below `lsn`, as far as the oldest checkpoint that is kept holds them, and returns the first LSN that
     /// is kept from then on; see [`discard_before`](Self::discard_before).
     ///
-    /// Costs also the reading of checkpoints that were there when the log was opened, once.
+    /// Costs also the reading of checkpoints that were there when the log was opened, once, and of entries up to the one that
+    /// names each.
     ///
     /// # Errors
     /// As [`discard_before`](Self::discard_before).
     pub fn truncate_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
         self.check_checkpoints()?;
-        match self.handle.safe_floor() {
+        match self.handle.checkpoints.safe_floor() {
             Some(floor) => self.truncate(now, lsn.min(floor), true),
             None => Ok(self.handle.writer.low_water()),
         }
@@ -378,7 +387,7 @@ impl<'a, D: Device> Log<'a, D> {
     /// As [`append`](Self::append).
     pub fn discard_before(&mut self, now: u64, lsn: Lsn) -> Result<Lsn, LogError<D::Error>> {
         self.check_checkpoints()?;
-        let covered = self.handle.safe_floor().is_some_and(|floor| lsn <= floor);
+        let covered = self.handle.checkpoints.safe_floor().is_some_and(|floor| lsn <= floor);
         self.truncate(now, lsn, covered)
     }
 
@@ -518,15 +527,18 @@ impl<'a, D: Device> Log<'a, D> {
         Ok(())
     }
 
-    /// Reads checkpoints that were there when the log was opened, once: what is not valid holds nothing.
+    /// Reads checkpoints that were there when the log was opened, once: what is not valid, or not named by the log, holds
+    /// nothing, and what is neither is removed.
     fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
-        while let Some(id) = self.handle.unchecked() {
-            self.write_out()?;
-            let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
-            let read = ReadCheckpoint::new(checksum, log, id, Reading::Check);
-            let read = drive(read, &mut self.device, self.handle.buf, &mut ());
-            let valid = read.map_err(|error| self.handle.unfit(error))?.is_ok();
-            self.handle.checked_one(id, valid);
+        self.write_out()?;
+        let view = self.handle.writer.view();
+        let Some(machine) = self.handle.checkpoints.judge(view) else { return Ok(()) };
+        let judged = drive(machine, &mut self.device, self.handle.buf, &mut ());
+        let judged = judged.map_err(|error| self.handle.unfit(error))?;
+        let covered = self.handle.writer.view().is_covered();
+        for id in self.handle.checkpoints.judged(&judged, covered) {
+            // What cannot be removed goes with the next one.
+            let _ = self.device.remove(crate::Object::Checkpoint(id));
         }
         Ok(())
     }

@@ -210,7 +210,10 @@ impl ReadCheckpoint {
         Self { id, log, reading, checker, at: 0, have: 0..0, asked: false, ended: false }
     }
 
-    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Result<CheckpointHeader, CheckpointError>, Stopped> {
+    pub(crate) fn advance(
+        &mut self,
+        turn: &mut Turn<'_>,
+    ) -> Result<Result<CheckpointHeader, CheckpointError>, Stopped> {
         let object = Object::Checkpoint(self.id);
         loop {
             if core::mem::replace(&mut self.asked, false) {

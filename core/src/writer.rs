@@ -288,7 +288,8 @@ impl Writer {
     /// fails, only reopening tells whether it was begun: [`poison`](Self::poison).
     #[must_use]
     pub fn left_over(&self) -> Option<Erase> {
-        self.unfinished_above.filter(|_| !self.is_poisoned()).map(Erase::new)
+        let above = self.unfinished_above.filter(|_| !self.is_poisoned())?;
+        Some(Erase::new(crate::Object::Segment(above)))
     }
 
     /// What was left over is removed, and that is durable.

@@ -540,6 +540,13 @@ impl Run {
                 }
                 self.look()
             }
+            // A checkpoint that may hold what is to be cut off could not be removed first: nothing was cut.
+            Err(error @ Error::Device { action: Action::Remove, object: Some(Object::Checkpoint(_)), .. })
+                if matches!(giving, Giving::After(_)) && self.is_alive() =>
+            {
+                self.moment.oracle.kept();
+                Err(error.into())
+            }
             // It is given up, and only the room was not given back: the log goes on.
             Err(Error::Device { action: Action::Remove, .. }) if self.is_alive() => {
                 let given = if let Giving::Before(_) = giving { call(self.log())? } else { giving };

@@ -7,8 +7,9 @@ use std::{panic::catch_unwind, thread};
 use duralog::{
     CheckpointAt, Config, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object,
     Operation, Policy, Proof, Snapshot, StateMachine, SyncMode,
-    faulty::{Failure, Medium, Plan},
+    faulty::{Failure, Keep, Medium, Plan},
 };
+use duralog_core::{Host, LogOptions, checkpoint::Section};
 use duralog_tests::Counter;
 use uuid::Uuid;
 
@@ -290,6 +291,137 @@ fn truncation_does_not_rely_on_a_checkpoint_that_the_log_does_not_name() {
         let log = Log::open_device(medium.writer().unwrap(), config).unwrap();
         let floor = log.truncate_before(Lsn::MAX).unwrap();
         assert_eq!(floor, Lsn::new(6), "{keep} kept: as far as the older of the two that are named");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_the_log_does_not_name_does_not_outlive_a_cut_of_what_it_holds() {
+    for is_known in [false, true] {
+        let (medium, third) = half_a_checkpoint(|len| len);
+        let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+        if is_known {
+            log.truncate_before(Lsn::MAX).unwrap();
+        }
+        assert!(medium.object(third).is_some(), "what is whole may be needed, until the log is cut");
+        log.truncate_after(Lsn::new(7)).unwrap();
+        assert!(medium.object(third).is_none());
+        let receipt = log.append(&b"another entry in its place"[..]).unwrap();
+        assert_eq!(receipt.lsn(), Lsn::new(8));
+        drop(log);
+        assert_eq!(rebuilt(&medium), Seen(vec![2; 40], vec![8]));
+        let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+        let fourth = log.checkpoint(log.checkpoint_at(), &snapshot(4)).unwrap();
+        assert!(medium.object(Object::Checkpoint(fourth)).is_some(), "{fourth} was written");
+        drop(log);
+        assert_eq!(rebuilt(&medium), Seen(vec![4; 40], vec![]));
+    }
+}
+
+#[test]
+fn a_checkpoint_whose_entry_is_refused_leaves_nothing_that_a_cut_could_bring_back() {
+    let mut cuts = 0;
+    for call in 0..100 {
+        let medium = Medium::new(GEOMETRY);
+        let log = Log::open_device(medium.device(), config()).unwrap();
+        log.append(&b"kept"[..]).unwrap();
+        log.append(&b"one"[..]).unwrap();
+        // It is created, written and synced; then the write of its entry is refused.
+        medium.set_plan(Plan { fail: vec![(3, Failure::NoSpace)], ..Plan::default() });
+        let error = log.checkpoint(log.checkpoint_at(), &snapshot(1)).unwrap_err();
+        assert!(matches!(error, Error::NoSpace(_)), "{error:?}");
+        let is_checkpoint = |object: &Object| matches!(object, Object::Checkpoint(_));
+        assert!(!medium.names().iter().any(is_checkpoint), "{}", medium.trace());
+        // The removal is not durable: a power cut takes it back, and keeps all that came after.
+        medium.set_plan(Plan { cut_at_call: Some(call), ..Plan::default() });
+        let done = log.truncate_after(Lsn::FIRST).and_then(|()| log.append(&b"another"[..]));
+        medium.power_cut(|unsynced| if is_checkpoint(&unsynced.object) { Keep::None } else { Keep::All });
+        drop(log);
+        let log = Log::open_device(medium.device(), config()).unwrap();
+        let mut seen = Seen::default();
+        log.rebuild(&mut seen).unwrap();
+        let second = log.read_from(Lsn::new(2)).unwrap().next().map(|entry| entry.unwrap().payload);
+        let is_cut = second.as_deref() != Some(b"one");
+        assert!(seen.0.is_empty() || !is_cut, "power cut at call {call}: {seen:?}\n{}", medium.trace());
+        cuts += u32::from(is_cut);
+        if done.is_ok() {
+            break;
+        }
+    }
+    assert!(cuts > 1, "the log was cut before the power was, now and then");
+}
+
+#[test]
+fn a_checkpoint_whose_entry_alone_was_cut_off_is_loaded_and_no_longer_relied_on() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = log(medium, 5);
+    for byte in 1..=2 {
+        log.append(&b"between"[..]).unwrap();
+        log.checkpoint(log.checkpoint_at(), &snapshot(byte)).unwrap();
+    }
+    let at = log.last_checkpoint_lsn().unwrap();
+    log.truncate_before(Lsn::MAX).unwrap();
+    log.truncate_after(at).unwrap();
+    for _ in 0..2 {
+        log.append(&b"behind"[..]).unwrap();
+    }
+    // By the older one alone, which the log names.
+    assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::new(7));
+    drop(log);
+    assert_eq!(rebuilt(&reader), Seen(vec![2; 40], vec![9, 10]));
+    let log = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+    assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::new(7));
+    log.truncate_after(Lsn::new(9)).unwrap();
+    drop(log);
+    assert_eq!(rebuilt(&reader), Seen(vec![2; 40], vec![9]), "it holds nothing of what was cut off");
+    // Once it is the only one that holds what was truncated, the log is not cut below it.
+    let oldest = Object::Checkpoint(1.into());
+    let first = reader.object(oldest).unwrap();
+    let mut bad = first.clone();
+    bad[30] ^= 1;
+    for (bytes, lowest) in [(bad, 8), (first, 6)] {
+        reader.put(oldest, bytes);
+        let log = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+        let error = log.truncate_after(Lsn::new(lowest - 1)).unwrap_err();
+        assert!(matches!(error, Error::BelowCheckpoint { lsn } if lsn == Lsn::new(lowest)), "{error:?}");
+    }
+}
+
+/// Takes the snapshot of a checkpoint in.
+#[derive(Default)]
+struct Loaded(Vec<u8>);
+
+impl Host for Loaded {
+    fn piece(&mut self, section: Section, bytes: &[u8]) {
+        if section == Section::Block {
+            self.0.extend_from_slice(bytes);
+        }
+    }
+}
+
+#[test]
+fn the_handle_of_the_core_relies_on_no_checkpoint_that_the_log_does_not_name() {
+    for len in [0, 1] {
+        // Half of it is forgotten and removed; all of it is loaded, and not relied on.
+        let (medium, third) = half_a_checkpoint(|whole| whole - len);
+        let (mut buf, options) = (vec![0; 4096], LogOptions::default());
+        let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, options, 0).unwrap();
+        let mut loaded = Loaded::default();
+        log.load_checkpoint(&mut loaded).unwrap();
+        assert_eq!(loaded.0, [if len == 0 { 3 } else { 2 }; 40]);
+        assert_eq!(log.truncate_before(0, Lsn::MAX).unwrap(), Lsn::new(6));
+        assert_eq!(medium.object(third).is_some(), len == 0);
+        let mut given = vec![[4; 40]].into_iter();
+        log.checkpoint(0, |into| {
+            given.next().map_or(0, |bytes| {
+                into[..40].copy_from_slice(&bytes);
+                40
+            })
+        })
+        .unwrap();
+        // Two are kept, the second and the fourth: the third does not count among them.
+        assert!(medium.object(Object::Checkpoint(2.into())).is_some());
+        assert!(medium.object(Object::Checkpoint(1.into())).is_none());
     }
 }
 

@@ -4,8 +4,8 @@ use core::{cell::Cell, future::Future};
 use std::rc::Rc;
 
 use duralog_core::{
-    CHECKPOINTS_MAX, Durability, Error as DriveError, Fault, Locate, Lsn, Object, Policy, Recovered, Recovery, Writer,
-    WriterOptions,
+    CHECKPOINTS_MAX, Checkpoints, Durability, Error as DriveError, Fault, Locate, Lsn, Object, Policy, Recovered,
+    Recovery, Writer, WriterOptions,
 };
 use uuid::Uuid;
 
@@ -15,7 +15,6 @@ use super::{
 };
 use crate::{
     checksum,
-    commit::Kept,
     config::{Config, SyncMode},
     error::{Error, Result},
     log::{Findings, none_there, take_over},
@@ -92,8 +91,7 @@ impl Log {
         let view = recovered.as_ref().map(|recovered| recovered.view.clone());
         let mut worker = Worker::new(device, writer, view, buf, options, &config, client);
         if let Some(recovered) = &recovered {
-            let kept = |head: &_| Kept { head: *head, checked: false };
-            worker.checkpoints = recovered.checkpoints.iter().map(kept).collect();
+            worker.checkpoints = Checkpoints::found(&recovered.checkpoints);
             worker.highest_checkpoint = recovered.highest_checkpoint;
         }
         if access == Access::Write {

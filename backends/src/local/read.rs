@@ -7,7 +7,6 @@ use duralog_core::{
     CheckpointId, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, ReadCheckpoint, Reader, Reading,
     Recovered, Replay, ReverseReader, View,
     checkpoint::{CheckpointError, CheckpointHeader},
-    operation::OperationRef,
 };
 use uuid::Uuid;
 
@@ -15,7 +14,6 @@ use super::{Ended, Fallible, Keeping, LocalDevice, Sink, State, device_error, dr
 use crate::{
     checkpoint::{Applier, Parts, Rebuilt},
     checksum,
-    commit::Kept,
     error::Error,
     read::scratch,
     report::{Checked, RecoveryReport},
@@ -79,7 +77,7 @@ impl<D: LocalDevice> Worker<D> {
 
     pub(super) async fn rebuild(&mut self, state: Rc<RefCell<dyn State>>) -> Fallible<Rebuilt> {
         let view = self.written_view().await?;
-        let heads: Vec<_> = self.checkpoints.iter().map(|kept| kept.head).collect();
+        let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         let mut rebuilt = Rebuilt::default();
         let mut from = Lsn::FIRST;
         for head in heads {
@@ -128,39 +126,23 @@ impl<D: LocalDevice> Worker<D> {
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was
     /// opened are read first: what is not valid, or not named by the log, keeps nothing.
     pub(super) async fn safe_floor(&mut self) -> Fallible<Option<Lsn>> {
-        let log = self.writer()?.log();
-        for index in (0..self.checkpoints.len()).rev() {
-            let Kept { head, checked } = self.checkpoints[index];
-            if checked {
-                continue;
-            }
-            let mut read = Keeping::new(ReadCheckpoint::new(checksum::update, log, head.id, Reading::Check));
-            self.drive(&mut read, &mut ()).await?;
-            if read.output().is_ok() && self.names(&head).await? {
-                self.checkpoints[index].checked = true;
-            } else {
-                self.checkpoints.remove(index);
+        let view = self.written_view().await?;
+        if let Some(machine) = self.checkpoints.judge(view.clone()) {
+            let mut judging = Keeping::new(machine);
+            self.drive(&mut judging, &mut ()).await?;
+            for id in self.checkpoints.judged(&judging.output(), view.is_covered()) {
+                // What cannot be removed goes with the next one.
+                let _ = self.device.remove(Object::Checkpoint(id)).await;
             }
         }
-        Ok(self.checkpoints.iter().map(|kept| kept.head.floor).min())
-    }
-
-    /// Whether the log names this checkpoint. Without its entry it was never finished: its bytes may exist in a cache only.
-    async fn names(&mut self, head: &CheckpointHeader) -> Fallible<bool> {
-        let view = self.written_view().await?;
-        let from = head.lsn.next_or_max().max(view.low_water());
-        let mut naming = Naming { id: head.id, found: false };
-        let mut reader = Keeping::new(Reader::new(view, from, Lsn::MAX, Policy::Default));
-        let read = drive(&mut reader, &mut self.device, &mut self.scratch, &mut naming).await;
-        read.map_err(|error| self.met(error.into()))?;
-        Ok(naming.found)
+        Ok(self.checkpoints.safe_floor())
     }
 
     pub(super) async fn verify(&mut self, mut report: RecoveryReport) -> Fallible<RecoveryReport> {
         let view = self.written_view().await?;
         report.last_valid_lsn = view.last();
         report.low_water = view.low_water();
-        let heads: Vec<_> = self.checkpoints.iter().map(|kept| kept.head).collect();
+        let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         match check(&mut self.device, &view, &heads, &mut report, &mut self.scratch).await {
             Err(error) if !matches!(*error, Error::Refused(_)) => Err(error),
             _ => Ok(report),
@@ -237,20 +219,5 @@ struct Sinking(Sink);
 impl Host for Sinking {
     fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
         (self.0)(entry)
-    }
-}
-
-/// Looks for the entry of a checkpoint.
-struct Naming {
-    id: CheckpointId,
-    found: bool,
-}
-
-impl Host for Naming {
-    fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
-        let operation = OperationRef::decode(entry.kind.code(), entry.transaction, entry.payload);
-        self.found =
-            matches!(operation, Ok(OperationRef::Checkpoint { checkpoint_id, .. }) if checkpoint_id == self.id);
-        if self.found { Flow::Pause } else { Flow::Continue }
     }
 }

@@ -4,8 +4,8 @@ use core::{cell::RefCell, future::Future};
 use std::{rc::Rc, sync::Arc};
 
 use duralog_core::{
-    Action, Begin, CheckpointId, Commit, Consequence, DeviceError as _, Durability, Error as DriveError, ErrorKind,
-    Host, Lsn, Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer,
+    Action, Begin, CheckpointId, Checkpoints, Commit, Consequence, DeviceError as _, Durability, Error as DriveError,
+    ErrorKind, Host, Lsn, Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer,
     WriterOptions, checkpoint::CheckpointHeader, meta::PutMeta, operation::Operation,
 };
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     checkpoint::{Source, count},
     checksum,
-    commit::{Counts, Kept, give_up, nonce, stage_error},
+    commit::{Counts, give_up, nonce, stage_error},
     config::Config,
     environment::Environment,
     error::{Error, Result},
@@ -41,7 +41,7 @@ pub(super) struct Worker<D> {
     cause: Option<Arc<Error>>,
     closed: bool,
     counts: Counts,
-    pub(super) checkpoints: Vec<Kept>,
+    pub(super) checkpoints: Checkpoints,
     pub(super) highest_checkpoint: CheckpointId,
     pub(super) options: WriterOptions,
     retention: usize,
@@ -89,7 +89,7 @@ impl<D: LocalDevice> Worker<D> {
             cause: None,
             closed: false,
             counts: Counts::default(),
-            checkpoints: Vec::new(),
+            checkpoints: Checkpoints::default(),
             highest_checkpoint: CheckpointId::default(),
             options,
             retention: config.checkpoint_retention,
@@ -487,11 +487,15 @@ impl<D: LocalDevice> Worker<D> {
             metadata_len: count(source.metadata_len())?,
         };
         self.put_checkpoint(header, source).await?;
-        self.stage(&mut |writer, buf, now| one(writer.stage_checkpoint(buf, now, header.lsn, id))).await?;
-        self.commit_until(Settled::All).await?;
-        self.checkpoints.insert(0, Kept { head: header, checked: true });
-        self.checkpoints.truncate(self.retention);
-        let oldest = self.checkpoints.last().map_or(id, |kept| kept.head.id);
+        let named =
+            match self.stage(&mut |writer, buf, now| one(writer.stage_checkpoint(buf, now, header.lsn, id))).await {
+                Ok(entry) => self.commit_until(Settled::All).await.map(|()| entry),
+                Err(error) => Err(error),
+            };
+        if matches!(&named, Err(error) if matches!(**error, Error::NoSpace(_))) {
+            let _ = self.device.remove(Object::Checkpoint(id)).await;
+        }
+        let oldest = self.checkpoints.keep(header, named?.1, self.retention);
         // What could not be removed only takes room.
         let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true }).await;
         Ok(id)
@@ -572,7 +576,7 @@ impl<D: LocalDevice> Worker<D> {
         Ok(Stats {
             current_lsn,
             synced_lsn,
-            last_checkpoint_lsn: self.checkpoints.first().map(|kept| kept.head.lsn),
+            last_checkpoint_lsn: self.checkpoints.newest().map(|head| head.lsn),
             total_segments: objects.iter().filter(|(object, _)| matches!(object, Object::Segment(_))).count() as u64,
             total_size_bytes: counted.map(|(_, len)| len).sum(),
             appends: self.counts.appends,
