@@ -363,6 +363,12 @@ impl Oracle {
     }
 
     fn without(&self, giving: Giving) -> Self {
+        if let Giving::After(lsn) = giving
+            && lsn + 1 == self.next()
+        {
+            // Nothing is cut: what was asked for before and refused may still be found done.
+            return Self { giving: None, acknowledged: lsn, ..self.clone() };
+        }
         let mut rest = Self { giving: None, fronts: 0, before: None, ..self.clone() };
         match giving {
             Giving::Before(_) => {}
