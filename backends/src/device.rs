@@ -2,7 +2,7 @@
 
 use std::{error, fmt, sync::Arc};
 
-use duralog_core::{Device, DeviceError, Error as DriveError, ErrorKind, Object};
+use duralog_core::{Action, Device, DeviceError, Error as DriveError, ErrorKind, Object};
 
 use crate::{
     error::Error,
@@ -88,7 +88,9 @@ impl<E: DeviceError + error::Error + Send + Sync + 'static> From<DriveError<E>> 
     fn from(error: DriveError<E>) -> Self {
         match error {
             DriveError::Fault(fault) => fault.into(),
-            DriveError::Device { error, .. } if error.kind() == ErrorKind::NoSpace => {
+            DriveError::Device { action, error, .. }
+                if error.kind() == ErrorKind::NoSpace && action != Action::Remove =>
+            {
                 Self::NoSpace(DeviceFailure::new(error))
             }
             DriveError::Device { action, object, error } => {

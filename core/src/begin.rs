@@ -241,6 +241,8 @@ struct Copy {
     /// The last entry that stays where it is, and the offset behind it.
     last: Lsn,
     cut: u32,
+    /// The last entry that was taken in.
+    through: Lsn,
     grown: bool,
 }
 
@@ -275,6 +277,7 @@ impl Begin {
         if let Some(Copying { start, end, .. }) = self.plan.copy {
             self.cursor = Cursor::new(self.plan.update, &self.plan.old, start.next, end);
             self.copy.last = start.last;
+            self.copy.through = start.last;
             self.copy.cut = start.behind;
         }
     }
@@ -572,9 +575,11 @@ impl Begin {
             }
             let frame = self.cursor.frame();
             let FrameHeader { size, lsn, timestamp, kind } = frame.header;
-            if kind.is_mark() {
+            // What does not go on is passed over here as by recovery: the first of two wins.
+            if kind.is_mark() || lsn <= self.copy.through {
                 continue;
             }
+            self.copy.through = lsn;
             if lsn <= durable {
                 self.copy.last = lsn;
                 self.copy.cut = frame.end;
@@ -584,6 +589,7 @@ impl Begin {
             if new.end + stop > middle {
                 let at = frame.at;
                 self.cursor.go(at);
+                self.copy.through = lsn.previous();
                 if self.copy.staged > 0 {
                     return Err(self.flush(turn));
                 }

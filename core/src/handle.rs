@@ -551,7 +551,8 @@ impl<'a> Handle<'a> {
     /// Whether the device had no room, and nothing else is wrong.
     #[allow(clippy::unused_self)]
     pub(crate) fn is_refusal<E: DeviceError>(&self, error: &Error<E>) -> bool {
-        error.device_kind() == Some(ErrorKind::NoSpace) && !matches!(error, Error::Device { action: Action::Sync, .. })
+        let may_be_done = matches!(error, Error::Device { action: Action::Sync | Action::Remove, .. });
+        error.device_kind() == Some(ErrorKind::NoSpace) && !may_be_done
     }
 
     /// Bytes of the least buffer for `len` bytes of frames; the log's own needs are a header, and the head of a checkpoint.

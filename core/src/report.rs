@@ -134,10 +134,15 @@ pub enum Witness {
         /// The LSN that the caller knows of.
         durable: Lsn,
     },
-    /// A low-water mark, header or the metadata: a checkpoint held what is below.
+    /// A low-water mark or header: a checkpoint held what is below.
     LowWater {
-        /// What it stands in.
-        object: Object,
+        /// The segment it stands in.
+        segment: SegmentId,
+        /// The first LSN that truncation kept.
+        low_water: Lsn,
+    },
+    /// The same, by the metadata.
+    MetaLowWater {
         /// The first LSN that truncation kept.
         low_water: Lsn,
     },
@@ -160,8 +165,11 @@ impl fmt::Display for Witness {
             Self::Checkpoint { id, lsn } => write!(f, "{id} was taken at {lsn}"),
             Self::Meta { durable } => write!(f, "wal.meta says that {durable} was durable"),
             Self::Caller { durable } => write!(f, "the caller knows that {durable} was durable"),
-            Self::LowWater { object, low_water } => {
-                write!(f, "{object} says that a checkpoint holds what is below {low_water}")
+            Self::LowWater { segment, low_water } => {
+                write!(f, "{segment}.wal says that a checkpoint holds what is below {low_water}")
+            }
+            Self::MetaLowWater { low_water } => {
+                write!(f, "wal.meta says that a checkpoint holds what is below {low_water}")
             }
             Self::BeyondWriteLimit { segment, offset } => {
                 write!(f, "{segment}.wal was written to at offset {offset}, which a sync must have preceded")
@@ -216,7 +224,10 @@ impl Finding {
     pub fn state_lost(says: Object, low_water: Lsn, bad: Option<CheckpointId>, accepted: Lsn) -> Self {
         let mut finding = Self::rot(Seen::StateLost, bad.map_or(says, Object::Checkpoint), 0);
         finding.lsns = Some((Lsn::FIRST, low_water.previous()));
-        finding.witness = Some(Witness::LowWater { object: says, low_water });
+        finding.witness = Some(match says {
+            Object::Segment(segment) => Witness::LowWater { segment, low_water },
+            Object::Checkpoint(_) | Object::Meta => Witness::MetaLowWater { low_water },
+        });
         finding.harmless = low_water.previous() <= accepted;
         finding
     }

@@ -918,7 +918,7 @@ fn row_v_a_truncated_part_that_no_checkpoint_holds_is_damage_at_opening() {
         let finding = bytes.refused(config(Policy::Default));
         assert_eq!((finding.verdict, finding.seen, finding.object), (Verdict::Rot, Seen::StateLost, object));
         assert_eq!(finding.lsns, lost);
-        assert_eq!(finding.witness, Some(Witness::LowWater { object: Object::Segment(newest), low_water }));
+        assert_eq!(finding.witness, Some(Witness::LowWater { segment: newest, low_water }));
         assert!(!bytes.verified(Policy::Inspect).success);
         // What is there is kept by whoever consents, and nothing is refused any more.
         for policy in [Policy::Salvage, Policy::PointInTime] {
@@ -970,7 +970,7 @@ fn what_only_the_metadata_say_of_truncation_is_said_as_it_was() {
             bytes.0.get_mut(&newest).unwrap().truncate(len);
             let mut bare = bytes.clone();
             bare.0.retain(|object, _| !matches!(object, Object::Checkpoint(_)));
-            let says_meta = Some(Witness::LowWater { object: Object::Meta, low_water });
+            let says_meta = Some(Witness::MetaLowWater { low_water });
             let is_lost = |finding: &Finding| finding.seen == Seen::StateLost && finding.witness == says_meta;
             state_lost += u32::from(bare.verified(Policy::Inspect).findings.iter().any(is_lost));
             let device = bytes.device();

@@ -36,3 +36,29 @@ fn a_cut_that_was_refused_for_lack_of_room_is_not_done_by_a_crash() {
         }
     }
 }
+
+#[test]
+fn a_cut_whose_removals_are_refused_for_lack_of_room_is_done_or_not_and_never_half() {
+    // A copy-on-write file system needs room to remove a file.
+    let before = [Op::Open, Op::Append(24), Op::Fill(60), Op::Fill(60), Op::Fill(60), Op::Append(9)];
+    let mut removals = 0;
+    for setup in Setup::ALL {
+        let run_to = |fail| {
+            let mut run = Moment::new(setup).run(fail);
+            run.play(&before).unwrap();
+            run
+        };
+        let run = run_to(Plan::default());
+        let (calls, off) = (run.calls(), run.end().oracle.next() - 3);
+        for call in calls..calls + 16 {
+            let mut run = run_to(Plan { fail: vec![(call, Failure::NoSpace)], ..Plan::default() });
+            let cut = run.step(Op::Cut(off));
+            removals += u32::from(matches!(cut, Err(Stopped::Error(Error::Poisoned { .. }))));
+            let mut after = run.end().after_kill().run(Plan::default());
+            if let Err(stopped) = after.open(true) {
+                panic!("{}, no room at call {call}, cut {cut:?}: {stopped:?}", setup.name);
+            }
+        }
+    }
+    assert!(removals > 0, "a removal was refused");
+}

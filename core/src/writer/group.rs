@@ -269,7 +269,8 @@ impl Writer {
     ///
     /// Refused for lack of space, the writer goes on: what was staged or under way is dropped and its LSNs are given
     /// out again, in a new segment, for the refused bytes may stand in this one. Any other failure, and any failed
-    /// sync, poisons it. Where a segment was to be continued, another can be begun instead: nothing was lost.
+    /// sync, poisons it; and any failed removal, for the new segment may count by then: a copy-on-write file system refuses
+    /// a removal too when it is full. Where a segment was to be continued, another can be begun instead: nothing was lost.
     pub fn failed(&mut self, action: Action, kind: ErrorKind) -> Consequence {
         self.flight = None;
         let fatal = matches!(kind, ErrorKind::Fenced | ErrorKind::Gone | ErrorKind::ReadOnly);
@@ -277,7 +278,8 @@ impl Writer {
             self.state = State::NeedsSegment;
             return Consequence::Again;
         }
-        if kind != ErrorKind::NoSpace || action == Action::Sync || self.state == State::Poisoned {
+        let may_be_done = matches!(action, Action::Sync | Action::Remove);
+        if kind != ErrorKind::NoSpace || may_be_done || self.state == State::Poisoned {
             self.state = State::Poisoned;
             return Consequence::Poisoned;
         }
