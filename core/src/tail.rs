@@ -84,6 +84,8 @@ pub(crate) struct TailScan {
     walk: Walk,
     boundaries: Deque<Boundary, BOUNDARIES>,
     transactions: Transactions,
+    /// The newest low-water mark behind the place where the scan stopped, and whether a checkpoint covers it.
+    low_water_behind: Option<(Lsn, bool)>,
     /// Damage ended the scan: the finding was handed over.
     ended: bool,
 }
@@ -147,6 +149,7 @@ impl TailScan {
             until: Lsn::MAX,
             boundaries: Deque::new(),
             transactions: Transactions { carried, open: Vec::new() },
+            low_water_behind: None,
             ended: false,
         }
     }
@@ -273,6 +276,9 @@ impl TailScan {
         {
             self.claim(at, durable);
         }
+        if let Some((_, Mark::LowWater { lsn, covered })) = mark {
+            self.low_water_behind = Some((lsn, covered));
+        }
         let expected = self.walk.expected();
         if at > self.walk.halt().at.saturating_add(self.tail.header.write_limit)
             && self.tail.durable.is_none_or(|known| known.durable < expected)
@@ -284,6 +290,7 @@ impl TailScan {
 
     /// Decides about the place where the scan stopped: whether it is the end, or how it goes on.
     fn decide(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
+        let low_water_behind = self.low_water_behind.take();
         let expected = self.walk.expected();
         let halt = self.walk.halt();
         let debris = halt.debris_end > halt.at;
@@ -307,8 +314,14 @@ impl TailScan {
             // What stands behind a seal belongs to an epoch that never came to be.
             Decision::Cut if self.tail.sealed && halt.frames == 0 => {}
             Decision::Cut => self.cut(),
-            Decision::Damage(verdict) => return self.damage(turn, verdict, covered),
-            Decision::Take | Decision::Harmless => return self.damage(turn, Verdict::Rot, covered),
+            damage => {
+                // What was truncated by it is not missing, though the way to it ends here.
+                if let Some((lsn, covered)) = low_water_behind.filter(|(lsn, _)| *lsn > self.tail.low_water) {
+                    (self.tail.low_water, self.tail.low_water_covered) = (lsn.min(self.tail.last.next_or_max()), covered);
+                }
+                let verdict = if let Decision::Damage(verdict) = damage { verdict } else { Verdict::Rot };
+                return self.damage(turn, verdict, covered);
+            }
         }
         Ok(true)
     }

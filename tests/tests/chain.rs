@@ -1125,6 +1125,28 @@ fn the_first_entry_read_may_stand_below_the_low_water_mark_where_its_batch_ends_
 }
 
 #[test]
+fn a_segment_of_the_last_number_that_was_never_finished_does_not_stop_the_log() {
+    let sound = sample(3);
+    let last = segment(u64::MAX);
+    for bytes in [vec![], vec![0; 700]] {
+        let mut log = sound.clone();
+        log.0.insert(last, bytes);
+        let device = log.device();
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        let next = log.current_lsn();
+        append(&log, 40);
+        log.close().unwrap();
+        drop(log);
+        let after = Bytes::of(&medium);
+        assert!(!after.0.contains_key(&last) && after.ids().len() > sound.ids().len());
+        let (lsns, report) = after.opened();
+        assert_eq!(lsns.last(), Some(&(next.value() + 39)));
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+}
+
+#[test]
 fn a_segment_under_another_number_is_named_and_never_taken_for_unfinished() {
     let sound = sample(5);
     let newest = *sound.ids().last().unwrap();

