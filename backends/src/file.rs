@@ -283,6 +283,9 @@ pub struct FileDevice<F: Files = StdFs> {
     spares: Option<Arc<Spares<F::File>>>,
     /// Files that are to be synced ahead; none for reading.
     ahead: Option<Arc<Ahead<F::File>>>,
+    /// What a sync failed with, and where. An operating system tells of a lost write once: whoever syncs next, of the threads
+    /// that share the device, would be told that all is well.
+    unsynced: Option<(PathBuf, Arc<io::Error>)>,
     /// Held, never used.
     _lock: Option<F::File>,
 }
@@ -336,6 +339,7 @@ impl<F: Files> FileDevice<F> {
             newest: None,
             spares,
             ahead: writes.then(|| Arc::new(Ahead::new())),
+            unsynced: None,
             _lock: lock,
         };
         let found = device.list()?; // Only now: before the lock was held, another writer may have been at it.
@@ -499,8 +503,7 @@ impl<F: Files> FileDevice<F> {
 
     /// What a sync that failed ahead of the device's own is to whoever writes or syncs.
     fn failed_ahead(&self, failed: Failed) -> FileError {
-        let source = io::Error::new(failed.error.kind(), failed.error);
-        FileError::Io { operation: Operation::Sync, path: self.path(failed.object), source }
+        again(&self.path(failed.object), &failed.error)
     }
 
     /// Gives up what was made ahead, where the medium is full; tells whether that was anything.
@@ -748,13 +751,28 @@ impl<F: Files> Device for FileDevice<F> {
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
+        if let Some((path, error)) = &self.unsynced {
+            return Err(again(path, error));
+        }
         self.ahead.as_ref().map_or(Ok(()), |ahead| ahead.settle()).map_err(|failed| self.failed_ahead(failed))?;
         let synced = self.sync_touched();
         if let Some(ahead) = &self.ahead {
             ahead.settled(synced.is_ok());
         }
-        synced
+        match synced {
+            Err(FileError::Io { path, source, .. }) => {
+                let (path, error) = self.unsynced.insert((path, Arc::new(source)));
+                Err(again(path, error))
+            }
+            synced => synced,
+        }
     }
+}
+
+/// The failure of a sync, told once more.
+fn again(path: &Path, error: &Arc<io::Error>) -> FileError {
+    let source = io::Error::new(error.kind(), Arc::clone(error));
+    FileError::Io { operation: Operation::Sync, path: path.to_path_buf(), source }
 }
 
 fn objects(names: &[OsString]) -> BTreeSet<Object> {
@@ -1298,18 +1316,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_failed_sync_forgets_no_file_and_no_name() {
-        let (_dir, files, mut device) = failing();
-        device.create(SEGMENT, 65536).unwrap();
-        device.create(CHECKPOINT, 0).unwrap();
+    fn after_a_failed_sync_none_succeeds_any_more() {
         for call in ["sync", "sync_dir"] {
+            let (_dir, files, mut device) = failing();
+            device.create(SEGMENT, 65536).unwrap();
             files.fail(call, io::ErrorKind::StorageFull);
-            assert_eq!(kind_of(device.sync()), Some(ErrorKind::Other), "{call}");
-            assert!(device.touched.len() == 2 && device.names_changed);
+            let first = device.sync().unwrap_err();
+            assert_eq!(first.kind(), ErrorKind::Other, "{call}");
+            // The operating system has told of it, and would call the next sync a success.
+            let before = (files.synced.get(), files.dirs_synced.get());
+            for _ in 0..2 {
+                assert_eq!(device.sync().map_err(|error| error.to_string()), Err(first.to_string()));
+            }
+            assert_eq!((files.synced.get(), files.dirs_synced.get()), before);
         }
-        let before = (files.synced.get(), files.dirs_synced.get());
-        device.sync().unwrap();
-        assert_eq!((files.synced.get(), files.dirs_synced.get()), (before.0 + 2, before.1 + 1));
     }
 
     #[test]

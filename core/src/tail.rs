@@ -317,7 +317,8 @@ impl TailScan {
             damage => {
                 // What was truncated by it is not missing, though the way to it ends here.
                 if let Some((lsn, covered)) = low_water_behind.filter(|(lsn, _)| *lsn > self.tail.low_water) {
-                    (self.tail.low_water, self.tail.low_water_covered) = (lsn.min(self.tail.last.next_or_max()), covered);
+                    (self.tail.low_water, self.tail.low_water_covered) =
+                        (lsn.min(self.tail.last.next_or_max()), covered);
                 }
                 let verdict = if let Decision::Damage(verdict) = damage { verdict } else { Verdict::Rot };
                 return self.damage(turn, verdict, covered);
