@@ -549,7 +549,16 @@ impl Run {
             }
             // It is given up, and only the room was not given back: the log goes on.
             Err(Error::Device { action: Action::Remove, .. }) if self.is_alive() => {
-                let given = if let Giving::Before(_) = giving { call(self.log())? } else { giving };
+                let given = match giving {
+                    Giving::Before(_) => match call(self.log()) {
+                        // Asked again, it found no room for a mark; the first one is in the log.
+                        Err(Error::NoSpace(_)) if self.log().low_water_lsn() > low_water => {
+                            from(self.log().low_water_lsn())
+                        }
+                        given => given?,
+                    },
+                    giving => giving,
+                };
                 Ok(self.moment.oracle.gave_up(given)?)
             }
             Err(error) => {
