@@ -168,7 +168,9 @@ impl<D: SharedDevice> Log<D> {
         });
         if let Err(Error::NoSpace(_)) = named {
             // It was refused, and a crash must not bring it back behind a cut that nobody then warns of.
-            shared.remove_unfinished(id);
+            if !shared.remove_unfinished(id) {
+                shared.lock().checkpoints.left(header);
+            }
             Device::sync(&mut Turns(&shared.device)).map_err(|error| {
                 shared.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
             })?;
@@ -558,11 +560,13 @@ impl<D: SharedDevice> Shared<D> {
         error
     }
 
-    /// Removes a checkpoint that was not finished: it takes room and says nothing.
-    fn remove_unfinished(&self, id: CheckpointId) {
-        if let Err(error) = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id)) {
+    /// Removes a checkpoint that was not finished: it takes room and says nothing. Tells whether it is gone.
+    fn remove_unfinished(&self, id: CheckpointId) -> bool {
+        let removed = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id));
+        if let Err(error) = &removed {
             tracing::warn!(%error, "an unfinished checkpoint could not be removed");
         }
+        removed.is_ok()
     }
 
     /// Waits until no checkpoint is written and the log's history is not changed, and holds both off until the answer is

@@ -73,8 +73,9 @@ impl<D: SharedDevice> Log<D> {
     /// Everything up to `lsn` is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::BelowCheckpoint`] below the newest checkpoint that is relied on; [`Error::Truncated`] below the low-water mark;
-    /// [`Error::NoSpace`], or [`Error::Device`] with a checkpoint as its object: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
+    /// [`Error::BelowCheckpoint`] below the newest checkpoint that is relied on, or where the only one that holds what was
+    /// truncated would go; [`Error::Truncated`] below the low-water mark; [`Error::NoSpace`], or [`Error::Device`] with a
+    /// checkpoint as its object: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
         let shared = &*self.shared;
         let _one = shared.settle()?;

@@ -20,9 +20,12 @@ use crate::{
     snapshot::{ReadCheckpoint, Reading},
 };
 
+/// As many as are kept, and one that could not be finished.
+const KNOWN_MAX: usize = CHECKPOINTS_MAX + 1;
+
 /// The checkpoints of a log, newest first.
 #[derive(Clone, Debug, Default)]
-pub struct Checkpoints(Vec<Known, CHECKPOINTS_MAX>);
+pub struct Checkpoints(Vec<Known, KNOWN_MAX>);
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -105,6 +108,13 @@ impl Checkpoints {
         // There is room: one less than may be kept are there.
         let _ = self.0.insert(0, Known { head, standing: Standing::Named(entry) });
         self.0.last().map_or(head.id, |known| known.head.id)
+    }
+
+    /// A checkpoint was written, its entry was refused, and it could not be removed. Of such ones the newest stands for all.
+    pub fn left(&mut self, head: CheckpointHeader) {
+        self.0.retain(|known| known.standing != Standing::Unnamed);
+        // There is room: no more than may be kept are left.
+        let _ = self.0.insert(0, Known { head, standing: Standing::Unnamed });
     }
 
     /// The lowest LSN behind which the log may be cut: what a checkpoint that is relied on holds stays, and one at least

@@ -262,7 +262,7 @@ def checks(folder):
     path = folder / "wal.meta"
     path.write_bytes(make_meta(2))
     yield "metadata", read(folder)[1]["meta"] == {
-        "clean": True, "uuid": str(LOG), "epoch": 1, "durable_lsn": 2, "newest_segment": 1, "nonce": 78, "low_water": 1,
+        "clean": True, "uuid": str(LOG), "epoch": 1, "durable_lsn": 2, "newest_segment": 1, "nonce": 78, "low_water": 1, "low_water_covered": False,
         "position": 300}
     path.write_bytes(make_meta(3))
     yield "metadata is a witness", refuses(folder, "wal.meta proves")
