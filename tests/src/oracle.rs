@@ -363,11 +363,13 @@ impl Oracle {
     }
 
     fn without(&self, giving: Giving) -> Self {
-        if let Giving::After(lsn) = giving
-            && lsn + 1 == self.next()
-        {
-            // Nothing is cut: what was asked for before and refused may still be found done.
-            return Self { giving: None, acknowledged: lsn, ..self.clone() };
+        // Where nothing is given up, what was asked for before and refused may still be found done.
+        match giving {
+            Giving::After(lsn) if lsn + 1 == self.next() => {
+                return Self { giving: None, acknowledged: lsn, ..self.clone() };
+            }
+            Giving::Before(lsn) if lsn <= self.low_water => return Self { giving: None, before: None, ..self.clone() },
+            _ => {}
         }
         let mut rest = Self { giving: None, fronts: 0, before: None, ..self.clone() };
         match giving {
