@@ -49,12 +49,14 @@ pub struct MemoryStore<S = Documents, D: SharedDevice = FileDevice> {
 /// What it means that the turn or the state is poisoned.
 const PANICKED: &str = "a change panicked while it was made, so the state is not that of the log: open the store again";
 
-/// Wakes whoever waits for their turn, when it is dropped.
-struct Wakes<'a>(&'a Condvar);
+/// Wakes whoever waits for their turn, when it is dropped: they are to look again whether it comes.
+struct Wakes<'a, S: StateMachine, D: SharedDevice>(&'a MemoryStore<S, D>);
 
-impl Drop for Wakes<'_> {
+impl<S: StateMachine, D: SharedDevice> Drop for Wakes<'_, S, D> {
     fn drop(&mut self) {
-        self.0.notify_all();
+        // Whoever has looked, and does not wait yet, holds the turn.
+        drop(self.0.turn.lock());
+        self.0.turned.notify_all();
     }
 }
 
@@ -111,42 +113,50 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
 
     /// Makes the changes of an append that took them into the log.
     fn made(&self, appended: Result<Receipt>, operations: &[Operation]) -> Result<Receipt> {
-        match &appended {
+        // Also where it failed, or a change panics: then their turn does not come.
+        let _wakes = Wakes(self);
+        let made = match &appended {
             Ok(receipt) => self.make(receipt.first, operations),
             // They are in the log all the same, and the error names the last.
             Err(Error::Unproven { lsn, .. }) => {
                 let before = u64::try_from(operations.len()).unwrap_or(u64::MAX).saturating_sub(1);
-                self.make(Lsn::new(lsn.value().saturating_sub(before)), operations);
+                self.make(Lsn::new(lsn.value().saturating_sub(before)), operations)
             }
-            // Whoever waits for their turn is to look again: it does not come.
-            Err(_) => drop(self.turn()),
-        }
-        self.turned.notify_all();
-        appended
+            Err(_) => Ok(()),
+        };
+        made.and(appended)
     }
 
     /// Makes changes that were logged from `first` on, when all before them are made.
-    fn make(&self, first: Lsn, operations: &[Operation]) {
-        // Woken also if a change panics: the turn is poisoned then.
-        let _wakes = Wakes(&self.turned);
-        let mut turn = self.turn_of(first);
+    fn make(&self, first: Lsn, operations: &[Operation]) -> Result<()> {
+        let mut turn = self.turn_of(first)?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for (lsn, operation) in (first.value()..).zip(operations) {
             state.apply(Lsn::new(lsn), operation);
             *turn = Lsn::new(lsn);
         }
+        Ok(())
     }
 
     fn turn(&self) -> MutexGuard<'_, Lsn> {
         self.turn.lock().expect(PANICKED)
     }
 
-    fn turn_of(&self, lsn: Lsn) -> MutexGuard<'_, Lsn> {
+    /// Waits until all before this LSN is made. That does not come where the log has failed before it was durable.
+    fn turn_of(&self, lsn: Lsn) -> Result<MutexGuard<'_, Lsn>> {
         let mut turn = self.turn();
-        while turn.next_or_max() < lsn {
+        loop {
+            {
+                let guard = self.log.shared.lock();
+                if guard.writer.durable() < lsn {
+                    guard.check()?;
+                }
+            }
+            if turn.next_or_max() >= lsn {
+                return Ok(turn);
+            }
             turn = self.turned.wait(turn).expect(PANICKED);
         }
-        turn
     }
 
     /// The state, for reading; no change is made while it is held, and a thread that holds it and makes one waits for ever.
@@ -166,6 +176,8 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
     /// # Panics
     /// As [`apply`](Self::apply).
     pub fn checkpoint(&self) -> Result<CheckpointId> {
+        // Woken also if it fails: the turn of what follows its entry does not come then.
+        let _wakes = Wakes(self);
         let (at, snapshot) = {
             // Nothing is between its append and its being applied when the last that was appended has been.
             let mut turn = self.turn();
@@ -180,8 +192,9 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
         };
         self.log.checkpoint_then(at, &snapshot, |lsn| {
             // The checkpoint's own entry changes nothing: it is the turn of what follows it.
-            *self.turn_of(lsn) = lsn;
-            self.turned.notify_all();
+            if let Ok(mut turn) = self.turn_of(lsn) {
+                *turn = lsn;
+            }
         })
     }
 

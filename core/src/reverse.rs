@@ -165,8 +165,11 @@ impl ReverseReader {
             Event::Mark | Event::Behind | Event::Finding => return Ok(()),
         }
         let place = walk.frame().place(self.end.id);
-        self.state = if place.lsn < self.from { State::Done } else { State::Next };
-        if place.lsn < self.from || place.lsn > self.to {
+        // A batch that ends at or above the low-water mark is whole.
+        let crosses = self.from == self.view.low_water && self.read.entries > 0 && place.kind.continues_batch();
+        let is_wanted = place.lsn >= self.from || crosses;
+        self.state = if is_wanted { State::Next } else { State::Done };
+        if !is_wanted || place.lsn > self.to {
             return Ok(());
         }
         self.read.entries += 1;

@@ -99,3 +99,17 @@ fn a_commit_whose_future_was_dropped_poisons_the_writer() {
         }
     }
 }
+
+#[test]
+fn a_writer_that_was_poisoned_while_a_segment_was_begun_stays_poisoned() {
+    // By a thread that writes a checkpoint, and whose sync failed.
+    let mut device = MemoryDevice::new(GEOMETRY);
+    let mut buf = vec![0; 1024];
+    let mut writer = Writer::create(WriterOptions::new(GEOMETRY), Uuid::from_u128(7)).unwrap();
+    let plan = writer.plan(1000, 1).unwrap();
+    let begun = device.run(Begin::new(plan), &mut buf, &mut ());
+    writer.poison();
+    writer.begun(&begun);
+    assert!(writer.is_poisoned() && !writer.is_ready());
+    assert_eq!(writer.stage(&mut buf, 1000, None, &[&b"one"[..]]), Err(StageError::Poisoned));
+}

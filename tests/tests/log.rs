@@ -91,6 +91,33 @@ fn reading_backwards_gives_the_same_entries_the_other_way_round() {
 }
 
 #[test]
+fn a_batch_that_crosses_the_low_water_mark_is_whole_both_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(config(dir.path())).unwrap();
+    log.append(&payload(0)[..]).unwrap();
+    let batch: Vec<_> = (1..=5).map(payload).collect();
+    log.append_batch(&batch.iter().map(|payload| &payload[..]).collect::<Vec<_>>()).unwrap();
+    for n in 6..=8 {
+        log.append(&payload(n)[..]).unwrap();
+    }
+    let both = |low_water: u64| {
+        let lsns = |entries: duralog::Entries<_>| entries.map(|entry| entry.unwrap().lsn.value()).collect::<Vec<_>>();
+        let there = lsns(log.read_from(Lsn::ZERO).unwrap());
+        let mut back = lsns(log.read_back_to(Lsn::ZERO).unwrap());
+        back.reverse();
+        assert_eq!(there, back, "from {low_water} on");
+        there
+    };
+    for (low_water, first) in [(2, 2), (3, 2), (6, 2), (7, 7)] {
+        log.discard_before(Lsn::new(low_water)).unwrap();
+        assert_eq!(both(low_water), (first..=9).collect::<Vec<_>>());
+        // Who asks for less, gets less.
+        let some: Vec<_> = log.read_back_to(Lsn::new(8)).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+        assert_eq!(some, [9, 8]);
+    }
+}
+
+#[test]
 fn a_reader_beside_a_live_writer_sees_a_prefix_and_no_damage() {
     use core::sync::atomic::{AtomicBool, Ordering};
 

@@ -163,6 +163,46 @@ fn a_store_whose_log_has_failed_answers_and_does_not_wait() {
     assert_eq!(store.state().1, [0; 0]);
 }
 
+/// Makes a change behind one whose turn never comes, lets the log's next write fail, and gives what the change came to.
+fn behind_a_turn_that_never_comes(failure: Failure) -> (Result<duralog::Receipt, Error>, Vec<u64>) {
+    let medium = Medium::new(GEOMETRY);
+    let log = Log::open_device(medium.device(), config().with_sync_mode(SyncMode::Async)).unwrap();
+    let store: MemoryStore<Seen, _> = MemoryStore::with_log(log).unwrap();
+    store.apply(Operation::opaque(*b"one")).unwrap();
+    store.sync().unwrap();
+    // It takes a turn that the state never has, as the entry of a checkpoint does that fails.
+    store.log().append(&b"never made"[..]).unwrap();
+    medium.set_plan(Plan { fail: vec![(0, failure)], ..Plan::default() });
+    let change = thread::scope(|scope| {
+        let change = scope.spawn(|| store.apply(Operation::opaque(*b"two")));
+        while store.log().current_lsn() < Lsn::new(4) {
+            thread::yield_now();
+        }
+        store.sync().unwrap_err();
+        // Whatever fails in the store wakes those who wait; so many times it is asked whether the change is over.
+        for _ in 0..100_000 {
+            let _ = store.checkpoint();
+            if change.is_finished() {
+                break;
+            }
+            thread::yield_now();
+        }
+        assert!(change.is_finished(), "it waits for ever");
+        change.join().unwrap()
+    });
+    let made = store.state().1.clone();
+    (change, made)
+}
+
+#[test]
+fn a_change_behind_one_that_failed_is_told_so_and_not_made() {
+    for failure in [Failure::Error, Failure::NoSpace] {
+        let (change, made) = behind_a_turn_that_never_comes(failure);
+        assert!(matches!(change, Err(Error::Poisoned { .. })), "{change:?}");
+        assert_eq!(made, [1]);
+    }
+}
+
 #[test]
 fn a_change_that_panics_ends_the_store_for_every_thread() {
     let medium = MemoryDevice::new(GEOMETRY);

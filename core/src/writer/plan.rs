@@ -113,8 +113,12 @@ impl Writer {
     }
 
     /// The segment was begun: writing goes on in it, and what was copied into it is durable. Or the one that was found
-    /// is continued: then its epoch mark is durable, and if it could not be read back another plan is needed.
+    /// is continued: then its epoch mark is durable, and if it could not be read back another plan is needed. A writer that
+    /// was poisoned meanwhile stays so.
     pub fn begun(&mut self, begun: &Begun) {
+        if self.is_poisoned() {
+            return;
+        }
         debug_assert!(matches!(self.state, State::Beginning | State::Continuing));
         self.unfinished_above = None;
         self.time = self.time.max(begun.header.created);
