@@ -170,6 +170,13 @@ pub(crate) struct Refusal {
 
 pub(crate) type Guard<'a> = MutexGuard<'a, State>;
 
+/// A transaction, and the history that it was begun in: behind a cut its id is given out again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InTransaction {
+    pub(crate) id: u64,
+    pub(crate) history: History,
+}
+
 impl State {
     /// Whether anything may be written.
     pub(crate) fn check(&self) -> Result<()> {
@@ -238,7 +245,7 @@ impl<D: SharedDevice> Shared<D> {
     pub(crate) fn append<P: Payload>(
         &self,
         payloads: &[P],
-        transaction: Option<u64>,
+        transaction: Option<InTransaction>,
         durability: Durability,
     ) -> Result<Receipt> {
         let (guard, first, last) = self.stage_entries(payloads, transaction)?;
@@ -249,10 +256,11 @@ impl<D: SharedDevice> Shared<D> {
     pub(crate) fn stage_entries<P: Payload>(
         &self,
         payloads: &[P],
-        transaction: Option<u64>,
+        transaction: Option<InTransaction>,
     ) -> Result<(Guard<'_>, Lsn, Lsn)> {
+        let (id, history) = (transaction.map(|of| of.id), transaction.map(|of| of.history));
         let (mut guard, (first, last)) =
-            self.stage(self.lock(), |writer, buf, now| writer.stage(buf, now, transaction, payloads))?;
+            self.stage_in(self.lock(), history, |writer, buf, now| writer.stage(buf, now, id, payloads))?;
         tracing::trace!(lsn = last.value(), "append");
         guard.counts.appends += payloads.len() as u64;
         Ok((guard, first, last))
@@ -261,11 +269,25 @@ impl<D: SharedDevice> Shared<D> {
     /// Stages something, making what room it needs: commits and segments come first where they must.
     pub(crate) fn stage<'a, T>(
         &'a self,
+        guard: Guard<'a>,
+        stage: impl FnMut(&mut Writer, &mut Vec<u8>, u64) -> Result<T, StageError>,
+    ) -> Result<(Guard<'a>, T)> {
+        self.stage_in(guard, None, stage)
+    }
+
+    /// [`stage`](Self::stage), for a transaction of this history.
+    pub(crate) fn stage_in<'a, T>(
+        &'a self,
         mut guard: Guard<'a>,
+        history: Option<History>,
         mut stage: impl FnMut(&mut Writer, &mut Vec<u8>, u64) -> Result<T, StageError>,
     ) -> Result<(Guard<'a>, T)> {
         loop {
             guard.check()?;
+            // A cut may come while room is made.
+            if history.is_some_and(|history| history != guard.history) {
+                return Err(Error::NoTransaction);
+            }
             let now = self.environment.now_us();
             let state = &mut *guard;
             match stage(&mut state.writer, &mut state.buf, now) {

@@ -3,6 +3,7 @@
 use duralog_core::{Durability, Lsn, Payload, TransactionEnd};
 
 use crate::{
+    commit::InTransaction,
     device::SharedDevice,
     error::{Error, Result},
     file::FileDevice,
@@ -29,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Transaction<'a, D: SharedDevice = FileDevice> {
     log: &'a Log<D>,
-    id: u64,
+    of: InTransaction,
     open: bool,
 }
 
@@ -42,7 +43,8 @@ impl<D: SharedDevice> Log<D> {
         let (mut guard, id) = self.shared.stage(self.shared.lock(), |writer, buf, now| writer.stage_begin(buf, now))?;
         guard.counts.appends += 1;
         guard.buffered = Lsn::new(id);
-        Ok(Transaction { log: self, id, open: true })
+        let of = InTransaction { id, history: guard.history };
+        Ok(Transaction { log: self, of, open: true })
     }
 }
 
@@ -50,15 +52,15 @@ impl<D: SharedDevice> Transaction<'_, D> {
     /// Its id: the LSN of the entry that began it.
     #[must_use]
     pub fn id(&self) -> u64 {
-        self.id
+        self.of.id
     }
 
     /// Appends an entry that counts if the transaction is committed. It is durable only with the commit.
     ///
     /// # Errors
-    /// As [`Log::append`]; [`Error::NoTransaction`] after a failure that rolled it back.
+    /// As [`Log::append`]; [`Error::NoTransaction`] after a failure, a cut or a reset that rolled it back.
     pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
-        self.log.shared.append(&[payload], Some(self.id), Durability::Buffered)
+        self.log.shared.append(&[payload], Some(self.of), Durability::Buffered)
     }
 
     /// Appends entries that count if the transaction is committed. An empty batch writes nothing and gives `None`.
@@ -69,13 +71,13 @@ impl<D: SharedDevice> Transaction<'_, D> {
         if payloads.is_empty() {
             return Ok(None);
         }
-        self.log.shared.append(payloads, Some(self.id), Durability::Buffered).map(Some)
+        self.log.shared.append(payloads, Some(self.of), Durability::Buffered).map(Some)
     }
 
     /// Commits: when this returns, the transaction is as durable as the log's mode says of an append.
     ///
     /// # Errors
-    /// As [`Log::append`]; refused for lack of space, the transaction is rolled back.
+    /// As [`append`](Self::append); refused for lack of space, the transaction is rolled back.
     pub fn commit(self) -> Result<Receipt> {
         let durability = self.log.shared.mode();
         self.commit_with(durability)
@@ -102,7 +104,9 @@ impl<D: SharedDevice> Transaction<'_, D> {
 
     fn end(&self, end: TransactionEnd, durability: Durability) -> Result<Receipt> {
         let shared = &self.log.shared;
-        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_end(buf, now, self.id, end));
+        let InTransaction { id, history } = self.of;
+        let staged =
+            shared.stage_in(shared.lock(), Some(history), |writer, buf, now| writer.stage_end(buf, now, id, end));
         let (mut guard, lsn) = staged?;
         guard.counts.appends += 1;
         shared.reached(guard, lsn, lsn, durability)

@@ -70,7 +70,7 @@ impl<D: SharedDevice> Log<D> {
     }
 
     /// Cuts the log behind `lsn`: the entries after it are gone, and their LSNs are given out again, in a new epoch.
-    /// Everything up to `lsn` is durable when this returns.
+    /// Everything up to `lsn` is durable when this returns. Transactions that are open are rolled back.
     ///
     /// # Errors
     /// [`Error::BelowCheckpoint`] below the newest checkpoint that is relied on, or where the only one that holds what was

@@ -67,7 +67,9 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
                 map::draw(&inventory, report, paint),
                 report::words(report, paint)
             );
-            let (object, failure) = (report::fields(report), report::failure(&args.dir, report));
+            // A damaged entry is damage, also where a checkpoint holds what it did.
+            let failure = report::failure(&args.dir, report).or_else(|| report::covered_damage(&args.dir, report));
+            let object = report::fields(report);
             Outcome { object, text: Some(text), failure, ..Outcome::default() }
         }
         Err(failure) => failure.into(),

@@ -154,6 +154,16 @@ pub(crate) fn failure(dir: &Path, report: &RecoveryReport) -> Option<Failure> {
     None
 }
 
+/// Damaged entries by which nothing is lost, for a checkpoint holds what they did; not what was given up before.
+pub(crate) fn covered_damage(dir: &Path, report: &RecoveryReport) -> Option<Failure> {
+    let is_covered = |finding: &&Finding| {
+        finding.harmless && finding.lsns.is_some() && !finding.verdict.is_torn_tail() && !report.is_gap(finding)
+    };
+    let finding = *report.findings.iter().find(is_covered)?;
+    let count = report.findings.iter().filter(is_covered).count() as u64;
+    Some(Failure::Damage { dir: dir.to_owned(), finding, count })
+}
+
 fn range((first, last): (Lsn, Lsn)) -> String {
     if first == last { format!("LSN {}", first.value()) } else { format!("LSN {} to {}", first.value(), last.value()) }
 }

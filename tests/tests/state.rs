@@ -369,3 +369,38 @@ fn bytes_copied_from_one_device_open_on_another() {
     assert!(log.recovery().clean && log.recovery().closed);
     assert_eq!(log.append(insert(6, "six")).unwrap().lsn(), Lsn::new(6));
 }
+
+#[test]
+fn a_transaction_from_before_a_cut_or_reset_has_no_part_in_one_with_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(Config::new(dir.path()).with_sync_mode(SyncMode::Async)).unwrap();
+    for n in 0..5 {
+        log.append(&[n; 3][..]).unwrap();
+    }
+    let reset = |log: &Log| log.reset_to(log.current_lsn()).map(drop);
+    let cut = |log: &Log| log.truncate_after(Lsn::new(5));
+    for (what, change) in [("cut", &cut as &dyn Fn(&Log) -> Result<(), Error>), ("reset", &reset)] {
+        let olds = [(); 4].map(|()| log.transaction().unwrap());
+        let ids = olds.iter().map(|old| old.id()).collect::<Vec<_>>();
+        olds[0].append(b"old").unwrap();
+        change(&log).unwrap();
+        let news = [(); 4].map(|()| log.transaction().unwrap());
+        if what == "cut" {
+            assert_eq!(ids, news.iter().map(|new| new.id()).collect::<Vec<_>>(), "the ids are given out again");
+        }
+        let [append, commit, rollback, dropped] = olds;
+        let gone =
+            |result: Result<(), Error>| assert!(matches!(result, Err(Error::NoTransaction)), "{what}: {result:?}");
+        gone(append.append(b"old one").map(drop));
+        gone(commit.commit().map(drop));
+        gone(rollback.rollback());
+        drop(dropped);
+        for new in news {
+            new.append(b"new").unwrap();
+            new.commit().unwrap();
+        }
+        let counts = log.replay_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().payload).collect::<Vec<_>>();
+        assert_eq!(counts.iter().filter(|payload| *payload == b"new").count(), 4, "{what}: {counts:?}");
+        assert!(!counts.iter().any(|payload| payload.starts_with(b"old")));
+    }
+}
