@@ -8,7 +8,7 @@ use core::mem::discriminant;
 
 use crate::{
     Lsn,
-    chain::{Cut, Dead},
+    chain::{Cut, Dead, HeaderReader},
     checksum::Update,
     cursor::{Cursor, Frame},
     device::{Object, Room},
@@ -120,14 +120,21 @@ impl Begun {
 #[derive(Debug)]
 pub struct Erase {
     above: Object,
+    /// Headers are looked for, and made invalid first: their room may be taken again under the same number, as it is.
+    headers: Option<Update>,
     state: Erasing,
     removed: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
 enum Erasing {
     Look,
     Looked,
+    Header(HeaderReader),
+    /// The copies of this header that are still to be overwritten.
+    Blank(SegmentHeader, u8),
+    Remove(Object),
     Done,
 }
 
@@ -136,32 +143,66 @@ impl Erase {
     #[must_use]
     pub fn new(above: Object) -> Self {
         // A checkpoint that was refused is removed at once, and that may not be durable yet.
-        Self { above, state: Erasing::Look, removed: matches!(above, Object::Checkpoint(_)) }
+        Self { above, headers: None, state: Erasing::Look, removed: matches!(above, Object::Checkpoint(_)) }
+    }
+
+    /// Removes every segment above this one, of which the last may have been begun up to its header before it was refused.
+    pub(crate) fn refused(update: Update, above: SegmentId) -> Self {
+        Self { headers: Some(update), ..Self::new(Object::Segment(above)) }
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
-            match self.state {
+            match &mut self.state {
                 Erasing::Look => {
                     self.state = Erasing::Looked;
                     return Err(turn.need(Step::Next { after: Some(self.above) }));
                 }
-                Erasing::Looked => match turn.object() {
-                    Some(object) if discriminant(&object) == discriminant(&self.above) => {
-                        self.state = Erasing::Look;
-                        self.removed = true;
-                        return Err(turn.need(Step::Remove { object }));
+                Erasing::Looked => match (turn.object(), self.headers) {
+                    (Some(object), _) if discriminant(&object) != discriminant(&self.above) => self.ended(turn)?,
+                    (Some(Object::Segment(id)), Some(update)) => {
+                        self.state = Erasing::Header(HeaderReader::new(update, id));
                     }
-                    _ => {
-                        self.state = Erasing::Done;
-                        if self.removed {
-                            return Err(turn.need(Step::Sync));
-                        }
-                    }
+                    (Some(object), _) => self.state = Erasing::Remove(object),
+                    (None, _) => self.ended(turn)?,
                 },
+                Erasing::Header(reader) => {
+                    reader.next(turn)?;
+                    self.state = match reader.read.header {
+                        Some(header) => Erasing::Blank(header, 2),
+                        None => Erasing::Remove(Object::Segment(reader.id())),
+                    };
+                }
+                Erasing::Blank(header, 0) => {
+                    self.state = Erasing::Remove(Object::Segment(header.id));
+                    return Err(turn.need(Step::Sync));
+                }
+                Erasing::Blank(header, left) => {
+                    let len = SEGMENT_HEADER_LEN.max(header.granule as usize);
+                    let Some(blank) = turn.buf.get_mut(..len) else {
+                        return Err(turn.need(Step::Grow { needed: len }));
+                    };
+                    blank.fill(header.blank);
+                    *left -= 1;
+                    let at = if *left == 0 { 0 } else { header.copy_offset.into() };
+                    let object = Object::Segment(header.id);
+                    return Err(turn.need(Step::Write { object, at, from: 0..len }));
+                }
+                Erasing::Remove(object) => {
+                    let object = *object;
+                    self.state = Erasing::Look;
+                    self.removed = true;
+                    return Err(turn.need(Step::Remove { object }));
+                }
                 Erasing::Done => return Ok(()),
             }
         }
+    }
+
+    /// There is nothing more: what was removed is made durable.
+    fn ended(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        self.state = Erasing::Done;
+        if self.removed { Err(turn.need(Step::Sync)) } else { Ok(()) }
     }
 }
 

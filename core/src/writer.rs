@@ -289,7 +289,7 @@ impl Writer {
     #[must_use]
     pub fn left_over(&self) -> Option<Erase> {
         let above = self.unfinished_above.filter(|_| !self.is_poisoned())?;
-        Some(Erase::new(crate::Object::Segment(above)))
+        Some(Erase::refused(self.options.checksum, above))
     }
 
     /// What was left over is removed, and that is durable.

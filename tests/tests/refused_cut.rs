@@ -3,9 +3,9 @@
 
 use duralog::{
     Error,
-    faulty::{Failure, Plan},
+    faulty::{Failure, Keep, Plan},
 };
-use duralog_tests::{Moment, Op, Setup, Stopped};
+use duralog_tests::{Moment, Nonces, Op, Setup, Stopped};
 
 #[test]
 fn a_cut_that_was_refused_for_lack_of_room_is_not_done_by_a_crash() {
@@ -61,4 +61,36 @@ fn a_cut_whose_removals_are_refused_for_lack_of_room_is_done_or_not_and_never_ha
         }
     }
     assert!(removals > 0, "a removal was refused");
+}
+
+#[test]
+fn a_refused_reset_does_not_come_back_with_the_room_that_it_took() {
+    // Its segment is removed, and the next one gets its number and its room, with all that was written there.
+    let before = [Op::Open, Op::Append(24), Op::Append(9), Op::Append(12)];
+    let mut headers = 0;
+    for setup in Setup::ALL.map(|setup| setup.recycled(Nonces::Random)) {
+        let mut run = Moment::new(setup).run(Plan::default());
+        run.play(&before).unwrap();
+        let calls = run.calls();
+        for call in calls..calls + 5 {
+            let fail = vec![(call, Failure::NoSpaceAfter(setup.geometry.granule.max(128) as usize))];
+            let mut run = Moment::new(setup).run(Plan { fail, ..Plan::default() });
+            run.play(&before).unwrap();
+            if !matches!(run.step(Op::Reset(3)), Err(Stopped::Error(Error::NoSpace(_)))) {
+                continue;
+            }
+            headers += 1;
+            let refused = run.end().after_kill();
+            for cut in 0..12 {
+                let mut next = refused.fork().run(Plan { cut_at_call: Some(cut), ..Plan::default() });
+                let _ = next.play(&[Op::Open, Op::Fill(100)]);
+                let keeps = [const { Keep::All }; 16];
+                let mut after = next.end().after_cut(&keeps).run(Plan::default());
+                if let Err(stopped) = after.open(true) {
+                    panic!("{}, no room at call {call}, then power cut at call {cut}: {stopped:?}", setup.name);
+                }
+            }
+        }
+    }
+    assert!(headers > 0);
 }
