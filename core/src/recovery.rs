@@ -79,6 +79,8 @@ pub struct Recovery {
     state: State,
     meta: Option<Meta>,
     bad_meta: bool,
+    /// The offset of the copy of the newest segment's header that is bad.
+    bad_copy: Option<u32>,
     stray: Option<Stray>,
     /// What it comes to, as far as that is known.
     found: Recovered,
@@ -184,6 +186,7 @@ impl Recovery {
             state: State::List { before: None, asked: false },
             meta: None,
             bad_meta: false,
+            bad_copy: None,
             stray: None,
             found: Recovered::nothing(&options),
             scan: TailScan::new(options.checksum, &SegmentHeader::NONE, options.policy, None, Lsn::ZERO),
@@ -330,7 +333,7 @@ impl Recovery {
             {
                 return Err(turn.fault(Fault::Foreign { segment: id, found: header.log, expected }));
             }
-            self.tell_of_copy(id, read);
+            self.bad_copy = read.bad_copy;
             self.found.whole_header = read.bad_copy.is_none();
             let claim = self.claim(header, self.options.expect_durable);
             let below = self.covered_below(header.log);
@@ -413,6 +416,11 @@ impl Recovery {
             }
         }
         self.tell_of_lost_state(says);
+        let tail = &mut self.found.tail;
+        // A crash while the segment was begun looks the same, unless something was written once it had been.
+        let names = |meta: Meta| (meta.segment, meta.nonce) == (header.id.value(), header.nonce);
+        let is_begun = tail.marked.is_some() || meta.is_some_and(names);
+        self.tell_of_copy(header.id, self.bad_copy, if is_begun { Verdict::Rot } else { Verdict::Unsynced });
         let tail = &mut self.found.tail;
         match meta.filter(|meta| meta.epoch > tail.epoch) {
             // Of this very segment: an epoch mark in it was lost, and what it said is known from here.
@@ -501,7 +509,7 @@ impl Recovery {
             }
             Some(header) if !is_named(header) => self.gone(Seen::MissingSegment, Verdict::Rot, false),
             Some(header) => {
-                self.tell_of_copy(id, read);
+                self.tell_of_copy(id, read.bad_copy, Verdict::Rot);
                 self.given_up_before();
                 self.chain.oldest = *header;
                 self.next_link();
@@ -571,7 +579,7 @@ impl Recovery {
         let Some(header) = read.header.as_ref().filter(fits) else { return self.pass(id) };
         gone.behind = Some(*header);
         gone.certain = certain;
-        self.tell_of_copy(id, read);
+        self.tell_of_copy(id, read.bad_copy, Verdict::Rot);
         self.found_behind();
     }
 
@@ -671,9 +679,10 @@ impl Recovery {
         }
     }
 
-    fn tell_of_copy(&mut self, id: SegmentId, read: &HeaderRead) {
-        if let Some(offset) = read.bad_copy {
+    fn tell_of_copy(&mut self, id: SegmentId, bad_copy: Option<u32>, verdict: Verdict) {
+        if let Some(offset) = bad_copy {
             let mut finding = Finding::rot(Seen::BadHeaderCopy, Object::Segment(id), offset);
+            finding.verdict = verdict;
             finding.len = SEGMENT_HEADER_LEN as u64;
             finding.harmless = true;
             self.tell(finding);

@@ -8,6 +8,7 @@ use duralog::{
     Snapshot, SyncMode, Verdict,
     faulty::{Keep, Medium},
 };
+use duralog_core::Seen;
 use duralog_tests::Counter;
 
 const GEOMETRY: Geometry =
@@ -248,4 +249,28 @@ fn an_error_says_of_what_kind_it_is_and_whether_the_handle_is_of_use() {
     let poisoned = Error::Poisoned { cause: Arc::new(Error::Lost { expected: Lsn::new(7) }) };
     assert_eq!(poisoned.lsn(), Some(Lsn::new(7)), "the cause counts");
     check(poisoned, "poisoned", true);
+}
+
+#[test]
+fn a_header_copy_that_a_power_cut_may_have_torn_is_not_called_rot() {
+    for (entries, verdict) in [(0, Verdict::Unsynced), (1, Verdict::Rot)] {
+        for offset in [0, usize::try_from(GEOMETRY.copy_offset).unwrap()] {
+            let medium = MemoryDevice::new(GEOMETRY);
+            let reader = medium.reader();
+            let log = Log::open_device(medium, config()).unwrap();
+            for n in 0..entries {
+                log.append(&[n; 100][..]).unwrap();
+            }
+            drop(log);
+            let segment = Object::Segment(SegmentId::new(1));
+            let mut bytes = reader.object(segment).unwrap();
+            bytes[offset + 90] ^= 1;
+            let damaged = MemoryDevice::new(GEOMETRY);
+            damaged.put(segment, bytes);
+            let report = LogReader::open_device(damaged.reader(), config()).unwrap().recovery().clone();
+            let finding = report.findings[0];
+            assert_eq!((finding.seen, finding.verdict), (Seen::BadHeaderCopy, verdict), "{entries} entries");
+            assert!(finding.harmless && finding.offset == offset as u64);
+        }
+    }
 }
