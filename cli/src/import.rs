@@ -197,7 +197,13 @@ fn import(args: &Args, done: &mut Done) -> Result<(), Failure> {
 /// An error of the log. What is full holds entries that a checkpoint may hold as well.
 fn failed(dir: &Path) -> impl Fn(Error) -> Failure + use<> {
     let dir = dir.to_owned();
-    move |error| Failure::advised(&dir, error, "; `duralog checkpoint` and `duralog truncate` make some")
+    move |error| {
+        Failure::advised(
+            &dir,
+            error,
+            ": remove other things from its medium, or, where a checkpoint was made, `duralog truncate` what it holds",
+        )
+    }
 }
 
 /// What the threads tell.
