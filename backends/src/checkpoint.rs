@@ -234,11 +234,12 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::StateLost`] if truncation relied on a checkpoint and none is valid; what reading the log gives.
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
+        let history = self.shared.lock().history;
         let view = self.shared.written_view()?;
         let heads: Vec<_> = self.shared.lock().checkpoints.heads().copied().collect();
         let mut device = self.shared.reader()?;
         let rebuilt = rebuild(&mut device, &view, &heads, self.report.policy, state);
-        rebuilt.map_err(|error| self.shared.met(error))
+        rebuilt.map_err(|error| self.shared.met(history, error))
     }
 }
 
@@ -485,29 +486,33 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As [`read_from`](Self::read_from).
     pub fn replay_from(&self, from: Lsn) -> Result<impl Iterator<Item = Result<Entry>> + use<D>> {
+        let history = self.shared.lock().history;
         let view = self.shared.written_view()?;
         let from = from.max(view.low_water());
         let entries = Entries::of(self.shared.reader()?, Replay::new(view, from, self.report.policy));
-        Ok(entries.with_damage_hook(self.shared.damage_hook()))
+        Ok(entries.with_damage_hook(self.shared.damage_hook(history)))
     }
 }
 
 impl<D: SharedDevice> Shared<D> {
-    /// Stops writing when a reader meets damage.
-    pub(crate) fn damage_hook(self: &Arc<Self>) -> DamageHook {
+    /// Stops writing when a reader meets damage that was begun in this history.
+    pub(crate) fn damage_hook(self: &Arc<Self>, history: History) -> DamageHook {
         let shared = Arc::downgrade(self);
         Box::new(move |error| match shared.upgrade() {
-            Some(shared) => shared.met(error),
+            Some(shared) => shared.met(history, error),
             None => error,
         })
     }
 
-    /// What a reader's error comes to. Damage stops writing; a segment that truncation has given up since the reader
-    /// began is none.
-    fn met(&self, error: Error) -> Error {
+    /// What a reader's error comes to. Damage stops writing; a segment that truncation, a cut or a reset has given up since
+    /// the reader began is none.
+    fn met(&self, history: History, error: Error) -> Error {
         let Some((object, _)) = error.place() else { return error };
         let removed = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut guard = self.lock();
+        if guard.cutting || guard.history != history {
+            return Error::Superseded;
+        }
         let view = guard.writer.view();
         if matches!(object, Object::Segment(id) if !view.counts(id)) {
             return Error::Truncated { low_water: view.low_water() };

@@ -132,6 +132,8 @@ pub(crate) struct State {
     pub(crate) highest_checkpoint: CheckpointId,
     /// A checkpoint is being written, or the log is cut or reset: the next waits.
     pub(crate) checkpointing: bool,
+    /// A cut or reset is under way: segments go that a reader may be about.
+    pub(crate) cutting: bool,
     /// What the LSNs given out belong to.
     pub(crate) history: History,
 }
@@ -169,6 +171,15 @@ pub(crate) struct Refusal {
 }
 
 pub(crate) type Guard<'a> = MutexGuard<'a, State>;
+
+/// What a new segment ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// The one before.
+    Segment,
+    /// What was appended, from some LSN on.
+    History,
+}
 
 /// A transaction, and the history that it was begun in: behind a cut its id is given out again.
 #[derive(Clone, Copy, Debug)]
@@ -571,7 +582,7 @@ impl<D: SharedDevice> Shared<D> {
             guard.check_since(before)?;
             return Ok(guard);
         }
-        self.begin_with(guard, Writer::plan).map(|(guard, _)| guard)
+        self.begin_with(guard, Ends::Segment, Writer::plan).map(|(guard, _)| guard)
     }
 
     /// Begins the segment that `plan` asks for, if all before it is durable, else sees to that; nobody else leads.
@@ -579,6 +590,7 @@ impl<D: SharedDevice> Shared<D> {
     pub(crate) fn begin_with<'a>(
         &'a self,
         mut guard: Guard<'a>,
+        ends: Ends,
         plan: impl FnOnce(&mut Writer, u64, u64) -> Result<Plan, StageError>,
     ) -> Result<(Guard<'a>, bool)> {
         let before = guard.refused;
@@ -606,6 +618,10 @@ impl<D: SharedDevice> Shared<D> {
             Ok(begun) => {
                 guard.writer.begun(&begun);
                 if guard.writer.is_ready() {
+                    // At once: whoever begins a transaction from here on begins it in what comes now.
+                    if ends == Ends::History {
+                        guard.history = History::begin();
+                    }
                     let meta = guard.writer.meta(false);
                     // A segment that is continued is none that was sealed.
                     let sealed = Some(old).filter(|(segment, _)| *segment != guard.writer.end().0);

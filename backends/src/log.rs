@@ -246,6 +246,7 @@ impl<D: SharedDevice> Log<D> {
                 checkpoints,
                 highest_checkpoint,
                 checkpointing: false,
+                cutting: false,
                 history: History::begin(),
             }),
             changed: Condvar::new(),
@@ -400,6 +401,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::Truncated`] if `from` is below the low-water mark.
     pub fn read_from(&self, from: Lsn) -> Result<Entries<D>> {
+        let history = self.shared.lock().history;
         let view = self.shared.written_view()?;
         if from < view.low_water() && from != Lsn::ZERO {
             return Err(Error::Truncated { low_water: view.low_water() });
@@ -407,7 +409,7 @@ impl<D: SharedDevice> Log<D> {
         let device = self.shared.reader()?;
         let from = from.max(view.low_water());
         let entries = Entries::new(device, view, from, Lsn::MAX, self.report.policy);
-        Ok(entries.with_damage_hook(self.shared.damage_hook()))
+        Ok(entries.with_damage_hook(self.shared.damage_hook(history)))
     }
 
     /// Reads the entries from the newest on back to the one at `to`, as they stand now, in memory that does not grow with
@@ -416,13 +418,14 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::Truncated`] if `to` is below the low-water mark. Damage and gaps are errors in their place.
     pub fn read_back_to(&self, to: Lsn) -> Result<Entries<D>> {
+        let history = self.shared.lock().history;
         let view = self.shared.written_view()?;
         if to < view.low_water() && to != Lsn::ZERO {
             return Err(Error::Truncated { low_water: view.low_water() });
         }
         let to = to.max(view.low_water());
         let entries = Entries::of(self.shared.reader()?, ReverseReader::new(view, to, Lsn::MAX));
-        Ok(entries.with_damage_hook(self.shared.damage_hook()))
+        Ok(entries.with_damage_hook(self.shared.damage_hook(history)))
     }
 
     /// Figures of the log.

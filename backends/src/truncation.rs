@@ -1,9 +1,10 @@
 //! Giving up the front of the log, its end, or all of it.
 
-use duralog_core::{Erase, Locate, Lsn, Object, Retention, drive};
+use duralog_core::{Erase, Locate, Lsn, Object, Plan, Retention, StageError, Writer, drive};
 
 use crate::{
-    checkpoint::{History, Turns},
+    checkpoint::Turns,
+    commit::{Ends, Shared, State},
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
@@ -103,17 +104,10 @@ impl<D: SharedDevice> Log<D> {
             erased.map_err(|error| shared.failed_beside(error))?;
         }
         let cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
-        let mut guard = shared.alone();
-        loop {
-            let (next, begun) =
-                shared.begin_with(guard, |writer, now, nonce| writer.plan_cut(now, nonce, cut, lsn.next_or_max()))?;
-            guard = next;
-            if begun {
-                guard.history = History::begin();
-                guard.checkpoints.cut(lsn);
-                return Ok(());
-            }
-        }
+        shared.end_history(
+            |writer, now, nonce| writer.plan_cut(now, nonce, cut, lsn.next_or_max()),
+            |state| state.checkpoints.cut(lsn),
+        )
     }
 
     /// Goes on at a later LSN, with nothing kept of what is before: for a log that follows another and has been given its
@@ -125,17 +119,7 @@ impl<D: SharedDevice> Log<D> {
         let shared = &*self.shared;
         let _one = shared.settle()?;
         self.sync()?;
-        let mut guard = shared.alone();
-        loop {
-            guard.check()?;
-            let (now, begun) = shared.begin_with(guard, |writer, now, nonce| writer.plan_reset(now, nonce, next))?;
-            guard = now;
-            if begun {
-                break;
-            }
-        }
-        guard.history = History::begin();
-        drop(guard);
+        shared.end_history(|writer, now, nonce| writer.plan_reset(now, nonce, next), |_| {})?;
         self.tidy_up(Retention::default());
         Ok(())
     }
@@ -158,6 +142,31 @@ impl<D: SharedDevice> Log<D> {
             error => error,
         })?;
         shared.commit(guard)
+    }
+}
+
+impl<D: SharedDevice> Shared<D> {
+    /// Begins the segment of a cut or reset; `begun` is told when that stands.
+    fn end_history(
+        &self,
+        plan: impl Fn(&mut Writer, u64, u64) -> Result<Plan, StageError>,
+        begun: impl FnOnce(&mut State),
+    ) -> Result<()> {
+        let mut guard = self.alone();
+        guard.cutting = true;
+        let ended = loop {
+            let began = guard.check().and_then(|()| self.begin_with(guard, Ends::History, &plan));
+            match began {
+                Ok((mut state, true)) => {
+                    begun(&mut state);
+                    break Ok(());
+                }
+                Ok((state, false)) => guard = state,
+                Err(error) => break Err(error),
+            }
+        };
+        self.lock().cutting = false;
+        ended
     }
 }
 

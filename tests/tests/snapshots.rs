@@ -503,3 +503,27 @@ fn a_reader_that_is_behind_is_told_so_and_hears_of_no_damage() {
     log.reset_to(Lsn::new(5000)).unwrap();
     told(old, "reset");
 }
+
+#[test]
+fn what_a_cut_or_reset_takes_from_under_a_reader_is_no_damage() {
+    let cut = |log: &Log<MemoryDevice>| log.truncate_after(Lsn::new(10));
+    let reset = |log: &Log<MemoryDevice>| log.reset_to(log.current_lsn());
+    for change in [&cut as &dyn Fn(&Log<MemoryDevice>) -> Result<(), Error>, &reset] {
+        for is_backwards in [false, true] {
+            let log = log(MemoryDevice::new(GEOMETRY), 250);
+            let mut entries =
+                if is_backwards { log.read_back_to(Lsn::ZERO) } else { log.read_from(Lsn::ZERO) }.unwrap();
+            entries.next().unwrap().unwrap();
+            change(&log).unwrap();
+            // The evidence of a cut goes with the next checkpoint.
+            log.checkpoint(log.checkpoint_at(), &snapshot(1)).unwrap();
+            for n in 0..100 {
+                log.append(&[n; 20][..]).unwrap();
+            }
+            let error = entries.find_map(Result::err).expect("some of it is gone");
+            assert!(matches!(error, Error::Superseded | Error::Truncated { .. }), "{error:?}");
+            log.append(&b"and it is written on"[..]).unwrap();
+            assert!(log.read_from(Lsn::ZERO).unwrap().all(|entry| entry.is_ok()));
+        }
+    }
+}
