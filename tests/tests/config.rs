@@ -178,13 +178,15 @@ fn a_log_that_was_expected_is_never_made_anew() {
     for dir in [&missing, &empty] {
         for config in [Config::new(dir), Config::new(dir).existing()] {
             let config = config.with_expect_log_id(id);
-            let gone = |error: Error| {
+            let gone = |error: Option<Error>| {
+                assert!(error.is_some(), "a log was made anew");
+                let error = error.unwrap();
                 assert!(matches!(&error, Error::Missing { expected, .. } if *expected == id), "{error}");
                 assert_eq!(error.kind(), "lost");
                 assert!(error.to_string().contains(&id.to_string()), "{error}");
             };
-            gone(Log::open(config.clone()).unwrap_err());
-            gone(LogReader::open(config).unwrap_err());
+            gone(Log::open(config.clone()).err());
+            gone(LogReader::open(config).err());
         }
     }
     assert!(!missing.exists());

@@ -23,7 +23,9 @@ fn config() -> Config {
 }
 
 fn open(medium: &Medium) -> Log<duralog::faulty::FaultyDevice> {
-    Log::open_device(medium.device(), config()).unwrap()
+    let log = Log::open_device(medium.device(), config());
+    assert!(log.is_ok(), "{:?}", log.err());
+    log.unwrap()
 }
 
 /// Bytes that no sync has covered.
