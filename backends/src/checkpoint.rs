@@ -22,7 +22,7 @@ use crate::{
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
-    read::{DamageHook, Entries, Entry, scratch},
+    read::{DamageHook, Entries, scratch},
     store::{Snapshot, StateMachine},
     sync::Mutex,
 };
@@ -234,12 +234,32 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::StateLost`] if truncation relied on a checkpoint and none is valid; what reading the log gives.
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
+        self.rebuilding()?.run(state)
+    }
+
+    /// What a state is built up from again: the log as it stands now.
+    pub(crate) fn rebuilding(&self) -> Result<Rebuilding<D>> {
         let history = self.shared.lock().history;
         let view = self.shared.written_view()?;
-        let heads: Vec<_> = self.shared.lock().checkpoints.heads().copied().collect();
-        let mut device = self.shared.reader()?;
-        let rebuilt = rebuild(&mut device, &view, &heads, self.report.policy, state);
-        rebuilt.map_err(|error| self.shared.met(history, error))
+        let heads = self.shared.lock().checkpoints.heads().copied().collect();
+        let device = self.shared.reader()?;
+        Ok(Rebuilding { device, view, heads, policy: self.report.policy, hook: self.shared.damage_hook(history) })
+    }
+}
+
+/// A state that is about to be built up again. It holds nothing that keeps the log open.
+pub(crate) struct Rebuilding<D> {
+    device: D,
+    view: View,
+    heads: Vec<CheckpointHeader>,
+    policy: Policy,
+    hook: DamageHook,
+}
+
+impl<D: SharedDevice> Rebuilding<D> {
+    pub(crate) fn run<S: StateMachine>(self, state: &mut S) -> Result<Rebuilt> {
+        let Self { mut device, view, heads, policy, hook } = self;
+        rebuild(&mut device, &view, &heads, policy, state).map_err(hook)
     }
 }
 
@@ -485,7 +505,7 @@ impl<D: SharedDevice> Log<D> {
     ///
     /// # Errors
     /// As [`read_from`](Self::read_from).
-    pub fn replay_from(&self, from: Lsn) -> Result<impl Iterator<Item = Result<Entry>> + use<D>> {
+    pub fn replay_from(&self, from: Lsn) -> Result<Entries<D>> {
         let history = self.shared.lock().history;
         let view = self.shared.written_view()?;
         let from = from.max(view.low_water());

@@ -6,36 +6,40 @@
 //! task ─ sync  ──┘
 //! ```
 //!
-//! One worker thread makes all requests of a log in their order; no thread of the runtime ever blocks on a file.
+//! One worker thread makes all requests of a log in their order; no thread of the runtime ever blocks on a file. Reading,
+//! building a state up and opening take a blocking thread of the runtime while they are at it, and a checkpoint has a thread
+//! of its own.
+//!
 //! **Cancellation**: a future that is dropped before its request is in the queue has done nothing; dropped later, its
 //! request is carried out all the same, as if it had been awaited. Either way no entry is half there, and nobody else
 //! notices.
 
+mod checkpoint;
+mod read;
+
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
 };
 
-use duralog_core::{CheckpointId, Durability, Lsn, Payload};
+use duralog_core::{Durability, Lsn, Payload};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    checkpoint::CheckpointAt,
     config::Config,
     device::{DeviceFailure, SharedDevice},
     error::{Error, Result},
     file::FileDevice,
     log::{Log as Blocking, Receipt, Stats},
-    read::Entry,
     report::RecoveryReport,
-    store::Snapshot,
 };
+
+use self::checkpoint::Checkpointing;
+pub use self::read::Entries;
 
 /// How many requests may wait for the worker; whoever makes one more waits until there is room.
 const QUEUE: usize = 4096;
-/// How many entries a reader may be ahead of the task that takes them.
-const AHEAD: usize = 64;
 
 /// A payload that was encoded by the task that appends it.
 struct Encoded {
@@ -77,8 +81,8 @@ enum Request<D: SharedDevice> {
 /// A write-ahead log, open for writing, whose methods are awaited.
 ///
 /// It is cheap to clone; all clones are the same log. The methods promise what those of the blocking
-/// [`Log`](crate::Log) do. Dropping the last clone waits until what is in the queue is done, and syncs: [`close`](Self::close)
-/// first where a thread of the runtime must not wait for that.
+/// [`Log`](crate::Log) do. Dropping the last clone waits until what is in the queue is done and a checkpoint under way is
+/// written, and syncs: [`close`](Self::close) first where a thread of the runtime must not wait for that.
 pub struct Log<D: SharedDevice = FileDevice> {
     inner: Arc<Inner<D>>,
 }
@@ -87,7 +91,8 @@ struct Inner<D: SharedDevice> {
     /// `None` once the last handle is being dropped: the worker then ends.
     requests: Option<mpsc::Sender<Request<D>>>,
     log: Arc<Blocking<D>>,
-    worker: Mutex<Option<JoinHandle<()>>>,
+    worker: Option<JoinHandle<()>>,
+    checkpointing: Checkpointing,
 }
 
 impl<D: SharedDevice> Clone for Log<D> {
@@ -105,14 +110,18 @@ impl<D: SharedDevice> fmt::Debug for Log<D> {
 impl<D: SharedDevice> Drop for Inner<D> {
     fn drop(&mut self) {
         self.requests = None;
-        let worker = self.worker.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(worker) = worker {
-            // What is in the queue is carried out first, so that reopening finds it. The worker itself may be who
-            // drops the last handle, in a job: it cannot wait for itself.
-            if worker.thread().id() != thread::current().id() {
-                let _ = worker.join();
-            }
-        }
+        // What is in the queue is carried out first, and the checkpoint under way, so that reopening finds them and the lock
+        // is free.
+        join(self.worker.take());
+        self.checkpointing.finish();
+    }
+}
+
+/// Waits for a thread, unless it is this one: the worker itself may be who drops the last handle, in a job.
+fn join(thread: Option<JoinHandle<()>>) {
+    if let Some(thread) = thread.filter(|other| other.thread().id() != thread::current().id()) {
+        // A panic there has been printed.
+        let _ = thread.join();
     }
 }
 
@@ -143,7 +152,14 @@ impl<D: SharedDevice> Log<D> {
             thread::Builder::new().name("duralog-tokio".into()).spawn(move || work(&log, queue))
         };
         let worker = worker.map_err(|error| Error::Open(DeviceFailure::new(error)))?;
-        Ok(Self { inner: Arc::new(Inner { requests: Some(requests), log, worker: Mutex::new(Some(worker)) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                requests: Some(requests),
+                log,
+                worker: Some(worker),
+                checkpointing: Checkpointing::new(),
+            }),
+        })
     }
 
     /// See [`Log::append`](crate::Log::append).
@@ -206,47 +222,12 @@ impl<D: SharedDevice> Log<D> {
         self.job(move |log| log.wait_durable(lsn)).await
     }
 
-    /// See [`Log::checkpoint_at`](crate::Log::checkpoint_at); what is still in the queue comes after it.
-    ///
-    /// # Errors
-    /// [`Error::Closed`].
-    pub async fn checkpoint_at(&self) -> Result<CheckpointAt> {
-        self.job(|log| Ok(log.checkpoint_at())).await
-    }
-
-    /// See [`Log::checkpoint`](crate::Log::checkpoint). Appends go on meanwhile.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn checkpoint(&self, at: CheckpointAt, snapshot: Snapshot) -> Result<CheckpointId> {
-        let log = Arc::clone(&self.inner.log);
-        blocking(move || log.checkpoint(at, &snapshot)).await
-    }
-
     /// See [`Log::truncate_before`](crate::Log::truncate_before).
     ///
     /// # Errors
     /// As there.
     pub async fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
         self.job(move |log| log.truncate_before(lsn)).await
-    }
-
-    /// See [`Log::read_from`](crate::Log::read_from): everything requested before is read.
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn read_from(&self, from: Lsn) -> Result<Entries> {
-        let entries = self.job(move |log| log.read_from(from)).await?;
-        let (sender, receiver) = mpsc::channel(AHEAD);
-        tokio::task::spawn_blocking(move || {
-            for entry in entries {
-                if sender.blocking_send(entry).is_err() {
-                    // Nobody takes entries any more.
-                    return;
-                }
-            }
-        });
-        Ok(Entries { receiver })
     }
 
     /// See [`Log::stats`](crate::Log::stats).
@@ -281,22 +262,6 @@ impl<D: SharedDevice> Log<D> {
     #[must_use]
     pub fn synced_lsn(&self) -> Lsn {
         self.inner.log.synced_lsn()
-    }
-}
-
-/// The entries of a log, awaited one by one; a thread reads a little ahead.
-#[derive(Debug)]
-pub struct Entries {
-    receiver: mpsc::Receiver<Result<Entry>>,
-}
-
-impl Entries {
-    /// The next entry; `None` behind the last. Dropping the future loses no entry.
-    ///
-    /// # Errors
-    /// As the items of [`Entries`](crate::Entries): an error is the last.
-    pub async fn next(&mut self) -> Option<Result<Entry>> {
-        self.receiver.recv().await
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     error::{Error, Result},
     file::{Access, FileDevice},
     log::{Findings, none_there},
-    read::{Entries, Entry, scratch},
+    read::{Entries, scratch},
     report::RecoveryReport,
     store::StateMachine,
 };
@@ -193,7 +193,7 @@ impl<D: SharedDevice> LogReader<D> {
     ///
     /// # Errors
     /// The device cannot be opened again.
-    pub fn replay_from(&self, from: Lsn) -> Result<impl Iterator<Item = Result<Entry>> + use<D>> {
+    pub fn replay_from(&self, from: Lsn) -> Result<Entries<D>> {
         let view = self.recovered.view.clone();
         let from = from.max(view.low_water());
         let device = self.device.reader().map_err(D::opened)?;

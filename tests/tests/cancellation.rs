@@ -11,8 +11,8 @@ use core::{
 use std::sync::{Arc, Condvar, Mutex};
 
 use duralog::{
-    Config, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Receipt, SharedDevice, Snapshot, SyncMode,
-    memory::MemoryError, tokio::Log,
+    Config, Documents, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Receipt, SharedDevice, Snapshot,
+    SyncMode, memory::MemoryError, tokio::Log,
 };
 use duralog_core::{Device, Room};
 use tokio::runtime::{Builder, Runtime};
@@ -197,6 +197,16 @@ fn released(medium: &MemoryDevice) -> MemoryDevice {
     panic!("nobody lets go of the log");
 }
 
+/// Whether that comes to be before long.
+fn comes(is_so: impl Fn() -> bool) -> bool {
+    (0..20_000_000u64).any(|_| {
+        is_so() || {
+            std::thread::yield_now();
+            false
+        }
+    })
+}
+
 #[derive(Debug)]
 struct Reopened {
     payloads: Vec<Vec<u8>>,
@@ -244,6 +254,10 @@ fn what_changes_no_entry_is_dropped_without_a_trace() {
     adds(async |log| log.wait_durable(Lsn::new(2)).await, &[]);
     adds(async |log| log.checkpoint_at().await, &[]);
     adds(async |log| log.read_from(Lsn::ZERO).await, &[]);
+    adds(async |log| log.read_back_to(Lsn::ZERO).await, &[]);
+    adds(async |log| log.replay_from(Lsn::ZERO).await, &[]);
+    adds(async |log| log.rebuild(Documents::default()).await, &[]);
+    adds(async |log| log.segments().await, &[]);
     adds(async |log| log.stats().await, &[]);
 }
 
@@ -350,6 +364,117 @@ fn a_reader_whose_futures_are_dropped_misses_no_entry() {
     let entries = bench.runtime.block_on(bench.log.read_from(Lsn::ZERO)).unwrap();
     drop(entries);
     assert_eq!(bench.reopened().payloads.len(), 302);
+}
+
+/// A bench with so many entries more that they make several batches of a reader.
+fn long() -> Bench {
+    let bench = Bench::new();
+    for n in 0..2_000_u32 {
+        let payload = n.to_le_bytes();
+        bench.runtime.block_on(bench.log.append_with(payload.as_slice(), Durability::Buffered)).unwrap();
+    }
+    bench
+}
+
+#[test]
+fn a_half_read_reader_holds_no_thread_that_others_need() {
+    let bench = long();
+    let one = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).build().unwrap();
+    let log = bench.log.clone();
+    let task = one.spawn(async move {
+        let mut half = log.read_from(Lsn::ZERO).await.unwrap();
+        half.next().await.unwrap().unwrap();
+        let mut other = log.read_from(Lsn::ZERO).await.unwrap();
+        other.next().await.unwrap().unwrap();
+        let at = log.checkpoint_at().await.unwrap();
+        log.checkpoint(at, Snapshot::default()).await.unwrap();
+        let mut read = 2;
+        for mut entries in [half, other] {
+            while let Some(entry) = entries.next().await {
+                entry.unwrap();
+                read += 1;
+            }
+        }
+        read
+    });
+    let ended = comes(|| task.is_finished());
+    let read = ended.then(|| one.block_on(task).unwrap());
+    one.shutdown_background();
+    assert_eq!(read, Some(2 * 2_002), "a reader that nobody goes on with holds others up");
+}
+
+#[test]
+fn a_checkpoint_waits_for_no_thread_of_the_pool() {
+    let bench = Bench::new();
+    let one = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(1).build().unwrap();
+    let (free, held) = std::sync::mpsc::channel::<()>();
+    one.spawn_blocking(move || held.recv());
+    let log = bench.log.clone();
+    let task = one.spawn(async move {
+        let at = log.checkpoint_at().await?;
+        log.checkpoint(at, Snapshot::default()).await
+    });
+    let ended = comes(|| task.is_finished());
+    drop(free);
+    assert!(ended, "a checkpoint waits for a thread of the pool");
+    one.block_on(task).unwrap().unwrap();
+}
+
+#[test]
+fn a_runtime_is_dropped_while_a_reader_is_half_read_and_the_reader_is_told() {
+    let bench = long();
+    let reading = runtime();
+    let mut entries = reading.block_on(bench.log.read_from(Lsn::ZERO)).unwrap();
+    reading.block_on(entries.next()).unwrap().unwrap();
+    let dropped = std::thread::spawn(move || drop(reading));
+    assert!(comes(|| dropped.is_finished()), "the runtime waits for a reader");
+    let mut read = 1_u64;
+    let error = loop {
+        match bench.runtime.block_on(entries.next()) {
+            Some(Ok(entry)) => {
+                read += 1;
+                assert_eq!(entry.lsn, Lsn::new(read));
+            }
+            Some(Err(error)) => break error,
+            None => panic!("the end of the log, after {read} entries"),
+        }
+    };
+    assert!(matches!(error, Error::Closed), "{error:?}");
+    assert!(read < 2_002, "all was read");
+    assert!(bench.runtime.block_on(entries.next()).is_none(), "nothing comes after an error");
+    // A reader is dropped in the middle of a batch, begun or not.
+    for polls in 0..3 {
+        let mut entries = bench.runtime.block_on(bench.log.read_from(Lsn::ZERO)).unwrap();
+        drop(polled(entries.next(), polls));
+    }
+    assert_eq!(bench.reopened().payloads.len(), 2_002);
+}
+
+#[test]
+fn who_drops_the_last_handle_waits_for_a_checkpoint_whose_future_was_dropped() {
+    let Bench { runtime, log, medium, gate } = Bench::new();
+    let at = runtime.block_on(log.checkpoint_at()).unwrap();
+    runtime.block_on(log.append_with(b"more".as_slice(), Durability::Buffered)).unwrap();
+    gate.shut();
+    {
+        let _inside = runtime.enter();
+        assert!(polled(log.checkpoint(at, Snapshot::default()), 1).is_none());
+        gate.is_reached();
+        assert!(polled(log.checkpoint(at, Snapshot::default()), 1).is_none(), "one comes after the other");
+    }
+    let reader = medium.reader();
+    let dropped = std::thread::spawn(move || {
+        drop(log);
+        reader.writer().is_ok()
+    });
+    // Who did not wait would be done by then.
+    for _ in 0..1_000 {
+        std::thread::yield_now();
+    }
+    gate.open();
+    assert!(dropped.join().unwrap(), "the lock is held after the last handle was dropped");
+    let checkpoints = medium.names().into_iter().filter(|name| matches!(name, Object::Checkpoint(_))).count();
+    assert_eq!(checkpoints, 1, "what had begun is completed, and what had not is not");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
     thread::{self, ThreadId},
 };
 
-use duralog::{Config, Durability, Error, Geometry, Lsn, MemoryDevice, Snapshot, SyncMode, tokio::Log};
+use duralog::{Config, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Snapshot, SyncMode, tokio::Log};
 use duralog_tests::Watched;
 
 fn device() -> MemoryDevice {
@@ -132,4 +132,22 @@ async fn no_thread_of_the_runtime_waits_for_the_medium() {
     log.close().await.unwrap();
     let callers = callers.lock().unwrap();
     assert!(callers.len() > 100 && !callers.contains(&thread::current().id()), "{} calls", callers.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_panic_while_a_checkpoint_is_written_is_told_to_who_asked_for_it() {
+    let device = Watched::new(device(), |call| {
+        assert!(!matches!(call.object, Some(Object::Checkpoint(_))), "no device for checkpoints");
+    });
+    let log = Log::open_device(device, config()).await.unwrap();
+    log.append(&b"before"[..]).await.unwrap();
+    for _ in 0..2 {
+        let at = log.checkpoint_at().await.unwrap();
+        let writer = log.clone();
+        let written = tokio::spawn(async move { writer.checkpoint(at, Snapshot::default()).await }).await;
+        assert!(written.unwrap_err().is_panic());
+    }
+    let receipt = log.append(&b"behind"[..]).await.unwrap();
+    assert_eq!(log.synced_lsn(), receipt.lsn(), "others go on");
+    log.close().await.unwrap();
 }
