@@ -53,7 +53,7 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged_life_after_life() {
     let kills = env::var("DURALOG_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
     let start = Instant::now();
     let mut state = 7;
-    let (mut torn, mut beyond, mut entries) = (0_u64, 0, 0);
+    let (mut done, mut torn, mut beyond, mut entries) = (0_u64, 0_u64, 0, 0);
     let mut witness = Witness::default();
     let mut place = folder();
     for kill in 0..kills {
@@ -66,6 +66,7 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged_life_after_life() {
         life(&mut witness, &place.path().join("log"), mode, seed, lines, longer);
         let who = format!("kill {kill}, {mode}, seed {seed}, after {lines} lines");
         let Seen { torn: is_torn, beyond: more } = witness.check(&place.path().join("log"), &who);
+        done += 1;
         torn += u64::from(is_torn);
         beyond += u64::from(more > 0);
         entries += lines;
@@ -76,4 +77,8 @@ fn a_killed_writer_loses_nothing_that_it_acknowledged_life_after_life() {
          acknowledged; some {entries} lines heard; {:.0} kills a second",
         kills as f64 / seconds
     ));
+    // A longer run is not the one that the page tells of.
+    if kills == KILLS {
+        duralog_tests::figure(&format!("kills: {done} kills of a writer, none of which lost what it had acknowledged"));
+    }
 }

@@ -4,8 +4,13 @@
 use Op::{Append, Batch, Close, Fill, Kill, Leave, Open, PowerCut, Sync, Write};
 use duralog_tests::{
     Detail::{self, Coarse, Fine},
-    Explorer, Left, Moment, Op, Setup,
+    Explorer, Left, Moment, Op, Setup, figure,
 };
+
+/// Ends a search, and holds what it counted against the page.
+fn finish(explorer: Explorer, name: &str) {
+    figure(&format!("power_cut, {name}: {}", explorer.finish(name)));
+}
 
 /// What a program does after a crash.
 const LIFE: &[Op] = &[Open, Append(20), Batch(2, 16), Close];
@@ -15,7 +20,7 @@ fn search(name: &str, setups: &[Setup], ops: &[Op], detail: Detail) {
     for setup in setups {
         explorer.search(name, &Moment::new(*setup), &[(ops, detail)]);
     }
-    explorer.finish(name);
+    finish(explorer, name);
 }
 
 fn search_twice(name: &str, setups: &[Setup], ops: &[Op]) {
@@ -23,7 +28,7 @@ fn search_twice(name: &str, setups: &[Setup], ops: &[Op]) {
     for setup in setups {
         explorer.search(name, &Moment::new(*setup), &[(ops, Coarse), (LIFE, Coarse)]);
     }
-    explorer.finish(name);
+    finish(explorer, name);
 }
 
 fn buffered() -> [Setup; 4] {
@@ -102,7 +107,7 @@ fn appending_behind_a_torn_tail_survives() {
         let ops = [Open, Append(24), Sync, half, half, half, tear, Open, Append(9), Sync, Append(12)];
         explorer.search("behind a torn tail", &Moment::new(setup), &[(&ops, Fine)]);
     }
-    explorer.finish("behind a torn tail");
+    finish(explorer, "behind a torn tail");
 }
 
 #[test]
@@ -113,7 +118,7 @@ fn two_openings_after_a_torn_batch_survive() {
         let ops = [Open, batch, batch, tear, Open, Kill, Open, PowerCut(Left::Nothing), Open];
         explorer.search("two openings", &Moment::new(setup), &[(&ops, Fine)]);
     }
-    explorer.finish("two openings");
+    finish(explorer, "two openings");
 }
 
 #[test]

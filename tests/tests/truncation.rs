@@ -4,8 +4,13 @@
 use Op::{Append, Batch, Checkpoint, Close, Cut, Discard, Fill, Kill, Leave, Open, Reset, Sync, Truncate};
 use duralog_tests::{
     Detail::{self, Coarse, Fine, Whole},
-    Explorer, Moment, Op, Setup,
+    Explorer, Moment, Op, Setup, figure,
 };
+
+/// Ends a search, and holds what it counted against the page.
+fn finish(explorer: Explorer, name: &str) {
+    figure(&format!("truncation, {name}: {}", explorer.finish(name)));
+}
 
 /// What a program does after a crash.
 const LIFE: &[Op] = &[Open, Append(20), Batch(2, 16), Close];
@@ -15,7 +20,7 @@ fn search(name: &str, setups: &[Setup], ops: &[Op], detail: Detail) {
     for setup in setups {
         explorer.search(name, &Moment::new(*setup), &[(ops, detail)]);
     }
-    explorer.finish(name);
+    finish(explorer, name);
 }
 
 #[test]
@@ -80,7 +85,7 @@ fn a_second_cut_of_the_power_after_a_truncation_survives() {
             explorer.search("truncation, twice", &start(), &[(ops, Whole), (LIFE, Whole)]);
         }
     }
-    explorer.finish("truncation, twice");
+    finish(explorer, "twice");
 }
 
 #[test]
@@ -91,7 +96,7 @@ fn a_truncation_that_failed_can_be_repeated() {
     for setup in Setup::ALL {
         explorer.search("truncation, repeated", &Moment::new(setup), &[(&first, Whole), (&again, Whole)]);
     }
-    explorer.finish("truncation, repeated");
+    finish(explorer, "repeated");
 }
 
 #[test]
@@ -102,5 +107,5 @@ fn a_full_medium_truncates_all_the_same() {
         explorer.search_full("truncation of a full medium", &Moment::new(setup), &ops, Whole);
         explorer.search_errors("truncation and errors", &Moment::new(setup), &ops);
     }
-    explorer.finish("truncation of a full medium");
+    finish(explorer, "a full medium and errors");
 }

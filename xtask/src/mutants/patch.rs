@@ -52,7 +52,10 @@ fn parse(name: String, path: PathBuf, text: &str) -> Result<Mutant, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        process::Command,
+    };
 
     use super::*;
     use crate::tools::is_ci;
@@ -115,16 +118,26 @@ mod tests {
     }
 
     #[test]
-    fn the_page_of_the_suites_names_each_mutant_beside_the_suite_that_kills_it() {
+    fn the_page_of_the_suites_names_beside_each_suite_the_mutants_that_it_kills_and_no_others() {
         let page = fs::read_to_string(root().join("tests").join("README.md")).unwrap();
+        let mut rows = BTreeMap::<String, BTreeSet<String>>::new();
         for mutant in all().unwrap() {
             let row = match &mutant.run[..] {
                 [_, package, _, suite] if package == "duralog-tests" => format!("| `{suite}` | "),
                 run => format!("- `cargo test {}`: ", run.join(" ")),
             };
-            let rows: Vec<&str> = page.lines().filter(|line| line.starts_with(&row)).collect();
-            let [row] = rows[..] else { panic!("the page has {} lines `{row}`", rows.len()) };
-            assert!(row.contains(&format!("`{}`", mutant.name)), "{} is missing in: {row}", mutant.name);
+            rows.entry(row).or_default().insert(mutant.name);
+        }
+        for (row, mutants) in &rows {
+            let told: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(row)).collect();
+            let [told] = told[..] else { panic!("the page has {} lines `{row}`", told.len()) };
+            let told: BTreeSet<String> = told.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+            assert_eq!(&told, mutants, "behind {row}");
+        }
+        // A suite that is named with mutants, and in the head of none, kills nothing. Without any it has a reason.
+        let table = page.lines().filter(|line| line.starts_with("| `") && line.matches(" | ").count() == 1);
+        for line in table.filter(|line| !rows.keys().any(|row| line.starts_with(row))) {
+            assert!(line.contains("` | none: ") || line.contains("` | none of its own: "), "no mutant names {line}");
         }
     }
 
