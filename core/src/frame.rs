@@ -548,4 +548,94 @@ mod tests {
         assert_eq!(Mark::decode(48, &[]), Err(NotAMark::Skippable));
         assert!(!FrameType::new(31).is_mark());
     }
+
+    #[test]
+    fn a_bit_of_a_type_that_is_set_stays_set() {
+        let entry = FrameType::new(10);
+        for (set, again) in [
+            (entry.in_transaction(), entry.in_transaction().in_transaction()),
+            (entry.batch_continues(), entry.batch_continues().batch_continues()),
+        ] {
+            assert_eq!(set, again);
+            assert_ne!(set, entry);
+        }
+    }
+
+    #[test]
+    fn a_mark_whose_answer_is_neither_yes_nor_no_is_not_followed() {
+        let mut payload = [0; 17];
+        Mark::LowWater { lsn: Lsn::new(5), covered: true }.encode(Lsn::new(4), &mut payload);
+        payload[16] = 2;
+        assert_eq!(Mark::decode(34, &payload), Err(NotAMark::Unsupported));
+    }
+
+    #[test]
+    fn what_is_no_frame_and_what_is_no_mark_says_why() {
+        use std::string::ToString;
+        let told = [
+            NotAFrame::Magic.to_string(),
+            NotAFrame::HeaderChecksum.to_string(),
+            NotAFrame::Size.to_string(),
+            NotAMark::Unsupported.to_string(),
+            NotAMark::Skippable.to_string(),
+        ];
+        for (n, one) in told.iter().enumerate() {
+            assert!(!one.is_empty() && !told[..n].contains(one), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_header_with_one_wrong_byte_the_type_is_made_out_and_of_one_with_two_it_is_not() {
+        let (here, offset, kind) = (salts(3, 0), 4224, FrameType::new(10));
+        let bytes = frame(&here, offset, b"a payload");
+        assert_eq!(here.mend_header(&bytes, offset, Lsn::new(1)), Some(kind));
+        assert_eq!(here.mend_header(&bytes, offset + 1, Lsn::new(1)), None, "at another place");
+        assert_eq!(here.mend_header(&bytes[..28], offset, Lsn::new(1)), None, "of half a header");
+        for at in (4..8).chain(12..FRAME_HEADER_LEN) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x41;
+            assert_eq!(here.mend_header(&damaged, offset, Lsn::new(1)), Some(kind), "byte {at}");
+            assert_eq!(here.header_size(&damaged) == here.header_size(&bytes), at >= 8, "byte {at}");
+        }
+        let mut damaged = bytes.clone();
+        (damaged[5], damaged[22]) = (!damaged[5], !damaged[22]);
+        assert_eq!(here.mend_header(&damaged, offset, Lsn::new(1)), None);
+    }
+
+    #[test]
+    fn of_a_frame_whose_header_checksum_alone_is_wrong_the_type_is_made_out() {
+        let (here, offset) = (salts(3, 0), 4224);
+        for payload in [&b"a payload"[..], b""] {
+            let bytes = frame(&here, offset, payload);
+            for at in 8..12 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1;
+                let before = damaged.clone();
+                assert_eq!(here.mend_checksum(&mut damaged, offset), Some(FrameType::new(10)), "byte {at}");
+                assert_eq!(damaged, before, "a look changes nothing");
+                damaged[29] ^= 1;
+                assert_eq!(here.mend_checksum(&mut damaged, offset), None, "byte {at} and the one behind the header");
+            }
+            for len in 0..FRAME_OVERHEAD as usize {
+                assert_eq!(here.mend_checksum(&mut bytes[..len].to_vec(), offset), None, "{len} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_in_a_buffer_is_sound_wherever_it_lies_there() {
+        let (here, offset) = (salts(3, 0), 4224);
+        for payload in [&b""[..], b"a", b"a payload"] {
+            for before in 0..9 {
+                let mut buf = vec![0xA5; before];
+                buf.extend(frame(&here, offset, payload));
+                let (range, was) = (before..buf.len(), buf.clone());
+                assert!(here.fits_in(&mut buf, &range, offset) && !here.fits_in(&mut buf, &range, offset + 1));
+                assert!(!here.fits_in(&mut buf, &(before..was.len() + 1), offset), "beyond the buffer");
+                assert_eq!(buf, was, "a look changes nothing");
+                *buf.last_mut().unwrap() ^= 1;
+                assert!(!here.fits_in(&mut buf, &range, offset));
+            }
+        }
+    }
 }

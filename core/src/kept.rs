@@ -238,3 +238,154 @@ impl Machine for JudgeCheckpoints {
         Ok(self.judged.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::{
+        SegmentId,
+        chain::{Dead, Mended},
+        checksum::portable,
+    };
+
+    fn head(id: u64, lsn: u64) -> CheckpointHeader {
+        CheckpointHeader {
+            id: CheckpointId::new(id),
+            lsn: Lsn::new(lsn),
+            floor: Lsn::new(lsn - 1),
+            ..Default::default()
+        }
+    }
+
+    /// Found at LSN 30, 20 and 10, by the ids 3, 2 and 1.
+    fn found() -> Checkpoints {
+        Checkpoints::found(&[head(3, 30), head(2, 20), head(1, 10)])
+    }
+
+    fn ids(checkpoints: &Checkpoints) -> Vec<u64> {
+        checkpoints.heads().map(|head| head.id.value()).collect()
+    }
+
+    fn view() -> View {
+        View {
+            update: portable,
+            log: uuid::Uuid::nil(),
+            oldest: SegmentId::new(1),
+            newest: SegmentId::new(1),
+            dead: Dead::default(),
+            mended: Mended::default(),
+            last: Lsn::new(40),
+            end: 4096,
+            low_water: Lsn::FIRST,
+            low_water_covered: false,
+            accepted_loss: Lsn::ZERO,
+        }
+    }
+
+    fn judged(id: u64, valid: bool, named: Option<u64>) -> Judged {
+        Judged { id: CheckpointId::new(id), valid, named: named.map(Lsn::new) }
+    }
+
+    fn relied_on(checkpoints: &Checkpoints) -> Option<u64> {
+        checkpoints.newest_relied_on().map(|head| head.id.value())
+    }
+
+    #[test]
+    fn what_was_found_is_kept_newest_first_and_no_more_of_it_than_there_is_room_for() {
+        assert_eq!(ids(&found()), [3, 2, 1]);
+        assert_eq!(found().newest().map(|head| head.id.value()), Some(3));
+        let many: Vec<_> = (1..20).rev().map(|id| head(id, id * 10)).collect();
+        let mut many = Checkpoints::found(&many);
+        assert_eq!(ids(&many).len(), CHECKPOINTS_MAX);
+        // One that could not be finished has its place beside as many as are kept.
+        many.left(head(20, 200));
+        assert_eq!((ids(&many).len(), ids(&many)[0]), (CHECKPOINTS_MAX + 1, 20));
+    }
+
+    #[test]
+    fn nothing_is_judged_where_no_checkpoint_was_left_unread() {
+        let view = view();
+        assert!(found().judge(view.clone()).is_some());
+        let mut checkpoints = found();
+        checkpoints.judged(&[judged(3, true, Some(31)), judged(2, true, None)], false);
+        assert!(checkpoints.judge(view.clone()).is_some(), "one is still unread");
+        checkpoints.judged(&[judged(1, true, Some(11))], false);
+        assert!(checkpoints.judge(view.clone()).is_none());
+        assert!(Checkpoints::default().judge(view).is_none());
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_not_valid_is_forgotten_and_removed_only_if_nothing_names_it() {
+        let mut checkpoints = found();
+        let removed =
+            checkpoints.judged(&[judged(3, false, None), judged(2, false, Some(21)), judged(1, true, Some(11))], true);
+        assert_eq!(removed.iter().map(|id| id.value()).collect::<Vec<_>>(), [3]);
+        assert_eq!((ids(&checkpoints), relied_on(&checkpoints)), (Vec::from([1]), Some(1)));
+    }
+
+    #[test]
+    fn where_truncation_relied_on_a_checkpoint_and_none_is_left_each_is_evidence() {
+        let all = [judged(3, false, None), judged(2, false, None), judged(1, false, None)];
+        assert_eq!(found().judged(&all, true).len(), 0);
+        assert_eq!(found().judged(&all, false).len(), 3);
+    }
+
+    #[test]
+    fn what_the_log_does_not_name_is_loaded_from_and_not_relied_on() {
+        let mut checkpoints = found();
+        assert_eq!((relied_on(&checkpoints), checkpoints.safe_floor()), (Some(3), None), "only the heads were read");
+        checkpoints.judged(&[judged(3, true, None), judged(2, true, Some(21)), judged(1, true, Some(11))], false);
+        assert_eq!((ids(&checkpoints), relied_on(&checkpoints)), (Vec::from([3, 2, 1]), Some(2)));
+        assert_eq!(checkpoints.safe_floor(), Some(Lsn::new(9)), "by the oldest");
+    }
+
+    #[test]
+    fn so_many_are_kept_and_the_oldest_of_them_is_told() {
+        let mut checkpoints = found();
+        checkpoints.judged(&[judged(3, true, None)], false);
+        assert_eq!(checkpoints.keep(head(4, 40), Lsn::new(41), 2).value(), 2);
+        assert_eq!(ids(&checkpoints), [4, 2], "one that is not relied on gives up its place");
+        assert_eq!(checkpoints.keep(head(5, 50), Lsn::new(51), 0).value(), 5, "one at least");
+        assert_eq!(ids(&checkpoints), [5]);
+    }
+
+    #[test]
+    fn of_those_that_could_not_be_finished_the_newest_alone_is_known() {
+        let mut checkpoints = found();
+        checkpoints.left(head(4, 40));
+        checkpoints.left(head(5, 50));
+        assert_eq!((ids(&checkpoints), relied_on(&checkpoints)), (Vec::from([5, 3, 2, 1]), Some(3)));
+    }
+
+    #[test]
+    fn a_cut_leaves_what_a_checkpoint_holds_and_one_that_holds_what_was_truncated() {
+        let from = |view: View| {
+            let mut checkpoints = found();
+            checkpoints.judged(&[judged(3, true, None), judged(2, true, None), judged(1, true, Some(11))], false);
+            checkpoints.cut_from(&view).value()
+        };
+        assert_eq!(from(view()), 10, "the newest that is relied on");
+        let below = |lsn: u64| View { low_water: Lsn::new(lsn), low_water_covered: true, ..view() };
+        // What is below these marks a checkpoint must hold: at 9 and 10 the oldest, behind that the next.
+        assert_eq!([from(below(10)), from(below(11)), from(below(12)), from(below(21))], [10, 10, 20, 20]);
+        assert_eq!(from(View { low_water_covered: false, ..below(21) }), 10);
+    }
+
+    #[test]
+    fn a_cut_takes_what_holds_more_than_is_left() {
+        let beyond = |lsn: u64| found().beyond_cut(Lsn::new(lsn)).map(|id| id.value());
+        assert_eq!(
+            [beyond(31), beyond(30), beyond(29), beyond(20), beyond(9)],
+            [None, None, Some(2), Some(2), Some(0)]
+        );
+        let mut checkpoints = found();
+        let all = [judged(3, true, Some(31)), judged(2, true, Some(21)), judged(1, true, Some(11))];
+        checkpoints.judged(&all, false);
+        checkpoints.cut(Lsn::new(20));
+        // The entry that named the second is gone with the cut.
+        assert_eq!((ids(&checkpoints), relied_on(&checkpoints)), (Vec::from([2, 1]), Some(1)));
+    }
+}

@@ -570,4 +570,107 @@ mod tests {
         assert_eq!((far.between, far.before()), (BETWEEN_MAX, None));
         assert_eq!(header().cut(Lsn::new(u64::from(u32::MAX) + 11), 900).first(), None);
     }
+
+    #[test]
+    fn each_limit_of_a_header_is_refused_one_step_beyond_it() {
+        let accepted = |change: &dyn Fn(&mut SegmentHeader)| {
+            let mut header = header();
+            change(&mut header);
+            SegmentHeader::decode(portable, &header.encode(portable), 0) == Ok(header)
+        };
+        for (granule, copy_offset, is_one) in
+            [(1, 128, true), (128, 128, true), (256, 128, false), (4096, 4096, true), (8192, 4096, false)]
+        {
+            let one = accepted(&|header| (header.granule, header.copy_offset) = (granule, copy_offset));
+            assert_eq!(one, is_one, "granule {granule}, copy at {copy_offset}");
+        }
+        assert!(accepted(&|header| header.segment_size = SegmentHeader::SIZE_MAX));
+        assert!(!accepted(&|header| header.segment_size = SegmentHeader::SIZE_MAX + 1));
+        let room = header().segment_size - header().frames_at();
+        for (write_limit, is_one) in
+            [(WRITE_LIMIT_MIN - 1, false), (WRITE_LIMIT_MIN, true), (room, true), (room + 1, false)]
+        {
+            assert_eq!(accepted(&|header| header.write_limit = write_limit), is_one, "{write_limit} bytes");
+        }
+        assert!(!accepted(&|header| header.segment_size = header.frames_at()), "without room for a frame");
+        let most = u8::try_from(TRANSACTIONS_MAX).unwrap();
+        for (max_transactions, is_one) in [(0, false), (1, true), (most, true), (most + 1, false)] {
+            assert_eq!(accepted(&|header| header.max_transactions = max_transactions), is_one, "{max_transactions}");
+        }
+        assert!(!accepted(&|header| header.predecessor.id = header.id), "its own predecessor");
+        assert!(!accepted(&|header| header.epoch = 0));
+        assert!(!accepted(&|header| (header.first, header.predecessor) = (Lsn::ZERO, Predecessor::default())));
+        for (nonce, recycled, is_one) in [(0, true, false), (0, false, true), (1, true, true), (1, false, true)] {
+            assert_eq!(accepted(&|header| (header.nonce, header.recycled) = (nonce, recycled)), is_one, "{nonce}");
+        }
+        // Where nothing is said of a predecessor, nothing at all is.
+        assert!(!accepted(&|header| header.predecessor = Predecessor { size: 1, ..Predecessor::default() }));
+    }
+
+    #[test]
+    fn each_flag_reads_back_by_itself() {
+        for set in 0..6 {
+            let flag = |n: u32| n == set;
+            let header = SegmentHeader {
+                blank: if flag(0) { 0xFF } else { 0 },
+                recycled: flag(1),
+                low_water_covered: flag(2),
+                immediate: flag(3),
+                leftovers: flag(4),
+                ..header()
+            };
+            for copy_offset in COPY_OFFSETS {
+                let header = SegmentHeader { copy_offset, ..header };
+                assert_eq!(SegmentHeader::decode(portable, &header.encode(portable), 0), Ok(header), "flag {set}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_room_of_a_segment_is_divided_as_the_format_says() {
+        let geometry = |granule, copy_offset| Geometry {
+            segment_size: 65536 + 5,
+            granule,
+            copy_offset,
+            blank: 0,
+            settled: false,
+            slots: None,
+        };
+        // Where frames begin, room for eight marks, that and a slot, a stop, and the least and largest write limit.
+        let numbers = |geometry: Geometry| {
+            let Geometry { granule, .. } = geometry;
+            assert_eq!(geometry.write_limit_max() % granule, 0);
+            [
+                geometry.frames_at(),
+                geometry.reserve(),
+                geometry.overhead(),
+                geometry.stop_len(),
+                geometry.write_limit_min(),
+                geometry.write_limit_max(),
+            ]
+        };
+        assert_eq!(numbers(geometry(1, 128)), [256, 840, 1201, 29, 256, 64340]);
+        assert_eq!(numbers(geometry(16, 512)), [640, 896, 1648, 32, 256, 63888]);
+        assert_eq!(numbers(geometry(128, 128)), [256, 1024, 1408, 128, 384, 64128]);
+        assert_eq!(numbers(geometry(512, 4096)), [4608, 4096, 9216, 512, 1024, 56320]);
+        assert_eq!(numbers(geometry(4096, 4096)), [8192, 32768, 45056, 4096, 8192, 20480]);
+    }
+
+    #[test]
+    fn behind_a_write_in_recycled_room_stands_a_stop_as_far_as_there_is_room() {
+        let (size, room) = (header().segment_size, SegmentHeader { recycled: true, ..header() });
+        for (left, stop) in [(4096, 32), (33, 32), (32, 32), (16, 16), (0, 0)] {
+            assert_eq!(room.stop_at(size - left), stop, "{left} bytes before the end");
+            assert_eq!(header().stop_at(size - left), 0, "the room is blank");
+        }
+    }
+
+    #[test]
+    fn what_is_no_header_says_why() {
+        extern crate std;
+        use std::string::ToString;
+        let newer = NotAHeader::Unsupported { version: 7, flags: 0x80 }.to_string();
+        assert!(newer.contains("version 7") && newer.contains("0x80"), "{newer}");
+        assert!(NotAHeader::Invalid.to_string().contains("no segment header"));
+    }
 }
