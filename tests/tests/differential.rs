@@ -1,15 +1,21 @@
-//! One workload on files, in memory and on the simulated medium: the same bytes, the same entries, the same report; and a
-//! log that was copied from one device to another opens there.
+//! One workload on files, in memory and on the simulated medium: the same bytes, the same entries, the same report; one of
+//! a microcontroller on a flash chip, in memory and on the simulated medium; and a log that was copied from one device to
+//! another opens there.
 #![allow(missing_docs)]
 
 use std::{collections::BTreeMap, path::Path};
 
 use Op::{Append, Batch, Checkpoint, Close, Cut, Discard, Fill, Leave, Open, Sync, Truncate};
 use duralog::{
-    Config, Error, FileDevice, Geometry, Log, Lsn, MemoryDevice, Object, RecoveryReport, SharedDevice, SyncMode,
-    faulty::Medium, file::FileOptions,
+    Config, Error, FileDevice, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, RecoveryReport, SharedDevice,
+    SyncMode,
+    core::{self, Device, Each, Entry, Flow, LogOptions, Report},
+    faulty::Medium,
+    file::FileOptions,
+    slots::{ImageDevice, Layout, Medium as _, Nor, Slot, Slots, chip::Chip},
 };
-use duralog_tests::{Counter, Op, Oracle, Unsynced, script};
+use duralog_tests::{Counter, Op, Oracle, Unsynced, payload, script};
+use uuid::Uuid;
 
 /// That of a file device.
 const GEOMETRY: Geometry =
@@ -131,4 +137,66 @@ fn a_log_that_was_copied_to_another_device_opens_there() {
         std::fs::write(dir.path().join(object.to_string()), bytes).unwrap();
     }
     assert_eq!(opened(files(Unsynced::ROOMY, dir.path()).unwrap(), config(SyncMode::Immediate)).0, entries);
+}
+
+/// What a microcontroller does with a log, and what it finds at last.
+fn small_life<D: Device>(mut device: D) -> (Vec<(u64, Vec<u8>)>, Report) {
+    const ID: Uuid = Uuid::from_u128(77);
+    let options = || LogOptions { nonce: || 0x5555, ..LogOptions::default() };
+    let mut buf = [0; 4096];
+    let mut log = core::Log::format(&mut device, &mut buf, options(), ID, 5).map_err(drop).unwrap();
+    for n in 0..60 {
+        log.append(6, &payload(n, 50)[..]).unwrap();
+    }
+    log.discard_before(7, Lsn::new(30)).unwrap();
+    log.append_batch(7, &[&payload(60, 9)[..], &payload(61, 200)[..]]).unwrap();
+    log.close(8).unwrap();
+    let mut log = core::Log::open(&mut device, &mut buf, options(), 9).map_err(drop).unwrap();
+    for n in 62..80 {
+        log.append(10, &payload(n, 70)[..]).unwrap();
+    }
+    // Nothing is closed: the power goes.
+    let mut log = core::Log::open(&mut device, &mut buf, options(), 11).map_err(drop).unwrap();
+    let mut entries = vec![];
+    let mut each = Each(|entry: Entry<'_>| {
+        entries.push((entry.lsn.value(), entry.payload.to_vec()));
+        Flow::Continue
+    });
+    log.read(Lsn::ZERO, Lsn::MAX, &mut each).map_err(drop).unwrap();
+    let report = log.report().clone();
+    (entries, report)
+}
+
+#[test]
+fn a_flash_chip_holds_what_memory_holds_and_says_the_same_of_it() {
+    let mut chip = Chip::<8, 1024>::new(24, 0xFF);
+    fn nor(chip: &mut Chip<8, 1024>) -> Nor<&mut Chip<8, 1024>> {
+        Nor::new(chip, 0, 24 * 1024)
+    }
+    let layout = Layout::new(nor(&mut chip).info(), 2048);
+    let device = Slots::format(nor(&mut chip), layout, [Slot::default(); 12]).map_err(drop).unwrap();
+    let geometry = device.geometry();
+    let flash = small_life(device);
+    let mut objects = Objects::new();
+    for (name, (entries, report)) in [
+        ("memory", small_life(MemoryDevice::new(geometry))),
+        ("the simulated medium", {
+            let medium = Medium::new(geometry);
+            let outcome = small_life(medium.device());
+            objects.extend(medium.names().into_iter().map(|name| (name, medium.object(name).unwrap())));
+            outcome
+        }),
+    ] {
+        assert_eq!(flash.0, entries, "entries in {name}");
+        assert_eq!(format!("{:?}", flash.1), format!("{report:?}"), "the report of {name}");
+    }
+    // The image of the chip, read by the library of a computer, and the same log as that finds it elsewhere.
+    let image = ImageDevice::of_image(chip.bytes()).unwrap();
+    let medium = Medium::new(geometry);
+    objects.into_iter().for_each(|(object, bytes)| medium.put(object, bytes));
+    let config = || config(SyncMode::Immediate);
+    let there = LogReader::open_device(image, config()).unwrap().recovery().clone();
+    let here = LogReader::open_device(medium.reader(), config()).unwrap().recovery().clone();
+    assert_eq!(there, here);
+    assert_eq!(there.last_valid_lsn.value(), flash.0.last().unwrap().0);
 }
