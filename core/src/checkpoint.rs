@@ -804,6 +804,15 @@ mod tests {
         }
 
         #[test]
+        fn metadata_reads_back_by_itself() {
+            let metadata = checkpoint().metadata;
+            let bytes = encode_metadata(&metadata).unwrap();
+            assert_eq!(bytes, b"\x01\x01k\x01v");
+            assert_eq!(decode_metadata(&bytes), Ok(metadata));
+            assert_eq!(decode_metadata(&bytes[..4]), Err(CheckpointError::InvalidMetadata));
+        }
+
+        #[test]
         fn metadata_that_is_no_map_of_strings_is_refused() {
             for metadata in [b"\x02\x01k\x01v", b"\0\x01k\x01v", b"\x01\x01k\x01\xFF", b"\xFF\xFF\xFF\xFF\x0F"] {
                 let mut bytes = sample();

@@ -131,6 +131,7 @@ mod tests {
         assert_eq!(CheckpointId::new(5).to_string(), "CKPT(5)");
         assert_eq!(Lsn::from(6).next(), Ok(Lsn::new(7)));
         assert_eq!(Lsn::MAX.next(), Err(Exhausted));
+        assert!(Exhausted.to_string().contains("no number is left"));
         assert_eq!(Lsn::default(), Lsn::ZERO);
         assert_eq!(Lsn::ZERO.previous(), Lsn::ZERO);
         assert!(Lsn::new(2) < Lsn::new(10));

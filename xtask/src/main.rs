@@ -14,6 +14,7 @@ mod report;
 mod schedules;
 mod sizes;
 mod step;
+mod survivors;
 mod swarm;
 mod tools;
 
@@ -32,6 +33,10 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
 cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
     breaks a copy of the code on purpose, by each patch in xtask/mutants, and shows which tests notice: all mutants, those
     named, the K-th of N slices, or N of them that each commit chooses anew; --list only names them
+cargo xtask survivors [--list | FILE ...]
+            every small change to the core that cargo-mutants can think of, in these files or in all that
+            xtask/survivors.txt names: what no test notices has to stand there with its reason, and nothing else;
+            --list says how many changes there are in each file of the core. Takes hours: half a minute for each
 cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
                             random workloads and faults, a medium of its own for each seed; stops at the first failure
                             with the command that repeats it
@@ -65,6 +70,7 @@ fn main() -> ExitCode {
     let outcome = match task {
         "ci" => ci::run(rest),
         "mutants" => mutants::run(rest),
+        "survivors" => survivors::run(rest),
         "figures" => figures::run(rest),
         "swarm" => swarm::run(rest),
         "firmware" => ci::run_part("firmware", firmware::steps),

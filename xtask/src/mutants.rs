@@ -13,7 +13,8 @@ mod verdict;
 
 use std::time::Instant;
 
-use self::{bench::Bench, patch::Mutant, verdict::Verdict};
+pub(crate) use self::bench::Bench;
+use self::{patch::Mutant, verdict::Verdict};
 use crate::{
     report::seconds,
     tools::{output, root},
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
         println!("{} of {count} mutants: {}", names.len(), names.join(", "));
     }
     let start = Instant::now();
-    let bench = Bench::new()?;
+    let bench = Bench::new("mutants")?;
     // Without the mutants every test passes, else its failure says nothing of them.
     let mut sound: Vec<(&[String], Vec<&str>)> = Vec::new();
     for mutant in &mutants {

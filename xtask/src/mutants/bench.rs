@@ -21,15 +21,17 @@ use crate::{
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// The copy.
-pub(super) struct Bench {
-    tree: PathBuf,
-    target: PathBuf,
+pub(crate) struct Bench {
+    /// The copy of the tree.
+    pub(crate) tree: PathBuf,
+    /// What is built of it.
+    pub(crate) target: PathBuf,
 }
 
 impl Bench {
-    /// Brings the copy up to date. What did not change stays as it is, so that it is not compiled again.
-    pub(super) fn new() -> Result<Self, String> {
-        let place = target_folder().join("mutants");
+    /// Brings the copy of this name up to date. What did not change stays as it is, so that it is not compiled again.
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
+        let place = target_folder().join(name);
         let bench = Self { tree: place.join("tree"), target: place.join("target") };
         let mut git = Command::new("git");
         git.current_dir(root()).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
