@@ -17,14 +17,10 @@ const here = dirname(fileURLToPath(import.meta.url));
 const [bindgen, module, folder] = process.argv.slice(2);
 const GROWTH = 1024;
 
-/** Imports without the hashes in their names, which take half a kilobyte: the other part of each name tells them apart. */
-function unhashed(text) {
-  const named = new Map();
-  return text.replace(/(__wbg_\w+)_([0-9a-f]{16})/g, (_, name, hash) => {
-    if (hash !== (named.get(name) ?? hash)) throw new Error(`two imports are named ${name}`);
-    named.set(name, hash);
-    return `${name}_${'0'.repeat(hash.length)}`;
-  });
+/** The JavaScript with the short names for imports and exports that the module has been given. */
+function renamed(text, { imports, exports }) {
+  const names = new Map([...imports.flatMap(([from, name, short]) => [[from, 'a'], [name, short]]), ...exports]);
+  return text.replace(/(?<=wasm\.)\w+|(?<=^ *"?)[\w./]+(?="?: )/gm, (name) => names.get(name) ?? name);
 }
 
 rmSync(folder, { recursive: true, force: true });
@@ -38,16 +34,15 @@ try {
   execFileSync(bindgen, [module, bound], { stdio: 'inherit' });
   const whole = join(bound, 'duralog_wasm_bg.wasm');
   const glue = join(bound, 'duralog_wasm.js');
-  for (const file of [whole, glue]) writeFileSync(file, unhashed(readFileSync(file, 'latin1')), 'latin1');
   // No feature is switched on here that the compiler did not use: browsers refuse modules with newer ones.
   // The lowest kilobyte of memory is the far end of the stack: offsets may be folded into what loads and stores.
   // How memory is aligned is a hint that no engine takes, and costs a byte for each load and store.
   const passes = [
     '--low-memory-unused', '--flatten', '--rereloop', '--one-caller-inline-max-function-size=100', '-Oz', '-Oz',
-    '--dealign', '--strip-producers', '--strip-target-features',
+    '--dealign', '--strip-producers', '--strip-target-features', '--minify-imports-and-exports-and-modules',
   ];
-  execFileSync(join(here, 'node_modules/.bin/wasm-opt'), [...passes, whole, '-o', wasm], { stdio: 'inherit' });
-  copyFileSync(glue, join(folder, 'glue.js'));
+  const named = execFileSync(join(here, 'node_modules/.bin/wasm-opt'), [...passes, whole, '-o', wasm], { encoding: 'utf8' });
+  writeFileSync(join(folder, 'glue.js'), renamed(readFileSync(glue, 'utf8'), JSON.parse(named)));
 } finally {
   rmSync(bound, { recursive: true, force: true });
 }
