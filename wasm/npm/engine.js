@@ -16,6 +16,10 @@ const TYPES = [
   'rollback',
   'opaque',
 ];
+const POLICIES = ['strict', 'default', 'point-in-time', 'salvage', 'inspect'];
+// Requests that numbers say all of, and figures that are at hand: `request` and `figure` of the module.
+const [BEGIN, END, WAIT, MARK, TRUNCATE, READ, REBUILD, VERIFY, STATS, OBJECTS, CLOSE] = Array(11).keys();
+const [SIZE, CURRENT, SYNCED] = Array(3).keys();
 const PAGE_BYTES = 512 << 10;
 const DOCUMENTS = 256;
 
@@ -24,6 +28,9 @@ const floats = (values) => (values instanceof Float32Array ? values : Float32Arr
 
 /** Why the module stopped for good, if it did: nothing of it can be used any more. */
 let panic;
+
+/** A report as the application gets it. */
+const reported = (report) => ({ findings: [], ...report, policy: POLICIES[report.policy] });
 
 export class Engine {
   waiting = new Map();
@@ -82,6 +89,10 @@ export class Engine {
         });
       }
     });
+  }
+
+  request(code, one = 0n, other = 0n, mode = 0) {
+    return this.ask((core, ticket) => core.request(ticket, code, one, other, mode));
   }
 
   take(ticket) {
@@ -176,17 +187,21 @@ export class Engine {
 
   // Requests.
 
+  figure(which) {
+    return this.guarded(() => this.core.figure(which));
+  }
+
   /** Opens the log; gives the report of its recovery. */
   async open({ policy = 'default', ...options }) {
+    if (!POLICIES.includes(policy)) throw new DuralogError('config', `there is no policy ${policy}`);
     this.guarded(() => {
-      if (!this.core.policy(policy)) throw new DuralogError('config', `there is no policy ${policy}`);
-      for (const [name, value] of Object.entries(options)) {
+      for (const [name, value] of Object.entries({ ...options, policy: POLICIES.indexOf(policy) })) {
         if (value !== undefined && !this.core.option(name, BigInt(value))) {
           throw new DuralogError('config', `there is no option ${name}`);
         }
       }
     });
-    return { findings: [], ...(await this.ask((core, ticket) => core.open(ticket, this.storage))) };
+    return reported(await this.ask((core, ticket) => core.open(ticket, this.storage)));
   }
 
   append(operations, transaction, durable) {
@@ -223,19 +238,19 @@ export class Engine {
   }
 
   begin() {
-    return this.ask((core, ticket) => core.beginTransaction(ticket));
+    return this.request(BEGIN);
   }
 
   end_(id, commit, durable) {
-    return this.ask((core, ticket) => core.endTransaction(ticket, id, commit, durable));
+    return this.request(END, id, BigInt(durable), Number(commit));
   }
 
   wait(lsn) {
-    return this.ask((core, ticket) => core.waitDurable(ticket, lsn));
+    return this.request(WAIT, lsn);
   }
 
   idle() {
-    this.ask((core) => core.idle()).catch(() => {});
+    this.request(MARK).catch(() => {});
     this.waiting.delete(this.tickets);
   }
 
@@ -250,13 +265,14 @@ export class Engine {
   }
 
   truncate(lsn, anyway) {
-    return this.ask((core, ticket) => core.truncate(ticket, lsn, anyway));
+    return this.request(TRUNCATE, lsn, 0n, Number(anyway));
   }
 
   /** Begins to read; gives the name of the place. */
   async read(from, to, direction) {
-    let place;
-    await this.ask((core, ticket) => core.read((place = ticket), from, to, direction));
+    const asked = this.request(READ, from, to, direction);
+    const place = this.tickets;
+    await asked;
     return place;
   }
 
@@ -274,7 +290,7 @@ export class Engine {
   }
 
   rebuild() {
-    return this.ask((core, ticket) => core.rebuild(ticket));
+    return this.request(REBUILD);
   }
 
   /** Documents are shown at once, also while the log is being read. */
@@ -294,23 +310,23 @@ export class Engine {
   }
 
   count_() {
-    return this.guarded(() => this.core.stateSize());
+    return Number(this.figure(SIZE));
   }
 
   documentsAfter(id) {
     return this.documents((core) => core.statePage(id ? toBytes(id) : new Uint8Array(), DOCUMENTS));
   }
 
-  verify() {
-    return this.ask((core, ticket) => core.verify(ticket));
+  async verify() {
+    return reported(await this.request(VERIFY));
   }
 
   stats() {
-    return this.ask((core, ticket) => core.stats(ticket));
+    return this.request(STATS);
   }
 
   async objects() {
-    return (await this.ask((core, ticket) => core.objects(ticket))).objects ?? [];
+    return (await this.request(OBJECTS)).objects ?? [];
   }
 
   bytesOf(object, at, length) {
@@ -318,11 +334,11 @@ export class Engine {
   }
 
   lsns() {
-    return [this.guarded(() => this.core.currentLsn()), this.guarded(() => this.core.syncedLsn())];
+    return [this.figure(CURRENT), this.figure(SYNCED)];
   }
 
   close() {
-    return this.ask((core, ticket) => core.close(ticket));
+    return this.request(CLOSE);
   }
 
   /** Lets go of everything; what still waits is told that the log is closed. */

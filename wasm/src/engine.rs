@@ -139,21 +139,16 @@ impl Engine {
             "fullCheck" => config.full_check = value != 0,
             "readOnly" if value != 0 => self.access.set(Access::Read),
             "readOnly" => {}
+            "policy" => {
+                let Some(policy) = report::POLICIES.get(small as usize) else { return false };
+                config.policy = *policy;
+                if *policy == Policy::Inspect {
+                    self.access.set(Access::Read);
+                }
+            }
             _ => return false,
         }
         true
-    }
-
-    /// The recovery policy by its word. Tells whether there is such a one.
-    pub fn policy(&self, name: &str) -> bool {
-        let known = report::POLICIES.iter().find(|(word, _)| *word == name);
-        if let Some((_, policy)) = known {
-            self.config.borrow_mut().policy = *policy;
-            if *policy == Policy::Inspect {
-                self.access.set(Access::Read);
-            }
-        }
-        known.is_some()
     }
 
     /// Opens the log in this storage; the outcome is the report of its recovery.
@@ -254,30 +249,38 @@ impl Engine {
         self.ask(ticket, Request::Append { operations, transaction, durability: durability(durable) });
     }
 
-    /// Begins a transaction; the outcome is its id.
-    #[wasm_bindgen(js_name = beginTransaction)]
-    pub fn begin_transaction(&self, ticket: u32) {
-        self.ask(ticket, Request::Begin);
-    }
-
-    /// Ends a transaction.
-    #[wasm_bindgen(js_name = endTransaction)]
-    pub fn end_transaction(&self, ticket: u32, id: u64, commit: bool, durable: bool) {
-        let end = if commit { TransactionEnd::Commit } else { TransactionEnd::Rollback };
-        self.ask(ticket, Request::End { id, end, durability: durability(durable) });
-    }
-
-    /// Makes what was appended up to the LSN durable.
-    #[wasm_bindgen(js_name = waitDurable)]
-    pub fn wait_durable(&self, ticket: u32, lsn: u64) {
-        self.ask(ticket, Request::Wait { lsn: Lsn::new(lsn) });
-    }
-
-    /// Writes a mark into a log that has fallen idle. There is no outcome.
-    pub fn idle(&self) {
-        if let Some(log) = &*self.log.borrow() {
-            log.ask(0, Request::Mark);
-        }
+    /// Makes a request that numbers say all of; its code is one of `engine.js`.
+    pub fn request(&self, ticket: u32, code: u8, one: u64, other: u64, mode: u8) {
+        let (lsn, chosen) = (Lsn::new(one), mode != 0);
+        let request = match code {
+            // Its outcome is an id.
+            0 => Request::Begin,
+            1 => {
+                let end = if chosen { TransactionEnd::Commit } else { TransactionEnd::Rollback };
+                Request::End { id: one, end, durability: durability(other != 0) }
+            }
+            2 => Request::Wait { lsn },
+            // It has no outcome.
+            3 => Request::Mark,
+            // Its outcome is the first one kept.
+            4 => Request::Truncate { lsn, give_up: if chosen { GiveUp::Anyway } else { GiveUp::Covered } },
+            // The ticket names the place. 0 stands for either end.
+            5 => {
+                let direction = match mode {
+                    0 => Direction::Forward,
+                    1 => Direction::Back,
+                    _ => Direction::Counting,
+                };
+                Request::Read { from: lsn, to: if other == 0 { Lsn::MAX } else { Lsn::new(other) }, direction }
+            }
+            // From then on the state is kept.
+            6 => Request::Rebuild { state: self.state.clone() },
+            7 => Request::Verify,
+            8 => Request::Stats,
+            9 => Request::Objects,
+            _ => Request::Close,
+        };
+        self.ask(ticket, request);
     }
 
     /// Adds an id to the snapshot that is put together.
@@ -298,23 +301,6 @@ impl Engine {
     pub fn checkpoint(&self, ticket: u32, of_state: bool, bytes: Vec<u8>) {
         let given = Snapshot { bytes, ..self.snapshot.take() };
         self.ask(ticket, Request::Checkpoint { snapshot: (!of_state).then_some(given) });
-    }
-
-    /// Gives up entries below the LSN; the outcome is the first one kept.
-    pub fn truncate(&self, ticket: u32, lsn: u64, anyway: bool) {
-        let give_up = if anyway { GiveUp::Anyway } else { GiveUp::Covered };
-        self.ask(ticket, Request::Truncate { lsn: Lsn::new(lsn), give_up });
-    }
-
-    /// Begins to read; the ticket names the place. 0 stands for either end.
-    pub fn read(&self, ticket: u32, from: u64, to: u64, direction: u8) {
-        let direction = match direction {
-            0 => Direction::Forward,
-            1 => Direction::Back,
-            _ => Direction::Counting,
-        };
-        let to = if to == 0 { Lsn::MAX } else { Lsn::new(to) };
-        self.ask(ticket, Request::Read { from: Lsn::new(from), to, direction });
     }
 
     /// Reads on from the place that an earlier ticket names, for about so many bytes. The outcome is 1 if there may be
@@ -343,18 +329,17 @@ impl Engine {
         Some(cursors.swap_remove(index).1)
     }
 
-    /// Builds the state of documents and chunks up, and keeps it from then on.
-    pub fn rebuild(&self, ticket: u32) {
-        self.ask(ticket, Request::Rebuild { state: self.state.clone() });
+    /// How many documents and chunks there are; the LSN that the next entry will have; the last one that is durable: 0, 1, 2.
+    pub fn figure(&self, which: u8) -> u64 {
+        match (which, &*self.log.borrow()) {
+            (0, _) => self.state.borrow().len() as u64,
+            (1, Some(log)) => log.current_lsn().value(),
+            (_, Some(log)) => log.synced_lsn().value(),
+            (_, None) => 0,
+        }
     }
 
-    /// How many documents and chunks there are.
-    #[wasm_bindgen(js_name = stateSize)]
-    pub fn state_size(&self) -> u32 {
-        u32::try_from(self.state.borrow().len()).unwrap_or(u32::MAX)
-    }
-
-    /// Shows one of them to the host, if it is there.
+    /// Shows a document or chunk to the host, if it is there.
     #[wasm_bindgen(js_name = stateGet)]
     pub fn state_get(&self, id: &[u8]) {
         let id = uuid_of(id);
@@ -372,21 +357,6 @@ impl Engine {
         }
     }
 
-    /// Reads and verifies every entry; the outcome is a report.
-    pub fn verify(&self, ticket: u32) {
-        self.ask(ticket, Request::Verify);
-    }
-
-    /// Figures of the log.
-    pub fn stats(&self, ticket: u32) {
-        self.ask(ticket, Request::Stats);
-    }
-
-    /// The objects of the log, with their lengths.
-    pub fn objects(&self, ticket: u32) {
-        self.ask(ticket, Request::Objects);
-    }
-
     /// Bytes of an object.
     pub fn bytes(&self, ticket: u32, object: &str, at: f64, len: u32) {
         let Some(object) = Object::from_name(object) else { return self.teller.host.chunk(ticket, &[]) };
@@ -394,23 +364,6 @@ impl Engine {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let at = at as u64;
         self.ask(ticket, Request::Bytes { object, at, len: len as usize });
-    }
-
-    /// The LSN that the next entry will have.
-    #[wasm_bindgen(js_name = currentLsn)]
-    pub fn current_lsn(&self) -> u64 {
-        self.log.borrow().as_ref().map_or(0, |log| log.current_lsn().value())
-    }
-
-    /// The last LSN that is durable.
-    #[wasm_bindgen(js_name = syncedLsn)]
-    pub fn synced_lsn(&self) -> u64 {
-        self.log.borrow().as_ref().map_or(0, |log| log.synced_lsn().value())
-    }
-
-    /// Closes the log.
-    pub fn close(&self, ticket: u32) {
-        self.ask(ticket, Request::Close);
     }
 }
 

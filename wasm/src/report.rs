@@ -8,7 +8,8 @@ use crate::{error::place, host::Host};
 pub(crate) fn report(host: &Host, report: &RecoveryReport) {
     host.id(report.log_id.as_bytes());
     host.lsn("epoch", report.epoch);
-    host.text("policy", policy_name(report.policy));
+    let policy = POLICIES.iter().position(|policy| *policy == report.policy).unwrap_or_default();
+    host.lsn("policy", policy as u64);
     host.flag("created", report.created);
     host.lsn("entriesRecovered", report.entries_recovered);
     host.lsn("entriesSkipped", report.entries_skipped);
@@ -84,18 +85,9 @@ pub(crate) fn stats(host: &Host, stats: &Stats) {
     }
 }
 
-/// The policies by the words of the package.
-pub(crate) const POLICIES: [(&str, Policy); 5] = [
-    ("strict", Policy::Strict),
-    ("default", Policy::Default),
-    ("point-in-time", Policy::PointInTime),
-    ("salvage", Policy::Salvage),
-    ("inspect", Policy::Inspect),
-];
-
-fn policy_name(policy: Policy) -> &'static str {
-    POLICIES.iter().find(|(_, known)| *known == policy).map_or("default", |(name, _)| name)
-}
+/// The policies, in the order of their words in `engine.js`.
+pub(crate) const POLICIES: [Policy; 5] =
+    [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage, Policy::Inspect];
 
 /// Builds how a state was built up.
 pub(crate) fn rebuilt(host: &Host, rebuilt: &Rebuilt) {
