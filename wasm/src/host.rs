@@ -4,15 +4,8 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 #[wasm_bindgen]
 extern "C" {
-    /// Who is told what came of requests, and knows the time: `Host` in `npm/engine.js`.
+    /// Who is told what came of requests: `Engine` in `npm/engine.js`.
     pub type Host;
-
-    /// Milliseconds since the Unix epoch.
-    #[wasm_bindgen(method)]
-    pub(crate) fn now(this: &Host) -> f64;
-    /// 64 random bits.
-    #[wasm_bindgen(method)]
-    pub(crate) fn random(this: &Host) -> u64;
 
     /// Entries were appended.
     #[wasm_bindgen(method)]
