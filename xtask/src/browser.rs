@@ -10,6 +10,9 @@ use crate::{
 };
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// What makes the module smaller than the profile alone does: only this compiler, which builds the standard library, has it.
+const FLAGS: &str = "-Zunstable-options -Cpanic=immediate-abort -Zfmt-debug=none -Cllvm-args=-disable-lsr \
+                     -Cllvm-args=-enable-pre=false -Cllvm-args=-enable-load-pre=false";
 
 /// The steps of the part. Those behind the first need what these have made.
 pub(crate) fn steps() -> Vec<Step> {
@@ -84,12 +87,9 @@ fn module() -> (Command, PathBuf, Vec<crate::tools::Tool>) {
     let mut folder = compiler::target_folder();
     if !needs.is_empty() {
         // Debian's compiler builds the standard library too: without the texts of panics and of debugging, which nobody
-        // would read.
+        // would read, and without two optimisations that repeat code for speed.
         folder = folder.join("debian-wasm");
-        command
-            .arg("-Zbuild-std-features=optimize_for_size")
-            .env("CARGO_TARGET_DIR", &folder)
-            .env("RUSTFLAGS", "-Zunstable-options -Cpanic=immediate-abort -Zfmt-debug=none");
+        command.arg("-Zbuild-std-features=optimize_for_size").env("CARGO_TARGET_DIR", &folder).env("RUSTFLAGS", FLAGS);
     }
     let made = folder.join(TARGET).join("wasm/duralog_wasm.wasm");
     (command, made, needs)
