@@ -44,16 +44,15 @@ impl fmt::Debug for Cursor {
 }
 
 impl<D: LocalDevice> Worker<D> {
-    pub(super) async fn cursor(&mut self, from: Lsn, to: Lsn, direction: Direction) -> Fallible<Cursor> {
-        let view = self.written_view().await?;
+    pub(super) fn cursor(&self, view: Box<View>, from: Lsn, to: Lsn, direction: Direction) -> Fallible<Cursor> {
         if from < view.low_water() && from != Lsn::ZERO {
             return Err(Error::Truncated { low_water: view.low_water() }.into());
         }
         let from = from.max(view.low_water());
         let machine: Box<dyn Machine<Output = ()>> = match direction {
-            Direction::Forward => Box::new(Keeping::new(Reader::new(view, from, to, self.policy))),
-            Direction::Back => Box::new(Keeping::new(ReverseReader::new(view, from, to))),
-            Direction::Counting => Box::new(Keeping::new(Replay::new(view, from, self.policy))),
+            Direction::Forward => Box::new(Keeping::new(Reader::new(*view, from, to, self.policy))),
+            Direction::Back => Box::new(Keeping::new(ReverseReader::new(*view, from, to))),
+            Direction::Counting => Box::new(Keeping::new(Replay::new(*view, from, self.policy))),
         };
         Ok(Cursor { machine, buf: scratch(self.options.geometry) })
     }
@@ -75,8 +74,7 @@ impl<D: LocalDevice> Worker<D> {
         error
     }
 
-    pub(super) async fn rebuild(&mut self, state: Rc<RefCell<dyn State>>) -> Fallible<Rebuilt> {
-        let view = self.written_view().await?;
+    pub(super) async fn rebuild(&mut self, view: Box<View>, state: Rc<RefCell<dyn State>>) -> Fallible<Rebuilt> {
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         let mut rebuilt = Rebuilt::default();
         let mut from = Lsn::FIRST;
@@ -98,7 +96,7 @@ impl<D: LocalDevice> Worker<D> {
             return Err(Error::StateLost { low_water: view.low_water() }.into());
         }
         let from = from.max(view.low_water());
-        let mut replay = Keeping::new(Replay::new(view, from, self.policy));
+        let mut replay = Keeping::new(Replay::new(*view, from, self.policy));
         let apply = &mut |lsn, operation: &_| state.borrow_mut().apply(lsn, operation);
         let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy: self.policy, failed: None };
         let replayed = drive(&mut replay, &mut self.device, &mut self.scratch, &mut applier).await;
@@ -127,7 +125,7 @@ impl<D: LocalDevice> Worker<D> {
     /// opened are read first: what is not valid, or not named by the log, keeps nothing.
     pub(super) async fn safe_floor(&mut self) -> Fallible<Option<Lsn>> {
         let view = self.written_view().await?;
-        if let Some(machine) = self.checkpoints.judge(view.clone()) {
+        if let Some(machine) = self.checkpoints.judge((*view).clone()) {
             let mut judging = Keeping::new(machine);
             self.drive(&mut judging, &mut ()).await?;
             for id in self.checkpoints.judged(&judging.output(), view.is_covered()) {
@@ -138,8 +136,11 @@ impl<D: LocalDevice> Worker<D> {
         Ok(self.checkpoints.safe_floor())
     }
 
-    pub(super) async fn verify(&mut self, mut report: RecoveryReport) -> Fallible<RecoveryReport> {
-        let view = self.written_view().await?;
+    pub(super) async fn verify(
+        &mut self,
+        view: Box<View>,
+        mut report: Box<RecoveryReport>,
+    ) -> Fallible<Box<RecoveryReport>> {
         report.last_valid_lsn = view.last();
         report.low_water = view.low_water();
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
@@ -150,9 +151,6 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     pub(super) async fn objects(&mut self) -> Fallible<Vec<(Object, u64)>> {
-        if self.writer().is_ok() {
-            self.written_view().await?;
-        }
         let mut objects = Vec::new();
         let mut after = None;
         while let Some(object) = self.device.next(after).await.map_err(device_error)? {

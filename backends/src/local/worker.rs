@@ -154,12 +154,19 @@ impl<D: LocalDevice> Worker<D> {
             durability: Durability::Durable,
             operations: Vec::new(),
         };
+        if let Request::Append { .. } | Request::Begin | Request::End { .. } = &request {
+            (waiting.first, waiting.last) = self
+                .stage(&mut |writer, buf, now| match &request {
+                    Request::Append { operations, transaction, .. } => writer.stage(buf, now, *transaction, operations),
+                    Request::End { id, end, .. } => one(writer.stage_end(buf, now, *id, *end)),
+                    _ => one(writer.stage_begin(buf, now).map(Lsn::new)),
+                })
+                .await?;
+            self.counts.appends +=
+                if let Request::Append { operations, .. } = &request { operations.len() as u64 } else { 1 };
+        }
         let outcome = match request {
             Request::Append { operations, transaction, durability } => {
-                let staged =
-                    self.stage(&mut |writer, buf, now| writer.stage(buf, now, transaction, &operations)).await?;
-                self.counts.appends += operations.len() as u64;
-                (waiting.first, waiting.last) = staged;
                 waiting.durability = durability;
                 if self.state.is_some() && transaction.is_none() {
                     waiting.operations = operations;
@@ -167,16 +174,10 @@ impl<D: LocalDevice> Worker<D> {
                 return Ok(self.await_reaching(waiting));
             }
             Request::Begin => {
-                let (lsn, _) =
-                    self.stage(&mut |writer, buf, now| one(writer.stage_begin(buf, now).map(Lsn::new))).await?;
-                self.counts.appends += 1;
-                self.buffered = lsn;
-                Outcome::Number(lsn.value())
+                self.buffered = waiting.first;
+                Outcome::Number(waiting.first.value())
             }
-            Request::End { id, end, durability } => {
-                let staged = self.stage(&mut |writer, buf, now| one(writer.stage_end(buf, now, id, end))).await?;
-                self.counts.appends += 1;
-                (waiting.first, waiting.last) = staged;
+            Request::End { durability, .. } => {
                 waiting.durability = durability;
                 return Ok(self.await_reaching(waiting));
             }
@@ -191,16 +192,23 @@ impl<D: LocalDevice> Worker<D> {
             }
             Request::Checkpoint { snapshot } => Outcome::Number(self.checkpoint(snapshot).await?.value()),
             Request::Truncate { lsn, give_up } => Outcome::Number(self.truncate(lsn, give_up).await?.value()),
-            Request::Read { from, to, direction } => Outcome::Cursor(Some(self.cursor(from, to, direction).await?)),
             Request::Page { cursor, sink } => Outcome::Cursor(self.page(cursor, sink).await?),
-            Request::Rebuild { state } => Outcome::Rebuilt(self.rebuild(state).await?),
-            Request::Verify => Outcome::Report(Box::new(self.verify(shared.report.clone()).await?)),
-            Request::Objects => Outcome::Objects(self.objects().await?),
             Request::Bytes { object, at, len } => Outcome::Bytes(self.bytes(object, at, len).await?),
-            Request::Stats => Outcome::Stats(self.stats().await?),
             Request::Close => {
                 self.close().await?;
                 Outcome::Done
+            }
+            request => {
+                let view = self.written_view().await?;
+                match request {
+                    Request::Read { from, to, direction } => {
+                        Outcome::Cursor(Some(self.cursor(view, from, to, direction)?))
+                    }
+                    Request::Rebuild { state } => Outcome::Rebuilt(self.rebuild(view, state).await?),
+                    Request::Verify => Outcome::Report(self.verify(view, Box::new(shared.report.clone())).await?),
+                    Request::Stats => Outcome::Stats(self.stats().await?),
+                    _ => Outcome::Objects(self.objects().await?),
+                }
             }
         };
         Ok(Some(outcome))
@@ -450,13 +458,13 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// What a reader sees: everything appended before is on the medium.
-    pub(super) async fn written_view(&mut self) -> Fallible<View> {
+    pub(super) async fn written_view(&mut self) -> Fallible<Box<View>> {
         if self.writable().is_ok() {
             self.commit_until(Settled::Written).await?;
         }
         match (&self.writer, &self.view) {
-            (Some(writer), _) => Ok(writer.view()),
-            (None, Some(view)) => Ok(view.clone()),
+            (Some(writer), _) => Ok(Box::new(writer.view())),
+            (None, Some(view)) => Ok(Box::new(view.clone())),
             (None, None) => Err(Error::ReadOnly.into()),
         }
     }
