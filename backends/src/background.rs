@@ -22,7 +22,9 @@ pub(crate) fn background<D: SharedDevice>(shared: &Arc<Shared<D>>) -> Result<Opt
         return Ok(None);
     }
     let shared = shared.clone();
-    let thread = thread::Builder::new().name("duralog".into()).spawn(move || while work(&shared).is_some() {});
+    let mut quiet = Quiet::since(Instant::now());
+    let thread =
+        thread::Builder::new().name("duralog".into()).spawn(move || while work(&shared, &mut quiet).is_some() {});
     thread.map(Some).map_err(|error| Error::Open(DeviceFailure::new(error)))
 }
 
@@ -39,15 +41,40 @@ pub(crate) fn beside(device: &impl SharedDevice) -> Result<()> {
 /// Longer than this no pause is: a clock that counts on from now holds no more than some hundred years.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
+/// Shorter than this none is, of those that only a mark is waited for.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Since when nothing was appended.
+#[derive(Clone, Copy, Debug)]
+struct Quiet {
+    activity: u64,
+    since: Instant,
+}
+
+impl Quiet {
+    fn since(now: Instant) -> Self {
+        Self { activity: 0, since: now }
+    }
+
+    /// For how long the log's activity has been the same, as far as was seen.
+    fn lasts(&mut self, activity: u64, now: Instant) -> Duration {
+        if self.activity != activity {
+            *self = Self { activity, since: now };
+        }
+        now.saturating_duration_since(self.since)
+    }
+}
+
 /// One round of the background thread; `None` ends it.
-fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
+fn work<D: SharedDevice>(shared: &Shared<D>, quiet: &mut Quiet) -> Option<()> {
     let mut guard = shared.lock();
     while guard.resting && !guard.closed {
         guard = shared.woken.wait(guard).unwrap_or_else(PoisonError::into_inner);
     }
     let regular = shared.regular_commit();
-    let pause = regular.map(|(interval, _)| interval).into_iter().chain(shared.idle_mark).min()?;
-    let before = guard.activity;
+    let is_quiet_for = quiet.lasts(guard.activity, Instant::now());
+    let until_mark = shared.idle_mark.map(|idle| idle.saturating_sub(is_quiet_for).max(SHORTEST_PAUSE));
+    let pause = regular.map(|(interval, _)| interval).into_iter().chain(until_mark).min()?;
     let until = Instant::now() + pause.min(LONGEST_PAUSE);
     loop {
         if guard.closed {
@@ -65,17 +92,34 @@ fn work<D: SharedDevice>(shared: &Shared<D>) -> Option<()> {
         }
         guard = shared.woken.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
     }
-    let quiet = guard.activity == before;
+    let is_quiet_for = quiet.lasts(guard.activity, Instant::now());
     let outstanding = regular
         .map(|(_, durability)| durability)
         .filter(|durability| !guard.has_reached(guard.writer.next_lsn().previous(), *durability, shared.proof));
-    let mark_due = shared.idle_mark.is_some() && guard.writer.mark_due();
-    guard.resting = quiet && outstanding.is_none() && !mark_due || guard.cause.is_some();
+    let mark_due = shared.idle_mark.filter(|_| guard.writer.mark_due());
+    let is_quiet = !is_quiet_for.is_zero();
+    guard.resting = is_quiet && outstanding.is_none() && mark_due.is_none() || guard.cause.is_some();
     drop(guard);
     if let Some(durability) = outstanding {
         shared.commit_in_background(durability);
-    } else if quiet && mark_due {
+    } else if mark_due.is_some_and(|idle| is_quiet_for >= idle) {
         shared.mark_idle();
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_quiet_since_the_last_append_that_was_seen_however_often_it_is_looked_at() {
+        let (begun, step) = (Instant::now(), Duration::from_millis(5));
+        let mut quiet = Quiet::since(begun);
+        assert_eq!(quiet.lasts(1, begun + step), Duration::ZERO);
+        assert_eq!(quiet.lasts(1, begun + step * 2), step);
+        assert_eq!(quiet.lasts(1, begun + step * 7), step * 6);
+        assert_eq!(quiet.lasts(2, begun + step * 8), Duration::ZERO, "an append came");
+        assert_eq!(quiet.lasts(2, begun + step * 9), step);
+    }
 }

@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 use crate::{
     checksum,
-    commit::Shared,
+    commit::{Seen, Shared},
     device::SharedDevice,
     error::{Error, Result},
     log::Log,
     read::{DamageHook, Entries, scratch},
     store::{Snapshot, StateMachine},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 
 /// A place in the log at which a snapshot is taken: everything up to it is in the snapshot, nothing behind.
@@ -203,21 +203,15 @@ impl<D: SharedDevice> Log<D> {
 
     /// [`retire`](Self::retire), where what counts is durable already: what could not be removed only takes room.
     pub(crate) fn tidy_up(&self, retention: Retention) {
-        if let Err(error) = self.retire(retention) {
+        if let Err(error) = self.retire(&self.shared.removing(), retention) {
             tracing::warn!(%error, "what the log no longer needs could not be removed");
         }
     }
 
-    /// Removes what lies below the low-water mark, and what `retention` says.
-    pub(crate) fn retire(&self, retention: Retention) -> Result<()> {
-        self.retire_from(|view| view, retention)
-    }
-
-    /// Removes what lies below the low-water mark of what `given_up` makes of the view of the log.
-    pub(crate) fn retire_from(&self, given_up: impl FnOnce(View) -> View, retention: Retention) -> Result<()> {
+    /// Removes what lies below the low-water mark, and what `retention` says; nobody else removes meanwhile.
+    pub(crate) fn retire(&self, _removing: &Removing<'_>, retention: Retention) -> Result<()> {
         let shared = &*self.shared;
-        let _removing = shared.removing.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = given_up(shared.lock().writer.view());
+        let view = shared.lock().writer.view();
         let mut buf = scratch(shared.options.geometry);
         let oldest = drive(Retire::new(view, retention), &mut Turns(&shared.device), &mut buf, &mut ())?;
         tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
@@ -239,8 +233,7 @@ impl<D: SharedDevice> Log<D> {
 
     /// What a state is built up from again: the log as it stands now.
     pub(crate) fn rebuilding(&self) -> Result<Rebuilding<D>> {
-        let history = self.shared.lock().history;
-        let view = self.shared.written_view()?;
+        let Seen { view, history } = self.shared.written_view()?;
         let heads = self.shared.lock().checkpoints.heads().copied().collect();
         let device = self.shared.reader()?;
         Ok(Rebuilding { device, view, heads, policy: self.report.policy, hook: self.shared.damage_hook(history) })
@@ -506,8 +499,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As [`read_from`](Self::read_from).
     pub fn replay_from(&self, from: Lsn) -> Result<Entries<D>> {
-        let history = self.shared.lock().history;
-        let view = self.shared.written_view()?;
+        let Seen { view, history } = self.shared.written_view()?;
         let from = from.max(view.low_water());
         let entries = Entries::of(self.shared.reader()?, Replay::new(view, from, self.report.policy));
         Ok(entries.with_damage_hook(self.shared.damage_hook(history)))
@@ -526,23 +518,33 @@ impl<D: SharedDevice> Shared<D> {
 
     /// What a reader's error comes to. Damage stops writing; a segment that truncation, a cut or a reset has given up since
     /// the reader began is none.
-    fn met(&self, history: History, error: Error) -> Error {
-        let Some((object, _)) = error.place() else { return error };
-        let removed = self.removing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut guard = self.lock();
-        if guard.cutting || guard.history != history {
-            return Error::Superseded;
+    pub(crate) fn met(&self, history: History, error: Error) -> Error {
+        if let Some(overtaken) = self.overtaken(history, &error) {
+            return overtaken;
         }
-        let view = guard.writer.view();
-        if matches!(object, Object::Segment(id) if !view.counts(id)) {
-            return Error::Truncated { low_water: view.low_water() };
-        }
-        drop(removed);
         if error.finding().is_some() {
-            guard.poison(error.clone());
-            self.changed.notify_all();
+            self.poisoned_by(error.clone());
         }
         error
+    }
+
+    /// What has given up the segment of a reader's error since the reader began, in this history, if anything has.
+    fn overtaken(&self, history: History, error: &Error) -> Option<Error> {
+        let (object, _) = error.place()?;
+        // What is being removed at this moment has not been given up by everyone's account before it is removed.
+        let _removed = self.removing();
+        let guard = self.lock();
+        if guard.history != history {
+            return Some(Error::Superseded);
+        }
+        let view = guard.writer.view();
+        let is_given_up = matches!(object, Object::Segment(id) if !view.counts(id));
+        is_given_up.then_some(Error::Truncated { low_water: view.low_water() })
+    }
+
+    /// Nobody else removes segments, by truncation, a cut or a reset, until the answer is dropped.
+    pub(crate) fn removing(&self) -> Removing<'_> {
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The LSN below which nothing is needed, by the oldest checkpoint kept. Those that were there when the log was opened
@@ -555,16 +557,28 @@ impl<D: SharedDevice> Shared<D> {
     /// Reads the checkpoints that were there when the log was opened, once: what is not valid, or not named by the log,
     /// keeps nothing from then on. What is neither was never finished, and is removed.
     pub(crate) fn check_checkpoints(&self) -> Result<()> {
-        let view = self.written_view()?;
-        let Some(machine) = self.lock().checkpoints.judge(view) else { return Ok(()) };
-        let judged = drive(machine, &mut self.reader()?, &mut scratch(self.options.geometry), &mut ())?;
-        let mut guard = self.lock();
-        let covered = guard.writer.view().is_covered();
-        let unfinished = guard.checkpoints.judged(&judged, covered);
-        if guard.check().is_err() {
-            return Ok(());
-        }
-        drop(guard);
+        let unfinished = loop {
+            let guard = self.lock();
+            let Some(machine) = guard.checkpoints.judge(guard.writer.view()) else { return Ok(()) };
+            let history = guard.history;
+            drop(guard);
+            let judged = drive(machine, &mut self.reader()?, &mut scratch(self.options.geometry), &mut ());
+            let judged = match judged.map_err(Error::from) {
+                Err(error) if self.overtaken(history, &error).is_some() => continue,
+                judged => judged?,
+            };
+            let mut guard = self.lock();
+            // What a cut took away names nothing any more.
+            if guard.history != history {
+                continue;
+            }
+            let covered = guard.writer.view().is_covered();
+            let unfinished = guard.checkpoints.judged(&judged, covered);
+            if guard.check().is_err() {
+                return Ok(());
+            }
+            break unfinished;
+        };
         for id in unfinished {
             self.remove_unfinished(id);
         }
@@ -606,6 +620,9 @@ impl<D: SharedDevice> Shared<D> {
         Ok(Settled(self))
     }
 }
+
+/// See [`Shared::removing`].
+pub(crate) type Removing<'a> = MutexGuard<'a, ()>;
 
 /// Nobody else writes a checkpoint or changes the log's history.
 pub(crate) struct Settled<'a, D: SharedDevice>(&'a Shared<D>);

@@ -53,7 +53,8 @@ pub(crate) struct Shared<D> {
     pub(crate) idle_mark: Option<Duration>,
     pub(crate) write_behind: Option<Duration>,
     pub(crate) checkpoint_retention: usize,
-    /// Held while segments are removed: whoever misses one waits for that to end, to see whether it was given up.
+    /// Held while segments are given up, at the front or the end, until they are gone: whoever misses one waits for that, to
+    /// see whether it was.
     pub(crate) removing: Mutex<()>,
 }
 
@@ -111,12 +112,14 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     /// Why the writer is poisoned.
     pub(crate) cause: Option<Arc<Error>>,
-    /// Refusals for lack of space, for those who wait; cleared when nobody does.
+    /// What was dropped, for those who wait or will; cleared when nobody does.
     pub(crate) refusals: Vec<Refusal>,
     /// How many refusals there ever were.
     pub(crate) refused: u64,
     /// Threads that wait for a leader.
     pub(crate) waiting: usize,
+    /// Appends that are staged by someone who will wait for them, and does not yet.
+    pub(crate) unanswered: usize,
     pub(crate) gathering: Gathering,
     /// So much is staged that the background thread should write it.
     pub(crate) hand_over: bool,
@@ -132,8 +135,11 @@ pub(crate) struct State {
     pub(crate) highest_checkpoint: CheckpointId,
     /// A checkpoint is being written, or the log is cut or reset: the next waits.
     pub(crate) checkpointing: bool,
-    /// A cut or reset is under way: segments go that a reader may be about.
-    pub(crate) cutting: bool,
+    /// The log is about to be cut or reset: nothing more is staged before that is done.
+    pub(crate) ending: bool,
+    /// Groups with bytes that were taken, and how many of them are durable by the sync of a group.
+    pub(crate) taken: u64,
+    pub(crate) durable: u64,
     /// What the LSNs given out belong to.
     pub(crate) history: History,
 }
@@ -161,13 +167,14 @@ impl Counts {
     }
 }
 
-/// What was staged was dropped for lack of space, and its LSNs will be given out again.
+/// What was appended behind some LSN was dropped, and its LSNs will be given out again.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {
     pub(crate) number: u64,
     /// The last LSN that was written, and is not dropped.
     pub(crate) written: Lsn,
-    pub(crate) error: Error,
+    /// The lack of space for which it was refused; `None`: it was cut off.
+    pub(crate) error: Option<Error>,
 }
 
 pub(crate) type Guard<'a> = MutexGuard<'a, State>;
@@ -185,6 +192,13 @@ pub(crate) enum Ends {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InTransaction {
     pub(crate) id: u64,
+    pub(crate) history: History,
+}
+
+/// What a reader sees of the log, and the history that it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) view: View,
     pub(crate) history: History,
 }
 
@@ -216,20 +230,34 @@ impl State {
 
     /// The refusal, since there were `before`, of what is not written up to `lsn`.
     pub(crate) fn refusal(&self, before: u64, lsn: Lsn) -> Option<Error> {
-        let refusal = self.refusals.iter().find(|refusal| refusal.number > before && refusal.written < lsn);
-        refusal.map(|refusal| refusal.error.clone())
+        let refusal = self.refusals.iter().find(|refusal| refusal.number > before && refusal.written < lsn)?;
+        Some(refusal.error.clone().unwrap_or(Error::CutOff { lsn }))
     }
 
-    /// How many refusals there were.
+    /// What is behind `written` was dropped.
+    fn dropped(&mut self, written: Lsn, error: Option<Error>) {
+        self.refused += 1;
+        self.refusals.push(Refusal { number: self.refused, written, error });
+    }
+
+    /// What was just staged is waited for later, with what this returns: how many refusals there were.
     #[cfg(feature = "tokio")]
-    pub(crate) fn refusals_so_far(&self) -> u64 {
+    pub(crate) fn will_be_waited_for(&mut self) -> u64 {
+        self.unanswered += 1;
         self.refused
     }
 
-    /// Whether anything may be written, and nothing was refused since there were `before` refusals.
+    /// What was staged some time ago has been waited for.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn was_waited_for(&mut self) {
+        self.unanswered -= 1;
+    }
+
+    /// Whether anything may be written, and nothing was refused room since there were `before` refusals.
     pub(crate) fn check_since(&self, before: u64) -> Result<()> {
         self.check()?;
-        self.refusal(before, Lsn::MAX).map_or(Ok(()), Err)
+        let mut refused = self.refusals.iter().filter(|refusal| refusal.number > before);
+        refused.find_map(|refusal| refusal.error.clone()).map_or(Ok(()), Err)
     }
 
     pub(crate) fn poison(&mut self, cause: Error) -> Error {
@@ -294,6 +322,9 @@ impl<D: SharedDevice> Shared<D> {
         mut stage: impl FnMut(&mut Writer, &mut Vec<u8>, u64) -> Result<T, StageError>,
     ) -> Result<(Guard<'a>, T)> {
         loop {
+            while guard.ending {
+                guard = self.wait_for_leader(guard);
+            }
             guard.check()?;
             // A cut may come while room is made.
             if history.is_some_and(|history| history != guard.history) {
@@ -389,6 +420,17 @@ impl<D: SharedDevice> Shared<D> {
         }
     }
 
+    /// Waits until all that was appended and not cut off is as durable as asked; gives the durable LSN.
+    pub(crate) fn wait_for_all<'a>(&'a self, mut guard: Guard<'a>, durability: Durability) -> Result<Lsn> {
+        loop {
+            let last = guard.writer.next_lsn().previous();
+            match self.wait(guard, last, durability) {
+                Err(Error::CutOff { .. }) => guard = self.lock(),
+                waited => return waited,
+            }
+        }
+    }
+
     /// Makes durable, by itself, the proof of what is durable: a mark, or the header of a segment.
     fn prove<'a>(&'a self, mut guard: Guard<'a>) -> Result<Guard<'a>> {
         let now = self.environment.now_us();
@@ -435,7 +477,7 @@ impl<D: SharedDevice> Shared<D> {
     /// Commits what is staged, for everyone; nobody else leads.
     pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a>, durability: Durability) -> Guard<'a> {
         let state = &mut *guard;
-        if state.waiting == 0 {
+        if state.waiting == 0 && state.unanswered == 0 {
             state.refusals.clear();
         }
         if durability < Durability::Durable && state.syncing.is_some() && state.writer.is_at_limit() {
@@ -450,6 +492,8 @@ impl<D: SharedDevice> Shared<D> {
             }
         };
         state.leading = true;
+        state.taken += u64::from(!group.is_empty());
+        let taken = state.taken;
         let joined = if group.is_empty() { 0 } else { state.gathering.taken() };
         let began = Instant::now();
         let ticks = self.environment.ticks_us();
@@ -476,6 +520,7 @@ impl<D: SharedDevice> Shared<D> {
                     state.syncing = state.writer.syncing();
                 } else if group.syncs() {
                     state.syncing = None;
+                    state.durable = taken;
                 }
                 state.counts.landed(group, self.environment.ticks_us().saturating_sub(ticks));
                 if group.syncs() && !group.is_empty() {
@@ -555,9 +600,7 @@ impl<D: SharedDevice> Shared<D> {
             tracing::error!(%error, "the log is poisoned");
             state.poison(error);
         } else {
-            state.refused += 1;
-            let written = state.writer.written();
-            state.refusals.push(Refusal { number: state.refused, written, error });
+            state.dropped(state.writer.written(), Some(error));
         }
     }
 
@@ -621,6 +664,9 @@ impl<D: SharedDevice> Shared<D> {
                     // At once: whoever begins a transaction from here on begins it in what comes now.
                     if ends == Ends::History {
                         guard.history = History::begin();
+                        // Who waits for an entry that is not there any more waits for nothing.
+                        let kept = guard.writer.written();
+                        guard.dropped(kept, None);
                     }
                     let meta = guard.writer.meta(false);
                     // A segment that is continued is none that was sealed.
@@ -666,16 +712,13 @@ impl<D: SharedDevice> Shared<D> {
         })
     }
 
-    /// Makes what was staged last durable, also if it is no entry.
+    /// Makes what is staged and written durable, also if it is no entry; not what comes in meanwhile.
     pub(crate) fn commit<'a>(&'a self, mut guard: Guard<'a>) -> Result<()> {
         let before = guard.refused;
-        while guard.leading {
-            guard = self.wait_for_leader(guard);
-        }
-        guard.check_since(before)?;
+        let last = guard.taken + u64::from(guard.writer.staged() > 0);
         loop {
-            let staged = guard.writer.staged() > 0 || guard.writer.unsynced() > 0;
-            if !staged {
+            let outstanding = guard.writer.staged() > 0 || guard.writer.unsynced() > 0;
+            if !guard.leading && (!outstanding || guard.durable >= last) {
                 return Ok(());
             }
             guard = if guard.leading { self.wait_for_leader(guard) } else { self.lead(guard, Durability::Durable) };
@@ -702,15 +745,15 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     /// What a reader sees: everything appended before is on the medium.
-    pub(crate) fn written_view(&self) -> Result<View> {
+    pub(crate) fn written_view(&self) -> Result<Seen> {
         let guard = self.lock();
         if guard.cause.is_none() && !guard.closed {
-            let last = guard.writer.next_lsn().previous();
-            self.wait(guard, last, Durability::Os)?;
+            self.wait_for_all(guard, Durability::Os)?;
         } else {
             drop(guard);
         }
-        Ok(self.lock().writer.view())
+        let guard = self.lock();
+        Ok(Seen { view: guard.writer.view(), history: guard.history })
     }
 
     pub(crate) fn close(&self) -> Result<()> {
@@ -736,8 +779,7 @@ impl<D: SharedDevice> Shared<D> {
             }
         }
         let synced = loop {
-            let last = guard.writer.next_lsn().previous();
-            let synced = self.wait(guard, last, Durability::Durable);
+            let synced = self.wait_for_all(guard, Durability::Durable);
             guard = self.lock();
             // Appends that came in between are part of the log too, and marks.
             let outstanding = guard.writer.staged() > 0 || guard.writer.unsynced() > 0 || guard.leading;
@@ -802,11 +844,10 @@ impl<D: SharedDevice> Shared<D> {
     /// Makes what was appended as durable as asked, if nobody is about it.
     pub(crate) fn commit_in_background(&self, durability: Durability) {
         let guard = self.lock();
-        if guard.check().is_err() || guard.leading {
+        if guard.check().is_err() {
             return;
         }
-        let last = guard.writer.next_lsn().previous();
-        if let Err(error) = self.wait(guard, last, durability) {
+        if let Err(error) = self.wait_for_all(guard, durability) {
             tracing::error!(%error, "what was appended could not be written in the background");
         }
     }

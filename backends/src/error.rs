@@ -128,6 +128,19 @@ pub enum Error {
     },
     /// The log was truncated, cut or reset since this reader was opened, and what it saw of it is gone: open a new one.
     Superseded,
+    /// The entry was appended, and before that was answered `truncate_after` or `reset_to`, called by someone else, took it
+    /// off the log again. Its LSN is given out anew.
+    CutOff {
+        /// That LSN.
+        lsn: Lsn,
+    },
+    /// A log can only be reset to an LSN that was not given out before.
+    NotAhead {
+        /// The LSN that was asked for.
+        asked: Lsn,
+        /// The lowest that it can be reset to.
+        next: Lsn,
+    },
     /// Entries of this type are the log's own: there is a call for what they say.
     Reserved {
         /// The code of the type.
@@ -199,6 +212,8 @@ impl Error {
             | Self::TooManyTransactions { .. }
             | Self::BelowCheckpoint { .. }
             | Self::StalePlace { .. }
+            | Self::CutOff { .. }
+            | Self::NotAhead { .. }
             | Self::Checkpoint(_)
             | Self::Undecodable { .. } => false,
             // What cannot be read or given back now may be later.
@@ -229,6 +244,8 @@ impl Error {
             Self::ReadOnly => "read_only",
             Self::Truncated { .. } => "truncated",
             Self::Superseded => "superseded",
+            Self::CutOff { .. } => "cut_off",
+            Self::NotAhead { .. } => "not_ahead",
             Self::Reserved { .. } => "reserved",
             Self::NoTransaction => "no_transaction",
             Self::TooManyTransactions { .. } => "too_many_transactions",
@@ -274,6 +291,8 @@ impl Error {
             | Self::Truncated { low_water: lsn }
             | Self::Unproven { lsn, .. }
             | Self::StalePlace { lsn }
+            | Self::CutOff { lsn }
+            | Self::NotAhead { next: lsn, .. }
             | Self::Undecodable { lsn, .. } => Some(*lsn),
             Self::Poisoned { cause } => cause.lsn(),
             _ => self.finding().and_then(|finding| finding.lsns).map(|(first, _)| first),
@@ -354,6 +373,16 @@ impl fmt::Display for Error {
             Self::Superseded => {
                 f.write_str("the log was truncated, cut or reset since it was opened for reading: open it again")
             }
+            Self::CutOff { lsn } => write!(
+                f,
+                "the entry at {lsn} was cut off the log, by another call, before its append was answered: append it again if \
+                 it is still wanted"
+            ),
+            Self::NotAhead { asked, next } => write!(
+                f,
+                "the log cannot be reset to {asked}, for LSNs up to {} were given out: reset it to {next} or beyond",
+                next.previous()
+            ),
             Self::Reserved { code } => {
                 write!(f, "entries of type {code} are the log's own: use the call for transactions or checkpoints")
             }

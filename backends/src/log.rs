@@ -13,7 +13,7 @@ use crate::{
     background::{background, beside},
     checkpoint::History,
     checksum,
-    commit::{Counts, Reached, Shared, State, give_up, nonce, stage_error},
+    commit::{Counts, Reached, Seen, Shared, State, give_up, nonce, stage_error},
     config::{Config, Proof, SyncMode},
     device::SharedDevice,
     environment::Environment,
@@ -238,6 +238,10 @@ impl<D: SharedDevice> Log<D> {
                 refusals: Vec::new(),
                 refused: 0,
                 waiting: 0,
+                unanswered: 0,
+                ending: false,
+                taken: 0,
+                durable: 0,
                 gathering: Default::default(),
                 hand_over: false,
                 activity: 0,
@@ -246,7 +250,6 @@ impl<D: SharedDevice> Log<D> {
                 checkpoints,
                 highest_checkpoint,
                 checkpointing: false,
-                cutting: false,
                 history: History::begin(),
             }),
             changed: Condvar::new(),
@@ -341,6 +344,7 @@ impl<D: SharedDevice> Log<D> {
     /// segment is begun, which the next append does, and else the close, once there is room; until then bytes of the
     /// refused write may stand behind the log's end, and if all of them do, the next recovery finds the entry.
     /// [`Error::Unproven`], where a proof is asked for: it is in the log and durable, and no room was left for the proof.
+    /// [`Error::CutOff`]: another thread cut the log behind an LSN below it before this returned.
     /// [`Error::Poisoned`] and [`Error::Device`]: whether it is in the log, only reopening tells. [`Error::Closed`],
     /// [`Error::Exhausted`].
     pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
@@ -380,9 +384,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As [`append`](Self::append); what was not durable before may or may not be.
     pub fn sync(&self) -> Result<Lsn> {
-        let state = self.shared.lock();
-        let last = state.writer.next_lsn().previous();
-        self.shared.wait(state, last, Durability::Durable)
+        self.shared.wait_for_all(self.shared.lock(), Durability::Durable)
     }
 
     /// Waits until the entry at `lsn` is durable, which it makes it if nobody else does, and returns the durable LSN.
@@ -401,8 +403,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::Truncated`] if `from` is below the low-water mark.
     pub fn read_from(&self, from: Lsn) -> Result<Entries<D>> {
-        let history = self.shared.lock().history;
-        let view = self.shared.written_view()?;
+        let Seen { view, history } = self.shared.written_view()?;
         if from < view.low_water() && from != Lsn::ZERO {
             return Err(Error::Truncated { low_water: view.low_water() });
         }
@@ -418,8 +419,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::Truncated`] if `to` is below the low-water mark. Damage and gaps are errors in their place.
     pub fn read_back_to(&self, to: Lsn) -> Result<Entries<D>> {
-        let history = self.shared.lock().history;
-        let view = self.shared.written_view()?;
+        let Seen { view, history } = self.shared.written_view()?;
         if to < view.low_water() && to != Lsn::ZERO {
             return Err(Error::Truncated { low_water: view.low_water() });
         }
@@ -505,7 +505,9 @@ impl Host for Findings {
 
 /// Takes the log over for writing. A policy that gives damage up is the user's consent to that.
 pub(crate) fn take_over(options: WriterOptions, recovered: &Recovered, report: &RecoveryReport) -> Result<Writer> {
-    let finding = report.damage().next().copied();
+    // Behind what a checkpoint holds there may be nothing left of the log to go on at.
+    let missing = || report.findings.iter().rev().find(|finding| finding.lsns.is_some());
+    let finding = report.damage().next().or_else(missing).copied();
     let consent = if report.gives_up() { Consent::AcceptLoss } else { Consent::None };
     Writer::take_over(options, recovered, consent).map_err(|error| match (error, finding) {
         (TakeOverError::Options(invalid), _) => invalid.into(),

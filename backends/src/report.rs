@@ -146,13 +146,14 @@ impl RecoveryReport {
         finding.harmless && finding.lsns.is_some_and(|(_, last)| last <= self.accepted_loss)
     }
 
-    /// Whether taking the log over gives something up for good. Salvage also gives up what a checkpoint holds: that is no
-    /// loss, and no later damage to the checkpoint makes it one that refuses the log.
+    /// Whether taking the log over gives something up for good. What a checkpoint holds is given up too: that is no loss, and
+    /// no later damage to the checkpoint makes it one that refuses the log.
     pub(crate) fn gives_up(&self) -> bool {
         let missing = |finding: &Finding| finding.lsns.is_some_and(|(_, last)| last > self.accepted_loss);
         match self.policy {
-            Policy::PointInTime => self.damage().next().is_some(),
-            Policy::Salvage => self.damage().next().is_some() || self.findings.iter().any(missing),
+            Policy::PointInTime | Policy::Salvage => {
+                self.damage().next().is_some() || self.findings.iter().any(missing)
+            }
             Policy::Strict | Policy::Default | Policy::Inspect => false,
         }
     }

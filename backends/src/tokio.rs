@@ -309,8 +309,8 @@ fn stage<D: SharedDevice>(
         return;
     }
     match log.shared.stage_entries(payloads, None) {
-        Ok((guard, first, last)) => {
-            let before = guard.refusals_so_far();
+        Ok((mut guard, first, last)) => {
+            let before = guard.will_be_waited_for();
             let durability = log.shared.reached.told(durability);
             staged.push(Staged { receipt: Receipt { first, last, durability }, before, answer });
         }
@@ -322,6 +322,7 @@ fn stage<D: SharedDevice>(
 fn commit<D: SharedDevice>(log: &Blocking<D>, staged: &mut Vec<Staged>) {
     for Staged { receipt, before, answer } in staged.drain(..) {
         let reached = log.shared.wait_since(log.shared.lock(), before, receipt.last, Durability::Durable);
+        log.shared.lock().was_waited_for();
         drop(answer.send(reached.map(|_| receipt)));
     }
 }

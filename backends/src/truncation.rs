@@ -3,7 +3,7 @@
 use duralog_core::{Erase, Locate, Lsn, Object, Plan, Retention, StageError, Writer, drive};
 
 use crate::{
-    checkpoint::Turns,
+    checkpoint::{Removing, Turns},
     commit::{Ends, Shared, State},
     device::SharedDevice,
     error::{Error, Result},
@@ -41,14 +41,15 @@ impl<D: SharedDevice> Log<D> {
 
     fn truncate(&self, lsn: Lsn, covered: Covered) -> Result<Lsn> {
         let shared = &*self.shared;
+        let removing = shared.removing();
         let guard = shared.lock();
         guard.check()?;
-        let lsn = lsn.min(guard.writer.durable().next_or_max());
-        if lsn <= guard.writer.low_water() {
-            let low_water = guard.writer.low_water();
+        let low_water = guard.writer.low_water();
+        let lsn = lsn.min(guard.writer.durable().next_or_max()).max(low_water);
+        if lsn == low_water && !guard.writer.low_water_due() {
             drop(guard);
             // An earlier truncation may not have removed all that it gave up.
-            self.retire(Retention::default())?;
+            self.retire(&removing, Retention::default())?;
             return Ok(low_water);
         }
         let staged =
@@ -57,7 +58,8 @@ impl<D: SharedDevice> Log<D> {
             Ok((guard, ())) => shared.commit(guard)?,
             // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
             Err(Error::NoSpace(_)) if covered == Covered::Yes => {
-                self.retire_from(|view| view.truncated_before(lsn), Retention::default())?;
+                shared.lock().writer.give_up(lsn);
+                self.retire(&removing, Retention::default())?;
                 shared.free_removed()?;
                 let guard = shared.lock();
                 let (guard, ()) =
@@ -66,12 +68,13 @@ impl<D: SharedDevice> Log<D> {
             }
             Err(error) => return Err(error),
         }
-        self.retire(Retention::default())?;
+        self.retire(&removing, Retention::default())?;
         Ok(self.shared.lock().writer.low_water())
     }
 
     /// Cuts the log behind `lsn`: the entries after it are gone, and their LSNs are given out again, in a new epoch.
-    /// Everything up to `lsn` is durable when this returns. Transactions that are open are rolled back.
+    /// Everything up to `lsn` is durable when this returns. Transactions that are open are rolled back, and appends of other
+    /// threads that were not answered yet may be told that their entry was cut off.
     ///
     /// # Errors
     /// [`Error::BelowCheckpoint`] below the newest checkpoint that is relied on, or where the only one that holds what was
@@ -82,6 +85,7 @@ impl<D: SharedDevice> Log<D> {
         let _one = shared.settle()?;
         self.sync()?;
         shared.check_checkpoints()?;
+        let removing = shared.removing();
         let guard = shared.alone();
         guard.check()?;
         let view = guard.writer.view();
@@ -105,6 +109,7 @@ impl<D: SharedDevice> Log<D> {
         }
         let cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
         shared.end_history(
+            &removing,
             |writer, now, nonce| writer.plan_cut(now, nonce, cut, lsn.next_or_max()),
             |state| state.checkpoints.cut(lsn),
         )
@@ -114,12 +119,17 @@ impl<D: SharedDevice> Log<D> {
     /// state.
     ///
     /// # Errors
-    /// [`Error::Exhausted`] if `next` is below the next LSN. As [`truncate_after`](Self::truncate_after).
+    /// [`Error::NotAhead`] if `next` is below the next LSN. As [`truncate_after`](Self::truncate_after).
     pub fn reset_to(&self, next: Lsn) -> Result<()> {
         let shared = &*self.shared;
         let _one = shared.settle()?;
         self.sync()?;
-        shared.end_history(|writer, now, nonce| writer.plan_reset(now, nonce, next), |_| {})?;
+        let reset =
+            shared.end_history(&shared.removing(), |writer, now, nonce| writer.plan_reset(now, nonce, next), |_| {});
+        reset.map_err(|error| match error {
+            Error::Exhausted if next < self.current_lsn() => Error::NotAhead { asked: next, next: self.current_lsn() },
+            error => error,
+        })?;
         self.tidy_up(Retention::default());
         Ok(())
     }
@@ -146,27 +156,43 @@ impl<D: SharedDevice> Log<D> {
 }
 
 impl<D: SharedDevice> Shared<D> {
-    /// Begins the segment of a cut or reset; `begun` is told when that stands.
+    /// Begins the segment of a cut or reset; `begun` is told when that stands. Segments go meanwhile that a reader may be
+    /// about, and no truncation comes in between.
     fn end_history(
         &self,
+        _removing: &Removing<'_>,
         plan: impl Fn(&mut Writer, u64, u64) -> Result<Plan, StageError>,
         begun: impl FnOnce(&mut State),
     ) -> Result<()> {
+        // With appends that never pause there would always be something to commit first.
+        let _ending = Ending::of(self);
         let mut guard = self.alone();
-        guard.cutting = true;
-        let ended = loop {
-            let began = guard.check().and_then(|()| self.begin_with(guard, Ends::History, &plan));
-            match began {
-                Ok((mut state, true)) => {
-                    begun(&mut state);
-                    break Ok(());
-                }
-                Ok((state, false)) => guard = state,
-                Err(error) => break Err(error),
+        loop {
+            guard.check()?;
+            let (mut state, is_begun) = self.begin_with(guard, Ends::History, &plan)?;
+            if is_begun {
+                begun(&mut state);
+                return Ok(());
             }
-        };
-        self.lock().cutting = false;
-        ended
+            guard = state;
+        }
+    }
+}
+
+/// Nobody stages anything until it is dropped.
+struct Ending<'a, D: SharedDevice>(&'a Shared<D>);
+
+impl<'a, D: SharedDevice> Ending<'a, D> {
+    fn of(shared: &'a Shared<D>) -> Self {
+        shared.lock().ending = true;
+        Self(shared)
+    }
+}
+
+impl<D: SharedDevice> Drop for Ending<'_, D> {
+    fn drop(&mut self) {
+        self.0.lock().ending = false;
+        self.0.changed.notify_all();
     }
 }
 

@@ -89,9 +89,9 @@ impl<D: SharedDevice> LogReader<D> {
     /// read, again and again.
     pub fn verify(&mut self) -> Result<&RecoveryReport> {
         for left in (0..TRIES).rev() {
-            let before = self.report.clone();
             let verified = self.verify_once();
-            let is_suspect = verified.is_err() || self.report.damage().count() > before.damage().count();
+            let is_suspect =
+                verified.is_err() || self.report.findings.iter().any(|finding| !finding.verdict.is_torn_tail());
             if !(is_suspect && Seen::of(&self.recovered).has_changed(&mut self.device, Changes::All)) {
                 return verified.map(|()| &self.report);
             }
@@ -272,8 +272,8 @@ fn read_twice<D: SharedDevice>(device: &mut D, config: &Config) -> Result<(Recov
         let mut findings = Findings::default();
         let recovered = drive(Recovery::new(config.recovery_options()), device, &mut buf, &mut findings);
         let seen = match &recovered {
-            Ok(recovered) if recovered.report.damage == 0 => None,
-            Ok(recovered) => recovered.report.first_damage,
+            // What a checkpoint covers is looked at again too: it may be what a writer has just removed.
+            Ok(_) => findings.0.iter().find(|finding| !finding.verdict.is_torn_tail()).copied(),
             Err(DriveError::Fault(Fault::Damaged(finding))) => Some(*finding),
             Err(DriveError::Fault(Fault::NoLog)) => {
                 none_there(config)?;

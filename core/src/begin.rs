@@ -10,7 +10,7 @@ use crate::{
     Lsn,
     chain::{Cut, Dead, HeaderReader},
     checksum::Update,
-    cursor::{Cursor, Frame},
+    cursor::{Cursor, Frame, Search},
     device::{Object, Room},
     drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
@@ -285,6 +285,17 @@ struct Copy {
     /// The last entry that was taken in.
     through: Lsn,
     grown: bool,
+    /// The place that cannot be taken in, what is seen there, and the search behind it for where recovery went on.
+    passing: Option<(u32, Seen, Search)>,
+}
+
+impl Copy {
+    /// Whether no entry is missing before this frame.
+    fn goes_on_at(&self, frame: &Frame) -> bool {
+        let FrameHeader { lsn, kind, .. } = frame.header;
+        let before = if kind.is_mark() { lsn } else { lsn.previous() };
+        before == self.through
+    }
 }
 
 impl Begin {
@@ -602,11 +613,22 @@ impl Begin {
                 self.copy.middle = (turn.buf.len() / 2) & !(granule as usize - 1);
             }
             let middle = self.copy.middle;
+            if let Some((at, seen, search)) = &mut self.copy.passing {
+                let found = turn.behind(middle, |turn| search.next(&mut self.cursor, turn))?;
+                let (at, seen) = (*at, *seen);
+                if !found || !self.copy.goes_on_at(self.cursor.frame()) {
+                    return Err(self.changed(turn, at, seen));
+                }
+                self.cursor.go(self.cursor.frame().at);
+                self.copy.passing = None;
+            }
             let seen = turn.behind(middle, |turn| self.cursor.next(turn))?;
             if seen != Seen::Good {
-                // Up to here recovery read sound frames: it is the end of what counts, or damage since.
-                if self.cursor.at() < end {
-                    return Err(self.changed(turn, seen));
+                // Behind it is the end of what counts. Before, it is a mark that is lost, or damage since recovery looked.
+                let at = self.cursor.at();
+                if at < end {
+                    self.copy.passing = Some((at, seen, self.cursor.search(u32::MAX)));
+                    continue;
                 }
                 if self.copy.staged > 0 {
                     return Err(self.flush(turn));
@@ -698,8 +720,8 @@ impl Begin {
     }
 
     /// What recovery read does not read the same a second time.
-    fn changed(&self, turn: &mut Turn<'_>, seen: Seen) -> Stopped {
-        let (object, at) = (Object::Segment(self.plan.old.id), self.cursor.at());
+    fn changed(&self, turn: &mut Turn<'_>, at: u32, seen: Seen) -> Stopped {
+        let object = Object::Segment(self.plan.old.id);
         turn.fault(match seen {
             Seen::Unreadable => Fault::Unreadable { object, offset: at.into() },
             _ => Fault::Damaged(Finding::rot(seen, object, at)),

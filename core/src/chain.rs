@@ -372,13 +372,6 @@ impl View {
         self.low_water_covered
     }
 
-    /// The same log as it would be without what is below `lsn`: for [`Retire`](crate::Retire), where a checkpoint holds
-    /// that and there is no room to say first that it is given up. What is missing then, that checkpoint covers.
-    #[must_use]
-    pub fn truncated_before(self, lsn: Lsn) -> Self {
-        Self { low_water: self.low_water.max(lsn.min(self.last.next_or_max())), ..self }
-    }
-
     /// The log.
     #[must_use]
     pub fn log(&self) -> Uuid {

@@ -77,6 +77,8 @@ pub struct Writer {
     slot: Slot,
     low_water: Lsn,
     low_water_covered: bool,
+    /// What was removed before anything said that it is given up: the first LSN kept.
+    given_up: Lsn,
     /// A low-water mark that found no room: the next header says it.
     low_water_wanted: Option<(Lsn, bool)>,
     /// What marks say that are staged, under way, and written but not synced.
@@ -164,6 +166,7 @@ impl Writer {
             slot: Slot::EMPTY,
             low_water: segment.low_water,
             low_water_covered: segment.low_water_covered,
+            given_up: Lsn::ZERO,
             low_water_wanted: None,
             staged_marks: Said::default(),
             flying_marks: Said::default(),
@@ -219,7 +222,23 @@ impl Writer {
     /// The first LSN that truncation keeps.
     #[must_use]
     pub fn low_water(&self) -> Lsn {
-        self.low_water
+        self.low_water.max(self.given_up)
+    }
+
+    /// Whether nothing on the medium says yet what [`low_water`](Self::low_water) says.
+    #[must_use]
+    pub fn low_water_due(&self) -> bool {
+        self.given_up > self.low_water
+    }
+
+    /// Entries below `lsn` are about to be removed by [`Retire`](crate::Retire) before a mark says so, for there is no room
+    /// for one: a checkpoint holds them, and covers what is missing should there be a crash. The next mark or header says it.
+    pub fn give_up(&mut self, lsn: Lsn) {
+        self.given_up = self.given_up.max(lsn.min(self.durable.next_or_max()));
+    }
+
+    fn is_covered(&self) -> bool {
+        self.low_water_covered || self.low_water_due()
     }
 
     /// The last LSN that was written, synced or not.
@@ -312,8 +331,8 @@ impl Writer {
             durable: self.durable,
             segment: self.segment.id.value(),
             nonce: self.segment.nonce,
-            low_water: self.low_water,
-            low_water_covered: self.low_water_covered,
+            low_water: self.low_water(),
+            low_water_covered: self.is_covered(),
             position: self.at,
             clean,
         }
@@ -337,8 +356,8 @@ impl Writer {
             mended: self.mended.clone(),
             last: self.written,
             end: self.behind,
-            low_water: self.low_water,
-            low_water_covered: self.low_water_covered,
+            low_water: self.low_water(),
+            low_water_covered: self.is_covered(),
             accepted_loss: self.accepted_loss,
         }
     }

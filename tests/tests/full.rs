@@ -184,9 +184,13 @@ fn an_entry_that_was_refused_when_all_of_it_was_written_does_not_come_back_after
         assert_eq!(read, Ok(1), "{}", setup.name);
         let run = refused();
         assert_eq!(run.log().append(&[8; 9][..]).unwrap().lsn(), Lsn::new(2));
-        let log = open(&run.end().after_kill(), Plan::default()).unwrap();
+        let moment = run.end().after_kill();
+        let log = open(&moment, Plan::default()).unwrap();
         let last = log.read_from(Lsn::new(2)).unwrap().next().unwrap().unwrap();
         assert_eq!(last.payload, [8; 9], "{}", setup.name);
+        // Nor when the segment that took its place is gone one day.
+        let old = moment.medium.object(moment.medium.names()[0]).unwrap();
+        assert!(!old.windows(9).any(|bytes| bytes == [7; 9]), "{}: its bytes are still there", setup.name);
     }
 }
 
@@ -202,4 +206,42 @@ fn truncation_makes_room_on_a_medium_without_a_free_byte() {
         assert!(matches!(log.discard_before(Lsn::new(last)), Err(Error::NoSpace(_))));
         assert_eq!(segments(), before);
     }
+}
+
+#[test]
+fn what_was_removed_to_make_room_is_given_up_though_the_truncation_was_refused_all_the_same() {
+    let mut refused = 0;
+    for setup in Setup::ALL {
+        for call in 1..24 {
+            let mut run = Moment::new(setup).run(Plan::default());
+            run.play(&[Open, Fill(200), Fill(200), Checkpoint, Append(24)]).unwrap();
+            let plan = full(run.moment());
+            run.moment().medium.set_plan(plan);
+            // To the last byte that marks may take: the mark needs a segment, and does not get it twice.
+            while run.log().append(&[7; 60][..]).is_ok() {}
+            while run.log().set_slot(&[1; 60]).is_ok() {}
+            let fail = vec![(0, Failure::NoSpace), (call, Failure::NoSpace)];
+            run.moment().medium.set_plan(Plan { fail, ..Plan::default() });
+            let truncated = run.log().truncate_before(Lsn::MAX);
+            run.moment().medium.set_plan(Plan::default());
+            let lowest = |log: &Log<FaultyDevice>| (log.low_water_lsn(), lsns(log)[0]);
+            if matches!(truncated, Err(Error::NoSpace(_))) && lsns(run.log())[0] > 1 {
+                refused += 1;
+                run.log().append(&[7; 9][..]).unwrap();
+                let (low_water, first) = lowest(run.log());
+                // A batch that crosses the mark begins below it.
+                assert!(first <= low_water.value(), "{}, call {call}: {first} is the first of {low_water}", setup.name);
+                let moment = run.end().after_cut(&[]);
+                // The segment says it, for the metadata may be gone.
+                moment.medium.drop_object(Object::Meta);
+                let log = open(&moment, Plan::default()).unwrap();
+                assert_eq!(log.low_water_lsn(), low_water, "{}, call {call}", setup.name);
+                assert_eq!(lowest(&log), (low_water, first), "{}, call {call}", setup.name);
+                assert_eq!(log.recovery().damage().next(), None, "{}, call {call}", setup.name);
+                // Asked again, it has nothing to do but to say so.
+                assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), low_water);
+            }
+        }
+    }
+    assert!(refused > 0, "no truncation was refused after it had made room");
 }

@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use Op::{Append, Close, Fill, Open};
+use Op::{Append, Close, Fill, Open, Write};
 use duralog::{
     Config, Error, Log, LogReader, Lsn, Object, Payload, Policy, Snapshot, StateMachine, Verdict,
     faulty::{Plan, Rot},
@@ -186,4 +186,36 @@ fn an_entry_that_is_sound_and_cannot_be_decoded_is_named_and_handed_out_raw() {
     let mut state = Applied::default();
     assert_eq!(log.rebuild(&mut state).unwrap().undecodable, [Lsn::new(2)]);
     assert_eq!(state.0, [1, 3]);
+}
+
+#[test]
+fn a_byte_that_cannot_be_read_costs_no_entry_or_keeps_the_log_as_it_is() {
+    let (mut opened, mut refused) = (0, 0);
+    for setup in Setup::ALL {
+        // Nothing was synced: what only a cache may hold is copied by whoever goes on, past marks that are lost.
+        let mut run = Moment::new(setup).run(Plan::default());
+        run.play(&[Open, Write(30), Write(30), Write(30), Write(30)]).unwrap();
+        let sound = run.end().after_kill();
+        let newest = *sound.medium.names().iter().rev().find(|name| matches!(name, Object::Segment(_))).unwrap();
+        for at in 0..sound.medium.written(newest) {
+            let moment = sound.fork();
+            moment.medium.make_unreadable(newest, at..at + 1);
+            let (before, readable) = (moment.bytes(), read(&moment, Policy::Inspect));
+            moment.medium.set_plan(Plan::default());
+            match Log::open_device(moment.medium.device(), moment.config()) {
+                Ok(log) => {
+                    opened += 1;
+                    let read = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value());
+                    assert_eq!(read.collect::<Vec<_>>(), readable, "{}, byte {at}", setup.name);
+                    assert_eq!(readable, [1, 2, 3, 4], "{}, byte {at}", setup.name);
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(moment.bytes() == before, "{}, byte {at}: {error}, and it was changed", setup.name);
+                    assert_eq!(moment.medium.calls(), 0, "{}, byte {at}: {error}", setup.name);
+                }
+            }
+        }
+    }
+    assert!(opened > 0 && refused > 0, "{opened} opened, {refused} refused");
 }

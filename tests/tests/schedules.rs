@@ -25,8 +25,13 @@ const STACK: usize = 1 << 16;
 
 /// Runs `model` under every order of its threads, and tells how many there were.
 fn under_every_schedule(name: &str, model: fn()) {
+    under_every_schedule_of(PREEMPTIONS, name, model);
+}
+
+/// [`under_every_schedule`] with another bound, for models of so many threads that the usual one takes minutes.
+fn under_every_schedule_of(preemptions: usize, name: &str, model: fn()) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = builder.preemption_bound.or(Some(PREEMPTIONS));
+    builder.preemption_bound = builder.preemption_bound.or(Some(preemptions));
     let bound = builder.preemption_bound.unwrap_or_default();
     let orders = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&orders);
@@ -396,6 +401,53 @@ fn checkpoints_are_written_one_after_the_other_beside_appends() {
         let own = bench.log.checkpoint(bench.log.checkpoint_at(), &Snapshot::default()).unwrap();
         assert_ne!(own, other.join().unwrap());
         bench.append("after").unwrap();
+    });
+}
+
+#[test]
+fn a_cut_and_a_truncation_at_the_same_time_leave_a_log_that_begins_before_it_ends() {
+    under_every_schedule("cut beside truncation", || {
+        let bench = Bench::new(SyncMode::Async);
+        for payload in ["first", "second", "third", "fourth"] {
+            bench.append(payload).unwrap();
+        }
+        bench.log.sync().unwrap();
+        let other = bench.clone();
+        let other = spawn(move || other.log.discard_before(Lsn::new(4)).unwrap());
+        // One of them is the first: what the truncation gave up cannot be cut any more, and what was cut off is not there.
+        match bench.log.truncate_after(Lsn::new(2)) {
+            Ok(()) | Err(Error::Truncated { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        let low_water = other.join().unwrap();
+        assert_eq!(bench.log.low_water_lsn(), low_water);
+        assert!(low_water <= bench.log.current_lsn(), "it begins at {low_water}");
+        bench.append("then").unwrap();
+        let entries = bench.entries();
+        assert_eq!(entries.last().map(String::as_str), Some("then"));
+        assert_eq!(entries.len() as u64, bench.log.current_lsn().value() - low_water.value());
+    });
+}
+
+#[test]
+fn an_append_beside_a_cut_is_durable_or_told_that_it_was_cut_off() {
+    under_every_schedule_of(2, "append beside a cut", || {
+        let bench = Bench::new(SyncMode::Immediate);
+        bench.append("first").unwrap();
+        let others = ["beside", "besides"].map(|payload| {
+            let bench = bench.clone();
+            spawn(move || bench.log.append(payload.as_bytes()))
+        });
+        bench.log.truncate_after(Lsn::new(1)).unwrap();
+        for other in others {
+            match other.join().unwrap() {
+                Ok(receipt) => assert!([2, 3].contains(&receipt.lsn().value())),
+                Err(Error::CutOff { lsn }) => assert!([2, 3].contains(&lsn.value())),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let entries = bench.entries();
+        assert_eq!(bench.append("then").unwrap().lsn().value(), entries.len() as u64 + 1);
     });
 }
 

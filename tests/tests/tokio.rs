@@ -5,11 +5,17 @@ use core::future::Future;
 use core::task::{Context, Poll, Waker};
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     thread::{self, ThreadId},
 };
 
-use duralog::{Config, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Snapshot, SyncMode, tokio::Log};
+use duralog::{
+    Config, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Snapshot, SyncMode,
+    faulty::{Failure, Medium, Plan},
+    tokio::Log,
+};
+use duralog_core::Device;
 use duralog_tests::Watched;
 
 fn device() -> MemoryDevice {
@@ -150,4 +156,52 @@ async fn a_panic_while_a_checkpoint_is_written_is_told_to_who_asked_for_it() {
     let receipt = log.append(&b"behind"[..]).await.unwrap();
     assert_eq!(log.synced_lsn(), receipt.lsn(), "others go on");
     log.close().await.unwrap();
+}
+
+/// What each append of 200 tasks was told, on a medium whose call of this number finds no space, and what is in the log
+/// afterwards.
+async fn appended_beside_a_refusal(call: u64) -> (Vec<(u32, Result<u64, Error>)>, BTreeMap<u64, Vec<u8>>) {
+    let geometry = device().geometry();
+    let medium = Medium::new(geometry);
+    medium.set_plan(Plan { fail: vec![(call, Failure::NoSpace)], ..Plan::default() });
+    // Some rounds of the worker hold more than may be written at once.
+    let Ok(log) = Log::open_device(medium.device(), config().with_write_limit(2048)).await else {
+        return Default::default();
+    };
+    let tasks: Vec<_> = (0..200u32)
+        .map(|n| {
+            let log = log.clone();
+            tokio::spawn(async move {
+                (n, log.append(&n.to_le_bytes().repeat(40)[..]).await.map(|done| done.lsn().value()))
+            })
+        })
+        .collect();
+    let mut told = Vec::new();
+    for task in tasks {
+        told.push(task.await.unwrap());
+    }
+    let mut entries = log.read_from(Lsn::ZERO).await.unwrap();
+    let mut held = BTreeMap::new();
+    while let Some(entry) = entries.next().await {
+        let entry = entry.unwrap();
+        held.insert(entry.lsn.value(), entry.payload);
+    }
+    (told, held)
+}
+
+#[tokio::test]
+async fn who_was_refused_in_a_round_of_many_is_told_though_others_of_it_came_through() {
+    let mut refused = 0;
+    for call in 0..120 {
+        let (told, held) = appended_beside_a_refusal(call).await;
+        for (n, answer) in told {
+            match answer {
+                Ok(lsn) => assert_eq!(held.get(&lsn), Some(&n.to_le_bytes().repeat(40)), "call {call}, {n} at {lsn}"),
+                Err(Error::NoSpace(_)) => refused += 1,
+                // Of a sync: then nobody is told of a success any more.
+                Err(error) => assert!(matches!(error, Error::Poisoned { .. }), "call {call}: {error}"),
+            }
+        }
+    }
+    assert!(refused > 0);
 }

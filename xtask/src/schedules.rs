@@ -20,7 +20,7 @@ struct Planted {
     says: &'static str,
 }
 
-const PLANTED: [Planted; 5] = [
+const PLANTED: [Planted; 7] = [
     Planted {
         what: "who has led wakes nobody",
         file: "backends/src/commit.rs",
@@ -60,6 +60,22 @@ const PLANTED: [Planted; 5] = [
         to: "Durability::Durable => self.writer.written() >= lsn,",
         test: "a_sync_makes_durable_what_others_appended_and_wakes_who_waits_for_it",
         says: "appender.is_durable",
+    },
+    Planted {
+        what: "a cut and a truncation do not wait for each other",
+        file: "backends/src/checkpoint.rs",
+        from: "self.removing.lock().unwrap_or_else(PoisonError::into_inner)",
+        to: "Box::leak(Box::new(Mutex::new(()))).lock().unwrap_or_else(PoisonError::into_inner)",
+        test: "a_cut_and_a_truncation_at_the_same_time_leave_a_log_that_begins_before_it_ends",
+        says: "it begins at",
+    },
+    Planted {
+        what: "a cut tells nobody that waits for what it takes",
+        file: "backends/src/commit.rs",
+        from: "guard.dropped(kept, None);",
+        to: "let _ = kept;",
+        test: "an_append_beside_a_cut_is_durable_or_told_that_it_was_cut_off",
+        says: "maximum number of branches",
     },
 ];
 

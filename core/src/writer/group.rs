@@ -272,7 +272,7 @@ impl Writer {
     /// sync, poisons it; and any failed removal, for the new segment may count by then: a copy-on-write file system refuses
     /// a removal too when it is full. Where a segment was to be continued, another can be begun instead: nothing was lost.
     pub fn failed(&mut self, action: Action, kind: ErrorKind) -> Consequence {
-        self.flight = None;
+        let flight = self.flight.take();
         let fatal = matches!(kind, ErrorKind::Fenced | ErrorKind::Gone | ErrorKind::ReadOnly);
         if self.state == State::Continuing && !fatal {
             self.state = State::NeedsSegment;
@@ -290,6 +290,8 @@ impl Writer {
         } else {
             self.leftovers = true;
             self.refused = true;
+            // Nothing counts from there on, and the room may be given back.
+            self.at = flight.map_or(self.at, |group| group.at);
         }
         let written = self.written;
         self.transactions.retain(|transaction| transaction.id <= written.value());

@@ -191,7 +191,7 @@ impl Writer {
             // Packed anew, the frames take at most a quarter more, where each write fills up its last granule.
             geometry.overhead() + len + len / 4 + 2 * geometry.granule
         });
-        let (low_water, low_water_covered) = self.low_water_wanted.unwrap_or((self.low_water, self.low_water_covered));
+        let (low_water, low_water_covered) = self.low_water_wanted.unwrap_or((self.low_water(), self.is_covered()));
         let header = SegmentHeader {
             log: self.log,
             id,
