@@ -8,8 +8,8 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    Action, CheckpointId, Device, Durability, Entry as Borrowed, Flow, Geometry, Host, Lsn, Object, OldWriter, Policy,
-    PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire, Room, View,
+    Action, CheckpointId, Device, Durability, Entry as Borrowed, Finding, Flow, Geometry, Host, Lsn, Object, OldWriter,
+    Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire, Room, View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
@@ -71,7 +71,7 @@ pub struct Rebuilt {
     /// Entries that could not be decoded, by a policy that skips damage.
     pub undecodable: Vec<Lsn>,
     /// What was found on the way and skipped.
-    pub findings: Vec<duralog_core::Finding>,
+    pub findings: Vec<Finding>,
 }
 
 impl<D: SharedDevice> Log<D> {
@@ -233,10 +233,11 @@ impl<D: SharedDevice> Log<D> {
 
     /// What a state is built up from again: the log as it stands now.
     pub(crate) fn rebuilding(&self) -> Result<Rebuilding<D>> {
-        let Seen { view, history } = self.shared.written_view()?;
+        let seen = self.shared.written_view()?;
         let heads = self.shared.lock().checkpoints.heads().copied().collect();
         let device = self.shared.reader()?;
-        Ok(Rebuilding { device, view, heads, policy: self.report.policy, hook: self.shared.damage_hook(history) })
+        let (view, policy) = (seen.view.clone(), self.report.policy);
+        Ok(Rebuilding { device, view, heads, policy, hook: self.shared.damage_hook(seen) })
     }
 }
 
@@ -371,7 +372,7 @@ impl Host for Applier<'_> {
         }
     }
 
-    fn finding(&mut self, finding: &duralog_core::Finding) {
+    fn finding(&mut self, finding: &Finding) {
         self.rebuilt.findings.push(*finding);
     }
 }
@@ -499,47 +500,54 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As [`read_from`](Self::read_from).
     pub fn replay_from(&self, from: Lsn) -> Result<Entries<D>> {
-        let Seen { view, history } = self.shared.written_view()?;
-        let from = from.max(view.low_water());
-        let entries = Entries::of(self.shared.reader()?, Replay::new(view, from, self.report.policy));
-        Ok(entries.with_damage_hook(self.shared.damage_hook(history)))
+        let seen = self.shared.written_view()?;
+        let from = from.max(seen.view.low_water());
+        let entries = Entries::of(self.shared.reader()?, Replay::new(seen.view.clone(), from, self.report.policy));
+        Ok(entries.with_damage_hook(self.shared.damage_hook(seen)))
     }
 }
 
 impl<D: SharedDevice> Shared<D> {
-    /// Stops writing when a reader meets damage that was begun in this history.
-    pub(crate) fn damage_hook(self: &Arc<Self>, history: History) -> DamageHook {
+    /// Stops writing when a reader that saw this meets damage.
+    pub(crate) fn damage_hook(self: &Arc<Self>, seen: Seen) -> DamageHook {
         let shared = Arc::downgrade(self);
         Box::new(move |error| match shared.upgrade() {
-            Some(shared) => shared.met(history, error),
+            Some(shared) => shared.met(&seen, error),
             None => error,
         })
     }
 
-    /// What a reader's error comes to. Damage stops writing; a segment that truncation, a cut or a reset has given up since
-    /// the reader began is none.
-    pub(crate) fn met(&self, history: History, error: Error) -> Error {
-        if let Some(overtaken) = self.overtaken(history, &error) {
+    /// What a reader's error comes to. A segment that truncation, a cut or a reset has given up since the reader began is
+    /// no damage; damage stops writing, unless a checkpoint holds what is gone: then truncation heals it.
+    pub(crate) fn met(&self, seen: &Seen, error: Error) -> Error {
+        if let Some(overtaken) = self.overtaken(seen, &error) {
             return overtaken;
         }
-        if error.finding().is_some() {
+        if error.finding().is_some_and(|finding| !self.is_held(finding)) {
             self.poisoned_by(error.clone());
         }
         error
     }
 
-    /// What has given up the segment of a reader's error since the reader began, in this history, if anything has.
-    fn overtaken(&self, history: History, error: &Error) -> Option<Error> {
+    /// What has given up the segment of a reader's error since the reader began, if anything has.
+    fn overtaken(&self, seen: &Seen, error: &Error) -> Option<Error> {
         let (object, _) = error.place()?;
         // What is being removed at this moment has not been given up by everyone's account before it is removed.
         let _removed = self.removing();
         let guard = self.lock();
-        if guard.history != history {
+        if guard.history != seen.history {
             return Some(Error::Superseded);
         }
         let view = guard.writer.view();
-        let is_given_up = matches!(object, Object::Segment(id) if !view.counts(id));
+        let is_given_up = matches!(object, Object::Segment(id) if seen.view.counts(id) && !view.counts(id));
         is_given_up.then_some(Error::Truncated { low_water: view.low_water() })
+    }
+
+    /// Whether a checkpoint that may be relied on holds all that is gone by this damage.
+    fn is_held(&self, finding: &Finding) -> bool {
+        let Some((_, last)) = finding.lsns else { return false };
+        let held = || self.lock().checkpoints.newest_relied_on().is_some_and(|head| last <= head.lsn);
+        held() && self.check_checkpoints().is_ok() && held()
     }
 
     /// Nobody else removes segments, by truncation, a cut or a reset, until the answer is dropped.
@@ -559,17 +567,17 @@ impl<D: SharedDevice> Shared<D> {
     pub(crate) fn check_checkpoints(&self) -> Result<()> {
         let unfinished = loop {
             let guard = self.lock();
-            let Some(machine) = guard.checkpoints.judge(guard.writer.view()) else { return Ok(()) };
-            let history = guard.history;
+            let seen = Seen { view: guard.writer.view(), history: guard.history };
+            let Some(machine) = guard.checkpoints.judge(seen.view.clone()) else { return Ok(()) };
             drop(guard);
             let judged = drive(machine, &mut self.reader()?, &mut scratch(self.options.geometry), &mut ());
             let judged = match judged.map_err(Error::from) {
-                Err(error) if self.overtaken(history, &error).is_some() => continue,
+                Err(error) if self.overtaken(&seen, &error).is_some() => continue,
                 judged => judged?,
             };
             let mut guard = self.lock();
             // What a cut took away names nothing any more.
-            if guard.history != history {
+            if guard.history != seen.history {
                 continue;
             }
             let covered = guard.writer.view().is_covered();

@@ -200,14 +200,14 @@ impl fmt::Display for FileError {
                 write!(f, "{} is there already, made by another writer: open the log again", path.display())
             }
             Self::ReadOnly { path } => write!(f, "{} was opened for reading: open it for writing", path.display()),
-            Self::Io { operation, path, .. } => {
-                write!(f, "cannot {operation} {}", path.display())?;
-                f.write_str(match self.kind() {
-                    ErrorKind::NoSpace => ": no room is left",
-                    ErrorKind::Gone => ": it is not there any more",
-                    ErrorKind::ReadOnly => ": the file system takes no writes, open it read-only",
-                    _ => "",
-                })
+            Self::Io { operation, path, source } => {
+                write!(f, "cannot {operation} {}: ", path.display())?;
+                match self.kind() {
+                    ErrorKind::NoSpace => f.write_str("no room is left"),
+                    ErrorKind::Gone => f.write_str("it is not there any more"),
+                    ErrorKind::ReadOnly => f.write_str("the file system takes no writes, open it read-only"),
+                    _ => source.fmt(f),
+                }
             }
         }
     }
@@ -323,6 +323,9 @@ impl<F: Files> FileDevice<F> {
         if is_new && found.iter().any(|name| name != LOCK && !is_spare(name)) {
             return Err(FileError::NotALog { path: dir });
         }
+        // Where there is no log and none is to be made, nothing is: not even the lock's file.
+        let writes = writes && (!is_new || options.create);
+        let options = if writes { options } else { FileOptions { access: Access::Read, ..options } };
         if writes && is_new {
             make_durably(&files, &dir)?;
         }
@@ -1197,6 +1200,9 @@ pub(crate) mod tests {
         }
         fn identity(&self) -> io::Result<Option<Identity>> {
             OneFile::identity(&self.0)
+        }
+        fn names(&self) -> io::Result<Option<u64>> {
+            OneFile::names(&self.0)
         }
     }
 

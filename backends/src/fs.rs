@@ -134,6 +134,12 @@ pub trait OneFile: fmt::Debug {
     /// # Errors
     /// It cannot be looked at.
     fn identity(&self) -> io::Result<Option<Identity>>;
+
+    /// Under how many names it stands; `None` where the system does not tell.
+    ///
+    /// # Errors
+    /// It cannot be looked at.
+    fn names(&self) -> io::Result<Option<u64>>;
 }
 
 /// The file system of the standard library.
@@ -291,12 +297,27 @@ impl OneFile for File {
     fn identity(&self) -> io::Result<Option<Identity>> {
         self.metadata().map(|metadata| numbers(&metadata))
     }
+
+    fn names(&self) -> io::Result<Option<u64>> {
+        self.metadata().map(|metadata| links(&metadata))
+    }
 }
 
 /// A rename that replaces nothing: a second name is refused where there is one.
 fn link_and_remove(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::hard_link(from, to)?;
     std::fs::remove_file(from)
+}
+
+#[cfg(unix)]
+fn links(metadata: &std::fs::Metadata) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Some(metadata.nlink())
+}
+
+#[cfg(not(unix))]
+fn links(_: &std::fs::Metadata) -> Option<u64> {
+    None
 }
 
 #[cfg(unix)]

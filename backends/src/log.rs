@@ -13,7 +13,7 @@ use crate::{
     background::{background, beside},
     checkpoint::History,
     checksum,
-    commit::{Counts, Reached, Seen, Shared, State, give_up, nonce, stage_error},
+    commit::{Counts, Reached, Shared, State, give_up, nonce, stage_error},
     config::{Config, Proof, SyncMode},
     device::SharedDevice,
     environment::Environment,
@@ -387,7 +387,8 @@ impl<D: SharedDevice> Log<D> {
         self.shared.wait_for_all(self.shared.lock(), Durability::Durable)
     }
 
-    /// Waits until the entry at `lsn` is durable, which it makes it if nobody else does, and returns the durable LSN.
+    /// Waits until the entry at `lsn` is durable, which it makes it if nobody else does, and returns the durable LSN. An LSN
+    /// beyond the last entry stands for that: compare what is returned where entries may have been cut off.
     ///
     /// # Errors
     /// As [`sync`](Self::sync).
@@ -403,14 +404,14 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::Truncated`] if `from` is below the low-water mark.
     pub fn read_from(&self, from: Lsn) -> Result<Entries<D>> {
-        let Seen { view, history } = self.shared.written_view()?;
-        if from < view.low_water() && from != Lsn::ZERO {
-            return Err(Error::Truncated { low_water: view.low_water() });
+        let seen = self.shared.written_view()?;
+        let low_water = seen.view.low_water();
+        if from < low_water && from != Lsn::ZERO {
+            return Err(Error::Truncated { low_water });
         }
         let device = self.shared.reader()?;
-        let from = from.max(view.low_water());
-        let entries = Entries::new(device, view, from, Lsn::MAX, self.report.policy);
-        Ok(entries.with_damage_hook(self.shared.damage_hook(history)))
+        let entries = Entries::new(device, seen.view.clone(), from.max(low_water), Lsn::MAX, self.report.policy);
+        Ok(entries.with_damage_hook(self.shared.damage_hook(seen)))
     }
 
     /// Reads the entries from the newest on back to the one at `to`, as they stand now, in memory that does not grow with
@@ -419,13 +420,13 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::Truncated`] if `to` is below the low-water mark. Damage and gaps are errors in their place.
     pub fn read_back_to(&self, to: Lsn) -> Result<Entries<D>> {
-        let Seen { view, history } = self.shared.written_view()?;
-        if to < view.low_water() && to != Lsn::ZERO {
-            return Err(Error::Truncated { low_water: view.low_water() });
+        let seen = self.shared.written_view()?;
+        let low_water = seen.view.low_water();
+        if to < low_water && to != Lsn::ZERO {
+            return Err(Error::Truncated { low_water });
         }
-        let to = to.max(view.low_water());
-        let entries = Entries::of(self.shared.reader()?, ReverseReader::new(view, to, Lsn::MAX));
-        Ok(entries.with_damage_hook(self.shared.damage_hook(history)))
+        let reader = ReverseReader::new(seen.view.clone(), to.max(low_water), Lsn::MAX);
+        Ok(Entries::of(self.shared.reader()?, reader).with_damage_hook(self.shared.damage_hook(seen)))
     }
 
     /// Figures of the log.

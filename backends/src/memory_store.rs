@@ -1,6 +1,10 @@
 //! A state and its log, kept together: append, durable, apply, answer.
 
-use std::sync::PoisonError;
+use core::panic::AssertUnwindSafe;
+use std::{
+    panic::{catch_unwind, resume_unwind},
+    sync::PoisonError,
+};
 
 use duralog_core::{CheckpointId, Lsn, operation::Operation};
 
@@ -185,7 +189,10 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
                 self.log.shared.lock().check()?;
                 let at = self.log.checkpoint_at();
                 if at.lsn() <= *turn {
-                    break (at, self.state().snapshot());
+                    let snapshot = catch_unwind(AssertUnwindSafe(|| self.state().snapshot()));
+                    drop(turn);
+                    // What panics while the state is only read leaves it as it is.
+                    break (at, snapshot.unwrap_or_else(|panic| resume_unwind(panic)));
                 }
                 turn = self.turned.wait(turn).expect(PANICKED);
             }

@@ -6,7 +6,7 @@ use duralog_core::{
     segment::{COPY_OFFSETS, SEGMENT_HEADER_LEN, SegmentHeader},
 };
 
-use crate::{commit::Seen, device::SharedDevice, error::Result, log::Log, verify::LogReader};
+use crate::{device::SharedDevice, error::Result, log::Log, verify::LogReader};
 
 /// What a segment is to its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,8 +82,8 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// The device cannot be read.
     pub fn segments(&self) -> Result<Vec<SegmentInfo>> {
-        let Seen { view, history } = self.shared.written_view()?;
-        segments(&mut self.shared.reader()?, &view).map_err(|error| self.shared.met(history, error))
+        let seen = self.shared.written_view()?;
+        segments(&mut self.shared.reader()?, &seen.view).map_err(|error| self.shared.met(&seen, error))
     }
 }
 

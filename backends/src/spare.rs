@@ -161,6 +161,10 @@ impl<T: OneFile> Spares<T> {
     pub(crate) fn keep<F: Files<File = T>>(&self, files: &F, dir: &Path, path: &Path, file: Arc<T>) -> bool {
         let mut state = self.lock();
         let Ok(len) = file.length() else { return false };
+        // Under another name too: a backup that must not be written over.
+        if !matches!(file.names(), Ok(None | Some(1))) {
+            return false;
+        }
         if state.stopped || state.spares.len() >= SPARES_MAX || len > self.size || !self.has_room(files, dir) {
             return false;
         }

@@ -211,7 +211,11 @@ impl<D: SharedDevice> LogReader<D> {
         let rebuilt =
             rebuild(&mut device, &self.recovered.view, &self.recovered.checkpoints, self.report.policy, state);
         rebuilt.map_err(|error| {
-            if Seen::of(&self.recovered).has_changed(&mut device, Changes::All) { Error::Superseded } else { error }
+            // A cut removes the checkpoints beyond it before anything else tells of it.
+            let is_gone =
+                matches!(error.place(), Some((object @ Object::Checkpoint(_), _)) if device.len(object).is_err());
+            let mut has_changed = || Seen::of(&self.recovered).has_changed(&mut device, Changes::All);
+            if is_gone || has_changed() { Error::Superseded } else { error }
         })
     }
 

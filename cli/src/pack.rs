@@ -234,11 +234,18 @@ fn unpack_log(file: &Path, dir: &Path) -> Result<(u64, u64), Failure> {
 
 fn extract(packed: File, file: &Path, dir: &Path) -> Result<(u64, u64), Failure> {
     let refused = |what: String| unreadable(file)(io::Error::new(ErrorKind::InvalidData, what));
+    let no_member = |error: io::Error| match error.raw_os_error() {
+        Some(_) => unreadable(file)(error),
+        // The archive's own words quote its bytes.
+        None => {
+            refused("it is no tar archive, or a damaged one: name a file that `duralog pack` or an export wrote".into())
+        }
+    };
     let mut archive = tar::Archive::new(Counted { from: BufReader::with_capacity(PIECE, packed), read: 0 });
     let (mut objects, mut bytes, mut end, mut segments) = (0, 0, 0, false);
     // Raw: what the names and lengths of other archives are extended by, no log has.
-    for member in archive.entries().map_err(unreadable(file))?.raw(true) {
-        let mut member = member.map_err(unreadable(file))?;
+    for member in archive.entries().map_err(no_member)?.raw(true) {
+        let mut member = member.map_err(no_member)?;
         let name = String::from_utf8_lossy(&member.path_bytes()).into_owned();
         let Some(object) = Object::from_name(&name).filter(|_| member.header().entry_type().is_file()) else {
             return Err(refused(format!("it holds {name:?}, which is no file of a log")));

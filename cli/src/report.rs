@@ -258,6 +258,9 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
         )
     } else if report.torn_tail.is_some() {
         paint.green("sound: a crash left a torn tail, which is normal; nothing acknowledged is lost")
+    } else if report.findings.iter().any(|finding| finding.harmless && !report.is_gap(finding)) {
+        paint
+            .yellow("sound but for what is listed, by which nothing is lost: a checkpoint holds it, or it stands twice")
     } else {
         paint.green("sound")
     };

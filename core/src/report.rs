@@ -236,6 +236,9 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {} at offset {}", self.seen, self.object, self.offset)?;
+        if self.verdict == Verdict::Foreign {
+            f.write_str(", for what stands there is of another log")?;
+        }
         match self.lsns {
             Some((first, last)) if first == last => write!(f, ", {first}")?,
             Some((first, last)) => write!(f, ", {first} to {last}")?,

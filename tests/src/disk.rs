@@ -108,6 +108,10 @@ impl OneFile for UnsyncedFile {
     fn identity(&self) -> io::Result<Option<Identity>> {
         OneFile::identity(&self.0)
     }
+
+    fn names(&self) -> io::Result<Option<u64>> {
+        OneFile::names(&self.0)
+    }
 }
 
 /// A call that changed something.
@@ -335,6 +339,10 @@ impl OneFile for RecordedFile {
 
     fn identity(&self) -> io::Result<Option<Identity>> {
         OneFile::identity(&self.file)
+    }
+
+    fn names(&self) -> io::Result<Option<u64>> {
+        OneFile::names(&self.file)
     }
 }
 

@@ -8,7 +8,7 @@ use duralog::{
     Snapshot, SyncMode, Verdict,
     faulty::{Keep, Medium},
 };
-use duralog_core::Seen;
+use duralog_core::{Device, Seen};
 use duralog_tests::Counter;
 
 const GEOMETRY: Geometry =
@@ -113,6 +113,29 @@ fn damage_that_a_reader_meets_stops_writing() {
     assert_eq!(read.iter().filter(|entry| entry.is_ok()).count(), 4, "what stands before it is read");
     assert_eq!(read.last().unwrap().as_ref().unwrap_err().lsn(), Some(Lsn::new(5)));
     assert!(matches!(log.append(&b"never"[..]), Err(Error::Poisoned { .. })));
+}
+
+#[test]
+fn damage_that_a_checkpoint_holds_is_told_and_stops_nobody() {
+    let damages: [fn(&MemoryDevice) -> MemoryDevice; 2] = [
+        |medium| damaged(medium, &[5]),
+        // The first of all, which is not truncated for that.
+        |medium| {
+            medium.writer().unwrap().remove(Object::Segment(SegmentId::new(1))).unwrap();
+            medium.reader()
+        },
+    ];
+    for damage in damages {
+        let medium = damage(&log(100, Some(60)));
+        let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+        let met = log.read_from(Lsn::ZERO).unwrap().find_map(Result::err).unwrap();
+        assert_eq!(met.kind(), "damaged", "{met}");
+        let next = log.append(&b"goes on"[..]).map(|receipt| receipt.lsn());
+        assert!(next.is_ok(), "{next:?}");
+        // And truncation heals it.
+        let kept = log.truncate_before(Lsn::MAX).unwrap();
+        assert!(log.read_from(Lsn::ZERO).unwrap().all(|entry| entry.unwrap().lsn >= kept));
+    }
 }
 
 #[test]
