@@ -137,10 +137,14 @@ impl<T: OneFile> Ahead<T> {
         }
     }
 
-    /// The log is about to sync all itself: nothing is wanted of itself any more, and none is under way when this returns.
+    /// The log is about to sync all itself: nothing is wanted any more, for what was asked for is synced with the rest, and
+    /// none is under way when this returns, or begun before [`settled`](Self::settled).
     pub(crate) fn settle(&self) -> Result<(), Failed> {
         let mut state = self.lock();
         state.wanted.clear();
+        if let Some(asked) = state.asked.as_mut().filter(|asked| asked.stage == Stage::Wanted) {
+            asked.stage = Stage::UnderWay;
+        }
         while state.busy {
             state = self.wait(state);
         }
@@ -216,5 +220,25 @@ impl<T: OneFile> Ahead<T> {
         while state.busy {
             state = self.wait(state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use duralog_core::SegmentId;
+
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_and_is_not_begun_is_synced_by_the_log_alone() {
+        let ahead = Ahead::new();
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        assert!(ahead.begin(Object::Segment(SegmentId::new(1)), &file));
+        assert!(ahead.is_wanted());
+        ahead.settle().unwrap();
+        assert!(!ahead.is_wanted(), "the thread beside would sync it at the same time, and take an error away");
+        assert!(ahead.poll().is_none(), "it is not over");
+        ahead.settled(true);
+        assert!(ahead.poll().unwrap().is_ok());
     }
 }

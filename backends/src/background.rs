@@ -111,6 +111,20 @@ fn work<D: SharedDevice>(shared: &Shared<D>, quiet: &mut Quiet) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Config, Durability, Geometry, Log, MemoryDevice};
+
+    #[test]
+    fn a_sync_of_a_log_that_rests_wakes_it_for_the_mark_that_proves_it() {
+        let geometry =
+            Geometry { segment_size: 4096, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
+        let config = Config::default().with_write_limit(1024).with_idle_mark(Duration::from_secs(3600));
+        let log = Log::open_device(MemoryDevice::new(geometry), config).unwrap();
+        log.append_with(&b"entry"[..], Durability::Buffered).unwrap();
+        // As the thread finds it some time later: nothing to sync of itself, and no mark that would say anything new.
+        log.shared.lock().resting = true;
+        log.sync().unwrap();
+        assert!(!log.shared.lock().resting, "nobody would write the mark");
+    }
 
     #[test]
     fn a_log_is_quiet_since_the_last_append_that_was_seen_however_often_it_is_looked_at() {

@@ -530,6 +530,11 @@ impl<D: SharedDevice> Shared<D> {
             Ok(()) => {}
             Err(error) => self.failed(state, error),
         }
+        if state.resting && self.idle_mark.is_some() && state.writer.mark_due() {
+            // A sync came when the log was idle already: what it made durable is to be provable too.
+            state.resting = false;
+            self.woken.notify_all();
+        }
         self.done(guard)
     }
 
@@ -666,6 +671,7 @@ impl<D: SharedDevice> Shared<D> {
                         guard.history = History::begin();
                         // Who waits for an entry that is not there any more waits for nothing.
                         let kept = guard.writer.written();
+                        guard.buffered = guard.buffered.min(kept);
                         guard.dropped(kept, None);
                     }
                     let meta = guard.writer.meta(false);

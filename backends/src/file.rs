@@ -161,6 +161,11 @@ pub enum FileError {
         /// The directory.
         path: PathBuf,
     },
+    /// The directory was renamed or deleted since it was opened: what is at its path now is another.
+    Replaced {
+        /// That path.
+        path: PathBuf,
+    },
     /// The file system failed.
     Io {
         /// What it was asked for.
@@ -200,6 +205,12 @@ impl fmt::Display for FileError {
                 write!(f, "{} is there already, made by another writer: open the log again", path.display())
             }
             Self::ReadOnly { path } => write!(f, "{} was opened for reading: open it for writing", path.display()),
+            Self::Replaced { path } => write!(
+                f,
+                "{} is not the directory any more that was opened: it was renamed or deleted, and nothing is written to what \
+                 is there now; open the log where it is",
+                path.display()
+            ),
             Self::Io { operation, path, source } => {
                 write!(f, "cannot {operation} {}: ", path.display())?;
                 match self.kind() {
@@ -226,7 +237,7 @@ impl DeviceError for FileError {
     /// No space is said of creating and writing alone: of a sync that fails for lack of space nothing is known.
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Locked { .. } | Self::Exists { .. } => ErrorKind::Fenced,
+            Self::Locked { .. } | Self::Exists { .. } | Self::Replaced { .. } => ErrorKind::Fenced,
             Self::NotFound { .. } => ErrorKind::Gone,
             Self::ReadOnly { .. } => ErrorKind::ReadOnly,
             Self::NotALog { .. } | Self::NotADirectory { .. } => ErrorKind::Other,
@@ -288,6 +299,8 @@ pub struct FileDevice<F: Files = StdFs> {
     unsynced: Option<(PathBuf, Arc<io::Error>)>,
     /// Held, never used.
     _lock: Option<F::File>,
+    /// What the directory is, whatever is at its path later.
+    identity: Option<Identity>,
 }
 
 impl FileDevice {
@@ -330,6 +343,7 @@ impl<F: Files> FileDevice<F> {
             make_durably(&files, &dir)?;
         }
         let lock = if writes { Some(lock_dir(&files, &dir)?) } else { None };
+        let identity = files.identity(&dir).map_err(FileError::io(Operation::Open, &dir))?;
         let spares = (writes && options.preallocate).then(|| Arc::new(Spares::new(options.segment_size)));
         let mut device = Self {
             files,
@@ -344,6 +358,7 @@ impl<F: Files> FileDevice<F> {
             ahead: writes.then(|| Arc::new(Ahead::new())),
             unsynced: None,
             _lock: lock,
+            identity,
         };
         let found = device.list()?; // Only now: before the lock was held, another writer may have been at it.
         if writes {
@@ -434,6 +449,18 @@ impl<F: Files> FileDevice<F> {
 
     fn failed(&self, operation: Operation, object: Object) -> impl FnOnce(io::Error) -> FileError + use<'_, F> {
         move |source| FileError::Io { operation, path: self.path(object), source }
+    }
+
+    /// Whether names in the directory's path are names in the directory that was locked.
+    fn may_name(&self) -> Result<(), FileError> {
+        self.may_write()?;
+        match self.files.identity(&self.dir) {
+            Ok(there) if there == self.identity => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::io(Operation::Open, &self.dir)(error))
+            }
+            _ => Err(FileError::Replaced { path: self.dir.clone() }),
+        }
     }
 
     fn may_write(&self) -> Result<(), FileError> {
@@ -641,7 +668,10 @@ impl<F: Files> Drop for FileDevice<F> {
             ahead.close();
         }
         if let Some(spares) = &self.spares {
-            spares.close(&self.files, &self.dir);
+            if self.may_name().is_ok() {
+                spares.give_up(&self.files, &self.dir);
+            }
+            spares.close();
         }
     }
 }
@@ -670,7 +700,7 @@ impl<F: Files> Device for FileDevice<F> {
     }
 
     fn create(&mut self, object: Object, size: u64) -> Result<Room, FileError> {
-        self.may_write()?;
+        self.may_name()?;
         loop {
             match self.make(object, size) {
                 Err(error) if error.kind() == ErrorKind::NoSpace && self.give_up_spares() => {}
@@ -738,7 +768,7 @@ impl<F: Files> Device for FileDevice<F> {
     }
 
     fn remove(&mut self, object: Object) -> Result<(), FileError> {
-        self.may_write()?;
+        self.may_name()?;
         if !self.keep_for_later(object) {
             match self.files.remove(&self.path(object)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.not_removed(object, error)),
@@ -928,6 +958,42 @@ pub(crate) mod tests {
         assert_eq!(error.kind(), ErrorKind::Fenced);
         let says = format!("log is locked by process {}: close it, or open read-only", process::id());
         assert!(error.to_string().ends_with(&says), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_writer_whose_directory_was_renamed_or_deleted_touches_nothing_in_what_is_there_now() {
+        for rename in [true, false] {
+            let dir = TempDir::new().unwrap();
+            let path = dir.path().join("log");
+            let mut old = FileDevice::open(&path, writer()).unwrap();
+            old.create(SEGMENT, 4096).unwrap();
+            if rename {
+                std::fs::rename(&path, dir.path().join("moved")).unwrap();
+            } else {
+                std::fs::remove_dir_all(&path).unwrap();
+            }
+            let refused = old.remove(SEGMENT).unwrap_err();
+            assert!(matches!(refused, FileError::Replaced { .. }), "nothing is there: {refused}");
+            let mut new = FileDevice::open(&path, writer()).unwrap();
+            new.create(SEGMENT, 4096).unwrap();
+            let next = Object::Segment(SegmentId::new(2));
+            for refused in
+                [old.create(next, 4096).map(drop), old.create(Object::Meta, 72).map(drop), old.remove(SEGMENT)]
+            {
+                let refused = refused.unwrap_err();
+                assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
+            }
+            drop(old);
+            assert_eq!(new.next(None).unwrap(), Some(SEGMENT));
+            assert_eq!(
+                FileDevice::open(&path, FileOptions { access: Access::Read, ..writer() })
+                    .unwrap()
+                    .next(Some(SEGMENT))
+                    .unwrap(),
+                None
+            );
+        }
     }
 
     #[test]

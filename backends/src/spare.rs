@@ -200,9 +200,8 @@ impl<T: OneFile> Spares<T> {
         !spares.is_empty()
     }
 
-    /// Removes all spares for good: the preparation ends.
-    pub(crate) fn close<F: Files<File = T>>(&self, files: &F, dir: &Path) {
-        self.give_up(files, dir);
+    /// The preparation ends.
+    pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }

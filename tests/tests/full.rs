@@ -3,7 +3,7 @@
 
 use Op::{Append, Checkpoint, Close, Fill, Open, Write};
 use duralog::{
-    Error, Log, Lsn, Object, Policy,
+    Durability, Error, Log, Lsn, Object, Policy,
     faulty::{Failure, FaultyDevice, Keep, Plan},
 };
 use duralog_tests::{Moment, Op, Setup};
@@ -191,6 +191,26 @@ fn an_entry_that_was_refused_when_all_of_it_was_written_does_not_come_back_after
         // Nor when the segment that took its place is gone one day.
         let old = moment.medium.object(moment.medium.names()[0]).unwrap();
         assert!(!old.windows(9).any(|bytes| bytes == [7; 9]), "{}: its bytes are still there", setup.name);
+    }
+}
+
+#[test]
+fn after_a_cut_a_full_medium_refuses_an_append_as_before() {
+    for setup in Setup::ALL {
+        let mut run = Moment::new(setup).run(Plan::default());
+        run.step(Open).unwrap();
+        let log = run.log();
+        for n in 0..20 {
+            log.append_with(&[n; 9][..], Durability::Buffered).unwrap();
+        }
+        log.sync().unwrap();
+        log.truncate_after(Lsn::new(5)).unwrap();
+        assert_eq!(log.append_with(&[20; 9][..], Durability::Durable).unwrap().lsn(), Lsn::new(6));
+        run.moment().medium.set_plan(Plan { fail: vec![(0, Failure::NoSpace)], ..Plan::default() });
+        let refused = log.append_with(&[21; 9][..], Durability::Durable);
+        assert!(matches!(refused, Err(Error::NoSpace(_))), "{}: {refused:?}", setup.name);
+        let next = log.append_with(&[22; 9][..], Durability::Durable).map(|receipt| receipt.lsn());
+        assert!(matches!(next, Ok(lsn) if lsn == Lsn::new(7)), "{}: {next:?}", setup.name);
     }
 }
 
