@@ -4,8 +4,8 @@ use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
     Begin, Begun, CHECKPOINTS_MAX, Checkpoints, Commit, Consent, Consequence, Durability, Error as DriveError, Fault,
-    Finding, Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, ReverseReader,
-    StageError, TakeOverError, View, Writer, WriterOptions, drive,
+    Finding, Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, StageError,
+    TakeOverError, View, Writer, WriterOptions, drive,
 };
 use uuid::Uuid;
 
@@ -425,8 +425,8 @@ impl<D: SharedDevice> Log<D> {
         if to < low_water && to != Lsn::ZERO {
             return Err(Error::Truncated { low_water });
         }
-        let reader = ReverseReader::new(seen.view.clone(), to.max(low_water), Lsn::MAX);
-        Ok(Entries::of(self.shared.reader()?, reader).with_damage_hook(self.shared.damage_hook(seen)))
+        let entries = Entries::reverse(self.shared.reader()?, seen.view.clone(), to.max(low_water));
+        Ok(entries.with_damage_hook(self.shared.damage_hook(seen)))
     }
 
     /// Figures of the log.

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use duralog_core::{
-    Entry as EntryRef, Flow, Geometry, Host, Lsn, Machine, Policy, Read, Reader, SegmentId, View, drive_until_pause,
+    Crossing, Entry as EntryRef, Flow, Geometry, Host, Lsn, Machine, Policy, Read, Reader, ReverseReader, SegmentId,
+    View, drive_until_pause,
     operation::{Code, Operation},
 };
 
@@ -101,6 +102,8 @@ pub(crate) type DamageHook = Box<dyn FnMut(Error) -> Error + Send>;
 pub struct Entries<D: SharedDevice> {
     device: D,
     reader: Option<Source>,
+    /// What hands out what comes then.
+    then: Option<Source>,
     buf: Vec<u8>,
     findings: Vec<duralog_core::Finding>,
     hook: Option<DamageHook>,
@@ -115,8 +118,17 @@ impl<D: SharedDevice> fmt::Debug for Entries<D> {
 }
 
 impl<D: SharedDevice> Entries<D> {
+    /// The entries from `from` to `to`; from the low-water mark on, those below that belong to what ends above it too.
     pub(crate) fn new(device: D, view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
-        Self::with(device, Source::Reader(Box::new(Reader::new(view, from, to, policy))))
+        let crossing = crossing(&view, from, to, Crossing::new);
+        Self::with(device, Source::Reader(Box::new(Reader::new(view, from, to, policy)))).after(crossing)
+    }
+
+    /// [`new`](Self::new), newest first, to the end.
+    pub(crate) fn reverse(device: D, view: View, from: Lsn) -> Self {
+        let crossing = crossing(&view, from, Lsn::MAX, Crossing::reverse);
+        let reader = ReverseReader::new(view, from, Lsn::MAX);
+        Self { then: crossing, ..Self::with(device, Source::Machine(Box::new(reader))) }
     }
 
     /// What a machine hands out.
@@ -127,7 +139,15 @@ impl<D: SharedDevice> Entries<D> {
     fn with(device: D, source: Source) -> Self {
         let reader = Some(source);
         let buf = vec![0; at_most(device.geometry(), READ)];
-        Self { device, reader, buf, findings: Vec::new(), hook: None, is_beside: false }
+        Self { device, reader, then: None, buf, findings: Vec::new(), hook: None, is_beside: false }
+    }
+
+    /// These entries after those.
+    fn after(self, first: Option<Source>) -> Self {
+        match first {
+            Some(first) => Self { reader: Some(first), then: self.reader, ..self },
+            None => self,
+        }
     }
 
     pub(crate) fn with_damage_hook(self, hook: DamageHook) -> Self {
@@ -154,7 +174,10 @@ impl<D: SharedDevice> Entries<D> {
             match drive_until_pause(reader.machine(), &mut self.device, &mut self.buf, &mut one) {
                 Ok(None) if one.flow == Flow::Continue => {}
                 Ok(None) => return Ok(()),
-                Ok(Some(_)) => return self.ended(),
+                Ok(Some(_)) => match self.then.take() {
+                    Some(then) => *reader = then,
+                    None => return self.ended(),
+                },
                 Err(error) => return Err(self.ended_by(error.into())),
             }
         }
@@ -213,6 +236,12 @@ impl Source {
     }
 }
 
+/// What is handed out of what lies below the low-water mark, where that is where reading begins.
+fn crossing(view: &View, from: Lsn, to: Lsn, crossing: impl FnOnce(&View) -> Crossing) -> Option<Source> {
+    let begins = from == view.low_water() && from > Lsn::FIRST && from <= to;
+    begins.then(|| Source::Machine(Box::new(crossing(view))))
+}
+
 /// Shows one entry to whoever wants to see it, who then may want to go on.
 struct Shown<'a, F> {
     see: F,
@@ -254,13 +283,18 @@ impl<D: SharedDevice> Iterator for Entries<D> {
     fn next(&mut self) -> Option<Result<Entry>> {
         let reader = self.reader.as_mut()?;
         let mut one = One { entry: None, findings: &mut self.findings };
-        if reader.ready(&mut self.buf, |entry| one.entry(entry)) == Flow::Pause {
-            return one.entry.map(Ok);
-        }
-        match drive_until_pause(reader.machine(), &mut self.device, &mut self.buf, &mut one) {
-            Ok(None) => one.entry.map(Ok),
-            Ok(Some(_)) => self.ended().err().map(Err),
-            Err(error) => Some(Err(self.ended_by(error.into()))),
+        loop {
+            if reader.ready(&mut self.buf, |entry| one.entry(entry)) == Flow::Pause {
+                return one.entry.map(Ok);
+            }
+            match drive_until_pause(reader.machine(), &mut self.device, &mut self.buf, &mut one) {
+                Ok(None) => return one.entry.map(Ok),
+                Ok(Some(_)) => match self.then.take() {
+                    Some(then) => *reader = then,
+                    None => return self.ended().err().map(Err),
+                },
+                Err(error) => return Some(Err(self.ended_by(error.into()))),
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod begin;
 mod chain;
 pub mod checkpoint;
 pub mod checksum;
+mod crossing;
 mod cursor;
 mod decision;
 mod device;
@@ -40,6 +41,7 @@ mod writer;
 pub use async_log::AsyncLog;
 pub use begin::{Begin, Begun, Erase, Plan};
 pub use chain::View;
+pub use crossing::Crossing;
 pub use decision::Policy;
 pub use device::{AsyncDevice, Device, DeviceError, ErrorKind, Object, OldWriter, Room};
 pub use drive::{

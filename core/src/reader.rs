@@ -45,6 +45,8 @@ pub struct Reader {
     /// Whether something was passed over that does no harm.
     has_gap: bool,
     read: Read,
+    /// The epoch of the last epoch mark.
+    marked: u64,
 }
 
 /// The segment that is read.
@@ -100,7 +102,13 @@ impl Reader {
             named: SegmentId::NONE,
             has_gap: false,
             read: Read::default(),
+            marked: 0,
         }
+    }
+
+    /// The epoch in which what is read here was written.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.segment.as_ref().map_or(0, |segment| segment.header.epoch).max(self.marked)
     }
 
     /// Forgets what is in the buffer: something else was put there.
@@ -303,6 +311,10 @@ impl Reader {
         let batch = match event {
             Event::Mark => {
                 return match Mark::decode(header.kind.code(), turn.bytes(payload)) {
+                    Ok((_, Mark::Epoch(epoch))) => {
+                        self.marked = self.marked.max(epoch);
+                        Ok(())
+                    }
                     Err(NotAMark::Unsupported) => Err(segment.walk.unsupported(turn)),
                     Ok(_) | Err(NotAMark::Skippable) => Ok(()),
                 };

@@ -101,7 +101,7 @@ impl ReverseReader {
         }
     }
 
-    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
+    pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
         if self.from < self.view.low_water {
             return Err(turn.fault(Fault::Truncated { low_water: self.view.low_water }));
         }

@@ -186,6 +186,7 @@ impl Damaged {
                         None if self.is_harmed && self.moment.oracle.was_appended(lsn, &entry.payload) => {}
                         // A header that is gone took with it what it said of a cut before.
                         _ if !self.only_frames && self.moment.oracle.is_gone(lsn, &entry.payload) => {}
+                        None if self.moment.oracle.crosses(lsn, &entry.payload) => {}
                         None => return Err(violation!("{what}: LSN {lsn} was read, and is not in the log")),
                         Some(Some(payload)) if *payload != entry.payload => {
                             return Err(violation!("{what}: LSN {lsn} was read with other bytes"));

@@ -241,6 +241,13 @@ impl Oracle {
         self.entry(lsn).is_some_and(|entry| entry.is(payload))
     }
 
+    /// Whether this entry below the low-water mark may be handed out, as one of a transaction that ends above it.
+    #[must_use]
+    pub fn crosses(&self, lsn: u64, payload: &[u8]) -> bool {
+        let of_transaction = |entry: &Appended| entry.role != Role::Alone;
+        lsn < self.begin() && self.entry(lsn).is_some_and(of_transaction) && self.was_appended(lsn, payload)
+    }
+
     /// Whether an entry of this LSN and payload was appended, and then cut off or lost.
     #[must_use]
     pub fn is_gone(&self, lsn: u64, bytes: &[u8]) -> bool {
@@ -451,6 +458,12 @@ impl Oracle {
         }
         if last < self.acknowledged {
             return Err(violation!("the log ends at {last}, and {} was acknowledged", self.acknowledged));
+        }
+        // Those of transactions that end above the low-water mark; which do, the suite `truncation` asks.
+        let crossing = entries.iter().take_while(|entry| entry.lsn < first).count();
+        let (crossing, entries) = entries.split_at(crossing);
+        if let Some(entry) = crossing.iter().find(|entry| !self.crosses(entry.lsn, &entry.payload)) {
+            return Err(violation!("LSN {} was recovered below {first}", entry.lsn));
         }
         for (entry, lsn) in entries.iter().zip(first..) {
             if entry.lsn != lsn {

@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use Op::{Append, Batch, Checkpoint, Close, Cut, Discard, Fill, Kill, Leave, Open, Reset, Sync, Truncate};
+use duralog::{Entries, EntryRef, Flow, Log, LogReader, Lsn, faulty::FaultyDevice};
 use duralog_tests::{
     Detail::{self, Coarse, Fine, Whole},
     Explorer, Moment, Op, Setup, figure,
@@ -108,4 +109,58 @@ fn a_full_medium_truncates_all_the_same() {
         explorer.search_errors("truncation and errors", &Moment::new(setup), &ops);
     }
     finish(explorer, "a full medium and errors");
+}
+
+/// LSNs below the low-water mark that are handed out: those of a log in which transactions begin below it.
+#[test]
+fn a_transaction_that_ends_above_the_low_water_mark_is_handed_out_whole_in_both_directions() {
+    for setup in Setup::ALL {
+        let moment = Moment::new(setup);
+        let open = || Log::open_device(moment.medium.device(), moment.config()).unwrap();
+        let log = open();
+        log.append(&b"1"[..]).unwrap();
+        let ended = log.transaction().unwrap();
+        ended.append(&b"3"[..]).unwrap();
+        let crossing = log.transaction().unwrap();
+        crossing.append(&b"5"[..]).unwrap();
+        ended.commit().unwrap();
+        log.append(&b"7"[..]).unwrap();
+        crossing.append_batch(&[&b"8"[..], &b"9"[..]]).unwrap();
+        log.sync().unwrap();
+        // The mark goes through a batch of the transaction, which is handed out once all the same.
+        assert_eq!(log.discard_before(Lsn::new(9)).unwrap(), Lsn::new(9));
+        log.append(&b"10"[..]).unwrap();
+        crossing.commit().unwrap();
+        let kept = [4, 5, 8, 9, 10, 11];
+        let lsns =
+            |entries: Entries<FaultyDevice>| -> Vec<u64> { entries.map(|entry| entry.unwrap().lsn.value()).collect() };
+        let mut visited = Vec::new();
+        let see = |entry: EntryRef<'_>| {
+            visited.push(entry.lsn.value());
+            Flow::Continue
+        };
+        log.read_from(Lsn::ZERO).unwrap().visit(see).unwrap();
+        assert_eq!(visited, kept, "{}", setup.name);
+        assert_eq!(lsns(log.read_from(Lsn::new(9)).unwrap()), kept, "{}", setup.name);
+        assert_eq!(lsns(log.read_from(Lsn::new(10)).unwrap()), [10, 11], "{}", setup.name);
+        let back: Vec<u64> = kept.into_iter().rev().collect();
+        assert_eq!(lsns(log.read_back_to(Lsn::ZERO).unwrap()), back, "{}", setup.name);
+        let reader = LogReader::open_device(moment.medium.reader(), moment.config()).unwrap();
+        assert_eq!(lsns(reader.read(Lsn::ZERO, Lsn::MAX).unwrap()), kept, "{}", setup.name);
+        let open_still = log.transaction().unwrap();
+        open_still.append(&b"13"[..]).unwrap();
+        log.append(&b"14"[..]).unwrap();
+        log.sync().unwrap();
+        log.discard_before(Lsn::new(14)).unwrap();
+        assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap()), [12, 13, 14], "{}: it may still be committed", setup.name);
+        core::mem::forget(open_still);
+        log.sync().unwrap();
+        log.close().unwrap();
+        drop(log);
+        let log = open();
+        log.append(&b"15"[..]).unwrap();
+        log.sync().unwrap();
+        assert_eq!(log.discard_before(Lsn::new(15)).unwrap(), Lsn::new(15));
+        assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap()), [15], "{}: the new epoch rolled it back", setup.name);
+    }
 }

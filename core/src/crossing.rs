@@ -1,0 +1,152 @@
+//! What counts below the low-water mark: the entries of transactions that end at or above it.
+//!
+//! ```text
+//! ... begin 7 | entry of 7 | other | ... | low-water mark | ... | commit 7
+//!       ▲            ▲        given up
+//!       └────────────┴── these count, for what they belong to ends above
+//! ```
+//!
+//! A batch that goes over the mark is not of these: it is handed out whole by whoever reads from the mark on.
+
+use heapless::Vec;
+
+use crate::{
+    Lsn,
+    chain::View,
+    decision::Policy,
+    drive::{Answer, Machine, Place, Step, Stop, Stopped, Turn},
+    frame::{TRANSACTION_ID_LEN, u64_at},
+    operation::Code,
+    reader::{Read, Reader},
+    reverse::ReverseReader,
+    segment::TRANSACTIONS_MAX,
+};
+
+/// The machine: entries below the low-water mark of transactions that are open there, as they stand.
+///
+/// What is below the mark is read twice: once to see which transactions are open where it ends. Damage there is nobody's
+/// loss that asks for this, and is passed over.
+#[derive(Debug)]
+pub struct Crossing {
+    view: View,
+    low_water: Lsn,
+    is_reverse: bool,
+    way: Way,
+    /// The ids of the transactions that are open where the way is, while it is found out; then those at the mark.
+    open: Vec<u64, TRANSACTIONS_MAX>,
+    epoch: u64,
+    /// The first entry of the batch that is open where the way is.
+    batch: Option<Lsn>,
+    entries: u64,
+}
+
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
+enum Way {
+    Finding(Reader),
+    Forwards(Reader),
+    Back(ReverseReader),
+}
+
+impl Crossing {
+    /// What counts below the low-water mark of `view`, oldest first.
+    #[must_use]
+    pub fn new(view: &View) -> Self {
+        let low_water = view.low_water;
+        let view = View { low_water: Lsn::FIRST, ..view.clone() };
+        let finding = Reader::new(view.clone(), Lsn::FIRST, low_water.previous(), Policy::Inspect);
+        Self {
+            view,
+            low_water,
+            is_reverse: false,
+            way: Way::Finding(finding),
+            open: Vec::new(),
+            epoch: 0,
+            batch: None,
+            entries: 0,
+        }
+    }
+
+    /// [`new`](Self::new), newest first.
+    #[must_use]
+    pub fn reverse(view: &View) -> Self {
+        Self { is_reverse: true, ..Self::new(view) }
+    }
+
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
+        loop {
+            let (advanced, epoch) = match &mut self.way {
+                Way::Finding(reader) => (reader.advance(turn), Some(reader.epoch())),
+                Way::Forwards(reader) => (reader.advance(turn), None),
+                Way::Back(reader) => (reader.advance(turn), None),
+            };
+            match (advanced, epoch) {
+                (Err(Stopped), Some(epoch)) => match turn.stop() {
+                    Stop::Need(Step::Entry(place)) => self.passed(place, turn.buf, epoch),
+                    Stop::Need(Step::Finding(_)) => {}
+                    _ => return Err(Stopped),
+                },
+                (Ok(_), Some(epoch)) => {
+                    self.ended_before(epoch);
+                    let Some(first) = self.open.iter().copied().min().map(Lsn::new) else { return Ok(Read::default()) };
+                    let last = self.batch.unwrap_or(self.low_water).previous();
+                    let view = self.view.clone();
+                    self.way = if self.is_reverse {
+                        Way::Back(ReverseReader::new(view, first, last))
+                    } else {
+                        Way::Forwards(Reader::new(view, first, last, Policy::Inspect))
+                    };
+                }
+                (Err(Stopped), None) => match turn.stop() {
+                    Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
+                    Stop::Need(Step::Finding(_)) => {}
+                    Stop::Need(Step::Entry(_)) => {
+                        self.entries += 1;
+                        return Err(Stopped);
+                    }
+                    _ => return Err(Stopped),
+                },
+                (Ok(_), None) => return Ok(Read { entries: self.entries, ..Read::default() }),
+            }
+        }
+    }
+
+    /// Takes an entry below the mark in.
+    fn passed(&mut self, place: &Place, buf: &[u8], epoch: u64) {
+        self.ended_before(epoch);
+        self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
+        let Some(id) = transaction(place, buf) else { return };
+        match Code::from_u8(place.kind.code()) {
+            Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| *open != id),
+            // No more are open at once; a log that says otherwise is not of version 1.
+            _ if !self.open.contains(&id) => drop(self.open.push(id)),
+            _ => {}
+        }
+    }
+
+    /// A new epoch ends what was open.
+    fn ended_before(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            self.open.clear();
+            self.epoch = epoch;
+        }
+    }
+
+    fn counts(&self, place: &Place, buf: &[u8]) -> bool {
+        transaction(place, buf).is_some_and(|id| self.open.contains(&id))
+    }
+}
+
+/// The transaction that the entry belongs to.
+fn transaction(place: &Place, buf: &[u8]) -> Option<u64> {
+    let payload = buf.get(place.payload.clone())?;
+    (place.kind.is_in_transaction() && payload.len() >= TRANSACTION_ID_LEN).then(|| u64_at(payload, 0))
+}
+
+impl Machine for Crossing {
+    type Output = Read;
+
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Read, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
+    }
+}
