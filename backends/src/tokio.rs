@@ -13,9 +13,61 @@
 //! **Cancellation**: a future that is dropped before its request is in the queue has done nothing; dropped later, its
 //! request is carried out all the same, as if it had been awaited. Either way no entry is half there, and nobody else
 //! notices.
+//!
+//! ```
+//! use duralog::{Config, Lsn, Snapshot, tokio::Log};
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let dir = tempfile::tempdir()?;
+//! let log = Log::open(Config::new(dir.path())).await?;
+//! let receipt = log.append(b"any bytes").await?;
+//! let transaction = log.transaction().await?; // rolled back if it is dropped
+//! transaction.append(b"counts with the commit").await?;
+//! transaction.commit().await?;
+//! let at = log.checkpoint_at().await?;
+//! log.checkpoint(at, Snapshot::default()).await?; // appends go on meanwhile
+//! let mut entries = log.read_from(receipt.first).await?;
+//! while let Some(entry) = entries.next().await {
+//!     println!("{}", entry?.lsn);
+//! }
+//! log.close().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What blocks
+//!
+//! [`MemoryStore`](crate::MemoryStore) and [`LogReader`](crate::LogReader) have no methods to be awaited. A task calls them on a
+//! thread that may block, through `spawn_blocking`; such calls of many tasks share their syncs. A closure that has begun runs to
+//! its end, so a change whose future is dropped is logged and made, or was not begun. To look at the state takes no file and
+//! may be done by the task itself where it does not mind waiting for a change that is just made; the guard is not to be held
+//! across an `await`.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use duralog::{Config, MemoryStore, Operation};
+//! use tokio::task::spawn_blocking;
+//! use uuid::Uuid;
+//!
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let dir = tempfile::tempdir()?;
+//! let config = Config::new(dir.path());
+//! let store: Arc<MemoryStore> = Arc::new(spawn_blocking(move || MemoryStore::open(config)).await??);
+//! let (id, writer) = (Uuid::new_v4(), Arc::clone(&store));
+//! spawn_blocking(move || writer.apply(Operation::insert(id, "a document", vec![0.25]))).await??;
+//! assert!(store.state().contains(id));
+//! spawn_blocking(move || store.close()).await??;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod checkpoint;
 mod read;
+mod transaction;
+mod truncation;
 
 use std::{
     fmt,
@@ -23,10 +75,12 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use duralog_core::{Durability, Lsn, Payload};
+use duralog_core::{Durability, Lsn, Payload, TransactionEnd};
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use crate::{
+    commit::{Guard, InTransaction},
     config::Config,
     device::{DeviceFailure, SharedDevice},
     error::{Error, Result},
@@ -35,8 +89,11 @@ use crate::{
     report::RecoveryReport,
 };
 
-use self::checkpoint::Checkpointing;
-pub use self::read::Entries;
+use self::{
+    checkpoint::Checkpointing,
+    transaction::{Left, Open},
+};
+pub use self::{read::Entries, transaction::Transaction};
 
 /// How many requests may wait for the worker; whoever makes one more waits until there is room.
 const QUEUE: usize = 4096;
@@ -70,12 +127,29 @@ impl Payload for Encoded {
 }
 
 type Answer<T> = oneshot::Sender<Result<T>>;
-/// Anything that is not an append: done by itself, in its turn.
+/// Anything else: done by itself, in its turn.
 type Job<D> = Box<dyn FnOnce(&Blocking<D>) + Send>;
 
 enum Request<D: SharedDevice> {
-    Append { payloads: Vec<Encoded>, durability: Option<Durability>, answer: Answer<Receipt> },
+    /// Entries, of a transaction or of none.
+    Append {
+        payloads: Vec<Encoded>,
+        transaction: Option<InTransaction>,
+        durability: Option<Durability>,
+        answer: Answer<Receipt>,
+    },
+    Begin {
+        answer: Answer<Open<D>>,
+    },
+    End {
+        open: Open<D>,
+        end: TransactionEnd,
+        durability: Option<Durability>,
+        answer: Answer<Receipt>,
+    },
     Job(Job<D>),
+    /// A transaction was left to be rolled back.
+    Look,
 }
 
 /// A write-ahead log, open for writing, whose methods are awaited.
@@ -148,8 +222,8 @@ impl<D: SharedDevice> Log<D> {
         let log = Arc::new(log);
         let (requests, queue) = mpsc::channel(QUEUE);
         let worker = {
-            let log = Arc::clone(&log);
-            thread::Builder::new().name("duralog-tokio".into()).spawn(move || work(&log, queue))
+            let (log, left) = (Arc::clone(&log), Arc::new(Left::new(requests.downgrade())));
+            thread::Builder::new().name("duralog-tokio".into()).spawn(move || work(&log, queue, &left))
         };
         let worker = worker.map_err(|error| Error::Open(DeviceFailure::new(error)))?;
         Ok(Self {
@@ -167,7 +241,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As there.
     pub async fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
-        self.request(vec![Encoded::new(&payload)], None).await
+        self.append_in(vec![Encoded::new(&payload)], None, None).await
     }
 
     /// See [`Log::append_with`](crate::Log::append_with).
@@ -175,7 +249,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As there.
     pub async fn append_with<P: Payload>(&self, payload: P, durability: Durability) -> Result<Receipt> {
-        self.request(vec![Encoded::new(&payload)], Some(durability)).await
+        self.append_in(vec![Encoded::new(&payload)], None, Some(durability)).await
     }
 
     /// See [`Log::append_batch`](crate::Log::append_batch).
@@ -183,27 +257,52 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As there.
     pub async fn append_batch<P: Payload>(&self, payloads: &[P]) -> Result<Option<Receipt>> {
+        self.append_all(payloads, None, None).await
+    }
+
+    /// See [`Log::append_batch_with`](crate::Log::append_batch_with).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn append_batch_with<P: Payload>(
+        &self,
+        payloads: &[P],
+        durability: Durability,
+    ) -> Result<Option<Receipt>> {
+        self.append_all(payloads, None, Some(durability)).await
+    }
+
+    async fn append_all<P: Payload>(
+        &self,
+        payloads: &[P],
+        transaction: Option<InTransaction>,
+        durability: Option<Durability>,
+    ) -> Result<Option<Receipt>> {
         if payloads.is_empty() {
             return Ok(None);
         }
-        self.request(payloads.iter().map(Encoded::new).collect(), None).await.map(Some)
+        self.append_in(payloads.iter().map(Encoded::new).collect(), transaction, durability).await.map(Some)
     }
 
-    async fn request(&self, payloads: Vec<Encoded>, durability: Option<Durability>) -> Result<Receipt> {
+    async fn append_in(
+        &self,
+        payloads: Vec<Encoded>,
+        transaction: Option<InTransaction>,
+        durability: Option<Durability>,
+    ) -> Result<Receipt> {
+        self.ask(|answer| Request::Append { payloads, transaction, durability, answer }).await
+    }
+
+    /// Puts a request into the queue and waits for its answer.
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request<D>) -> Result<T> {
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Append { payloads, durability, answer }).await?;
-        answered.await.map_err(|_| Error::Closed)?
-    }
-
-    async fn send(&self, request: Request<D>) -> Result<()> {
         let Some(requests) = &self.inner.requests else { return Err(Error::Closed) };
-        requests.send(request).await.map_err(|_| Error::Closed)
+        requests.send(request(answer)).await.map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| Error::Closed)?
     }
 
     async fn job<T: Send + 'static>(&self, job: impl FnOnce(&Blocking<D>) -> Result<T> + Send + 'static) -> Result<T> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Request::Job(Box::new(move |log| drop(answer.send(job(log)))))).await?;
-        answered.await.map_err(|_| Error::Closed)?
+        self.ask(|answer| Request::Job(Box::new(move |log| drop(answer.send(job(log)))))).await
     }
 
     /// See [`Log::sync`](crate::Log::sync): everything requested before is durable.
@@ -222,14 +321,6 @@ impl<D: SharedDevice> Log<D> {
         self.job(move |log| log.wait_durable(lsn)).await
     }
 
-    /// See [`Log::truncate_before`](crate::Log::truncate_before).
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
-        self.job(move |log| log.truncate_before(lsn)).await
-    }
-
     /// See [`Log::stats`](crate::Log::stats).
     ///
     /// # Errors
@@ -244,6 +335,12 @@ impl<D: SharedDevice> Log<D> {
     /// As there.
     pub async fn close(&self) -> Result<()> {
         self.job(Blocking::close).await
+    }
+
+    /// See [`Log::log_id`](crate::Log::log_id).
+    #[must_use]
+    pub fn log_id(&self) -> Uuid {
+        self.inner.log.log_id()
     }
 
     /// See [`Log::recovery`](crate::Log::recovery).
@@ -263,67 +360,107 @@ impl<D: SharedDevice> Log<D> {
     pub fn synced_lsn(&self) -> Lsn {
         self.inner.log.synced_lsn()
     }
+
+    /// See [`Log::sync_reaches`](crate::Log::sync_reaches).
+    #[must_use]
+    pub fn sync_reaches(&self) -> Durability {
+        self.inner.log.sync_reaches()
+    }
+
+    /// See [`Log::last_checkpoint_lsn`](crate::Log::last_checkpoint_lsn).
+    #[must_use]
+    pub fn last_checkpoint_lsn(&self) -> Option<Lsn> {
+        self.inner.log.last_checkpoint_lsn()
+    }
+
+    /// See [`Log::low_water_lsn`](crate::Log::low_water_lsn); what is still in the queue does not count yet.
+    #[must_use]
+    pub fn low_water_lsn(&self) -> Lsn {
+        self.inner.log.low_water_lsn()
+    }
 }
 
-/// An append that was staged and waits for its commit.
-struct Staged {
+/// What was staged and waits for its commit: an append, or the end of a transaction.
+struct Staged<D: SharedDevice> {
     receipt: Receipt,
     /// How many refusals there had been.
     before: u64,
+    /// The transaction that is over with it.
+    ends: Option<Open<D>>,
     answer: Answer<Receipt>,
 }
 
 /// Does requests in their order, appends in groups, until there is nobody left who makes any.
-fn work<D: SharedDevice>(log: &Blocking<D>, mut queue: mpsc::Receiver<Request<D>>) {
+fn work<D: SharedDevice>(log: &Blocking<D>, mut queue: mpsc::Receiver<Request<D>>, left: &Arc<Left<D>>) {
     let mut staged = Vec::new();
     while let Some(request) = queue.blocking_recv() {
         let mut next = Some(request);
         while let Some(request) = next {
+            // Of what was dropped before the request was made, nothing is open when it is done.
+            left.roll_back(log);
             match request {
-                Request::Append { payloads, durability, answer } => {
-                    stage(log, &payloads, durability, answer, &mut staged)
+                Request::Append { payloads, transaction, durability, answer } => {
+                    let entries = log.shared.stage_entries(&payloads, transaction);
+                    reach(log, entries, None, durability, answer, &mut staged);
+                }
+                Request::Begin { answer } => {
+                    // Whom nobody waits for any more is dropped, and so left to be rolled back.
+                    drop(answer.send(log.shared.begin_transaction().map(|of| Open::new(of, left))));
+                }
+                Request::End { open, end, durability, answer } => {
+                    let entry = log.shared.stage_end(open.of, end).map(|(guard, lsn)| (guard, lsn, lsn));
+                    reach(log, entry, Some(open), durability, answer, &mut staged);
                 }
                 Request::Job(job) => {
                     commit(log, &mut staged);
                     job(log);
                 }
+                Request::Look => {}
             }
             next = if staged.len() < QUEUE { queue.try_recv().ok() } else { None };
         }
         commit(log, &mut staged);
     }
+    left.roll_back(log);
 }
 
-/// Stages one append; what need not be durable is answered at once.
-fn stage<D: SharedDevice>(
-    log: &Blocking<D>,
-    payloads: &[Encoded],
+/// Answers at once what was refused or need not be durable; what is to be waits for its commit.
+fn reach<'a, D: SharedDevice>(
+    log: &'a Blocking<D>,
+    entries: Result<(Guard<'a>, Lsn, Lsn)>,
+    ends: Option<Open<D>>,
     durability: Option<Durability>,
     answer: Answer<Receipt>,
-    staged: &mut Vec<Staged>,
+    staged: &mut Vec<Staged<D>>,
 ) {
     let durability = durability.unwrap_or_else(|| log.shared.mode());
-    if durability != Durability::Durable {
-        // Nobody may be there to hear it any more.
-        let _ = answer.send(log.shared.append(payloads, None, durability));
-        return;
-    }
-    match log.shared.stage_entries(payloads, None) {
-        Ok((mut guard, first, last)) => {
+    let reached = match entries {
+        Ok((mut guard, first, last)) if durability == Durability::Durable => {
             let before = guard.will_be_waited_for();
             let durability = log.shared.reached.told(durability);
-            staged.push(Staged { receipt: Receipt { first, last, durability }, before, answer });
+            return staged.push(Staged { receipt: Receipt { first, last, durability }, before, ends, answer });
         }
-        Err(error) => drop(answer.send(Err(error))),
+        Ok((guard, first, last)) => log.shared.reached(guard, first, last, durability),
+        Err(error) => Err(error),
+    };
+    told(reached, ends, answer);
+}
+
+/// Answers. A transaction that was not ended is dropped, and so left to be rolled back.
+fn told<D: SharedDevice>(reached: Result<Receipt>, ends: Option<Open<D>>, answer: Answer<Receipt>) {
+    if reached.is_ok() {
+        ends.into_iter().for_each(Open::over);
     }
+    // Nobody may be there to hear it any more.
+    let _ = answer.send(reached);
 }
 
 /// Makes durable what was staged, and answers.
-fn commit<D: SharedDevice>(log: &Blocking<D>, staged: &mut Vec<Staged>) {
-    for Staged { receipt, before, answer } in staged.drain(..) {
+fn commit<D: SharedDevice>(log: &Blocking<D>, staged: &mut Vec<Staged<D>>) {
+    for Staged { receipt, before, ends, answer } in staged.drain(..) {
         let reached = log.shared.wait_since(log.shared.lock(), before, receipt.last, Durability::Durable);
         log.shared.lock().was_waited_for();
-        drop(answer.send(reached.map(|_| receipt)));
+        told(reached.map(|_| receipt), ends, answer);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Transactions: operations between begin and commit, recovered only if the commit was.
 
-use duralog_core::{Durability, Lsn, Payload, TransactionEnd};
+use duralog_core::{Durability, Lsn, Payload, TransactionEnd, Writer};
 
 use crate::{
-    commit::InTransaction,
+    commit::{Guard, InTransaction, Shared},
     device::SharedDevice,
     error::{Error, Result},
     file::FileDevice,
@@ -40,10 +40,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::TooManyTransactions`], and as [`append`](Self::append).
     pub fn transaction(&self) -> Result<Transaction<'_, D>> {
-        let (mut guard, id) = self.shared.stage(self.shared.lock(), |writer, buf, now| writer.stage_begin(buf, now))?;
-        guard.counts.appends += 1;
-        guard.buffered = Lsn::new(id);
-        let of = InTransaction { id, history: guard.history };
+        let of = self.shared.begin_transaction()?;
         Ok(Transaction { log: self, of, open: true })
     }
 }
@@ -104,21 +101,48 @@ impl<D: SharedDevice> Transaction<'_, D> {
 
     fn end(&self, end: TransactionEnd, durability: Durability) -> Result<Receipt> {
         let shared = &self.log.shared;
-        let InTransaction { id, history } = self.of;
-        let staged =
-            shared.stage_in(shared.lock(), Some(history), |writer, buf, now| writer.stage_end(buf, now, id, end));
-        let (mut guard, lsn) = staged?;
-        guard.counts.appends += 1;
+        let (guard, lsn) = shared.stage_end(self.of, end)?;
         shared.reached(guard, lsn, lsn, durability)
     }
 }
 
 impl<D: SharedDevice> Drop for Transaction<'_, D> {
     fn drop(&mut self) {
-        if !self.open {
-            return;
+        if self.open {
+            self.log.shared.roll_back(self.of);
         }
-        match self.end(TransactionEnd::Rollback, Durability::Buffered) {
+    }
+}
+
+impl<D: SharedDevice> Shared<D> {
+    pub(crate) fn begin_transaction(&self) -> Result<InTransaction> {
+        let begin = |writer: &mut Writer, buf: &mut Vec<u8>, now| writer.stage_begin(buf, now);
+        let (mut guard, id) = match self.stage(self.lock(), begin) {
+            // One that has ended makes room when its end is written.
+            Err(Error::TooManyTransactions { .. }) => {
+                self.wait_for_all(self.lock(), Durability::Os)?;
+                self.stage(self.lock(), begin)?
+            }
+            begun => begun?,
+        };
+        guard.counts.appends += 1;
+        guard.buffered = Lsn::new(id);
+        Ok(InTransaction { id, history: guard.history })
+    }
+
+    /// Stages the end of a transaction, and gives its LSN.
+    pub(crate) fn stage_end(&self, of: InTransaction, end: TransactionEnd) -> Result<(Guard<'_>, Lsn)> {
+        let InTransaction { id, history } = of;
+        let (mut guard, lsn) =
+            self.stage_in(self.lock(), Some(history), |writer, buf, now| writer.stage_end(buf, now, id, end))?;
+        guard.counts.appends += 1;
+        Ok((guard, lsn))
+    }
+
+    /// Rolls back a transaction that nobody goes on with. It does not count in any case: a commit alone makes it.
+    pub(crate) fn roll_back(&self, of: InTransaction) {
+        let staged = self.stage_end(of, TransactionEnd::Rollback);
+        match staged.and_then(|(guard, lsn)| self.reached(guard, lsn, lsn, Durability::Buffered)) {
             Ok(_) | Err(Error::NoTransaction | Error::Closed | Error::Poisoned { .. }) => {}
             Err(error) => tracing::warn!(%error, "the rollback of a transaction was not logged; it does not count"),
         }

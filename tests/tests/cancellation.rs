@@ -12,7 +12,9 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use duralog::{
     Config, Documents, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Receipt, SharedDevice, Snapshot,
-    SyncMode, memory::MemoryError, tokio::Log,
+    SyncMode,
+    memory::MemoryError,
+    tokio::{Entries, Log, Transaction},
 };
 use duralog_core::{Device, Room};
 use tokio::runtime::{Builder, Runtime};
@@ -130,8 +132,18 @@ fn polled<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     None
 }
 
+/// Opens the gate when it is dropped: a test that fails while it is shut is to end.
+struct Opens(Gate);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 /// A log with two entries on a device with a gate.
 struct Bench {
+    opens: Opens,
     runtime: Runtime,
     log: Log<Gated>,
     medium: MemoryDevice,
@@ -150,7 +162,7 @@ impl Bench {
         for payload in [b"first".as_slice(), b"second"] {
             runtime.block_on(log.append(payload)).unwrap();
         }
-        Self { runtime, log, medium, gate }
+        Self { opens: Opens(gate.clone()), runtime, log, medium, gate }
     }
 
     fn append(&self, payload: &[u8]) -> Result<Receipt, Error> {
@@ -163,7 +175,7 @@ impl Bench {
 
     /// What the log holds once everything is let go of and it is opened again.
     fn reopened(self) -> Reopened {
-        let Self { runtime, log, medium, gate } = self;
+        let Self { opens: _opens, runtime, log, medium, gate } = self;
         drop(log);
         // Who is in the middle of something on a thread that may block is waited for.
         drop(runtime);
@@ -174,16 +186,19 @@ impl Bench {
         assert!(report.torn_tail.is_none() && report.damage().count() == 0, "{report:?}");
         let (closed, low_water) = (report.closed, report.low_water);
         let checkpoint = report.checkpoint_used.map(|(_, lsn)| lsn);
-        let payloads = runtime.block_on(async {
-            let mut entries = log.read_from(Lsn::ZERO).await.unwrap();
-            let mut payloads = Vec::new();
-            while let Some(entry) = entries.next().await {
-                payloads.extend(entry.unwrap().opaque().map(<[u8]>::to_vec));
-            }
-            payloads
-        });
-        Reopened { payloads, closed, low_water, checkpoint }
+        let slot = log.slot();
+        let payloads = runtime.block_on(async { opaque(log.read_from(Lsn::ZERO).await.unwrap()).await });
+        let counting = runtime.block_on(async { opaque(log.replay_from(Lsn::ZERO).await.unwrap()).await });
+        Reopened { payloads, counting, closed, low_water, checkpoint, slot }
     }
+}
+
+async fn opaque(mut entries: Entries) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    while let Some(entry) = entries.next().await {
+        payloads.extend(entry.unwrap().opaque().map(<[u8]>::to_vec));
+    }
+    payloads
 }
 
 /// The medium for writing, once the thread that had it has let go: a runtime that is shut down waits for nobody.
@@ -199,7 +214,7 @@ fn released(medium: &MemoryDevice) -> MemoryDevice {
 
 /// Whether that comes to be before long.
 fn comes(is_so: impl Fn() -> bool) -> bool {
-    (0..20_000_000u64).any(|_| {
+    (0..5_000_000u64).any(|_| {
         is_so() || {
             std::thread::yield_now();
             false
@@ -210,9 +225,12 @@ fn comes(is_so: impl Fn() -> bool) -> bool {
 #[derive(Debug)]
 struct Reopened {
     payloads: Vec<Vec<u8>>,
+    /// Those that count: of a transaction, if it was committed.
+    counting: Vec<Vec<u8>>,
     closed: bool,
     low_water: Lsn,
     checkpoint: Option<Lsn>,
+    slot: Vec<u8>,
 }
 
 /// Drops a call after each number of polls, and goes on: an append behind it is durable. What the call adds is there if it
@@ -246,6 +264,9 @@ fn a_dropped_append_is_whole_or_not_there() {
 fn a_dropped_batch_is_whole_or_not_there() {
     let batch = [b"one".as_slice(), b"two", b"three"];
     adds(async |log| log.append_batch(&batch).await, &batch);
+    for durability in [Durability::Buffered, Durability::Os, Durability::Durable] {
+        adds(async |log| log.append_batch_with(&batch, durability).await, &batch);
+    }
 }
 
 #[test]
@@ -308,6 +329,226 @@ fn a_dropped_truncation_is_done_or_not_begun() {
         assert_eq!(reopened.low_water, if polls == 0 { Lsn::FIRST } else { Lsn::new(3) });
         assert_eq!(reopened.payloads.last().map(Vec::as_slice), Some(b"after".as_slice()));
     }
+}
+
+#[test]
+fn a_dropped_discarding_is_done_or_not_begun() {
+    for polls in 0..4 {
+        let bench = Bench::new();
+        drop(polled(bench.log.discard_before(Lsn::new(2)), polls));
+        bench.append(b"after").unwrap();
+        let low_water = if polls == 0 { Lsn::FIRST } else { Lsn::new(2) };
+        assert_eq!(bench.log.low_water_lsn(), low_water);
+        assert_eq!(bench.reopened().low_water, low_water);
+    }
+}
+
+#[test]
+fn a_dropped_cut_or_reset_is_done_or_not_begun() {
+    for polls in 0..4 {
+        let bench = Bench::new();
+        drop(polled(bench.log.truncate_after(Lsn::FIRST), polls));
+        let after = bench.append(b"after").unwrap().last;
+        assert_eq!(after, if polls == 0 { Lsn::new(3) } else { Lsn::new(2) });
+        let kept: &[&[u8]] = if polls == 0 { &[b"first", b"second", b"after"] } else { &[b"first", b"after"] };
+        assert_eq!(bench.reopened().payloads, kept);
+
+        let bench = Bench::new();
+        drop(polled(bench.log.reset_to(Lsn::new(100)), polls));
+        let after = bench.append(b"after").unwrap().last;
+        assert_eq!(after, if polls == 0 { Lsn::new(3) } else { Lsn::new(100) });
+        let kept: &[&[u8]] = if polls == 0 { &[b"first", b"second", b"after"] } else { &[b"after"] };
+        assert_eq!(bench.reopened().payloads, kept);
+    }
+}
+
+#[test]
+fn a_dropped_slot_replaces_the_one_before_or_does_not() {
+    for polls in 0..4 {
+        let bench = Bench::new();
+        bench.runtime.block_on(bench.log.set_slot(b"before")).unwrap();
+        drop(polled(bench.log.set_slot(b"dropped"), polls));
+        bench.append(b"after").unwrap();
+        let slot: &[u8] = if polls == 0 { b"before" } else { b"dropped" };
+        assert_eq!(bench.log.slot(), slot);
+        assert_eq!(bench.reopened().slot, slot);
+    }
+}
+
+/// Transactions that may be open at once.
+const MOST: usize = 8;
+
+impl Bench {
+    fn transaction(&self) -> Transaction<'_, Gated> {
+        let begun = self.runtime.block_on(self.log.transaction());
+        begun.unwrap_or_else(|error| panic!("a place among the open transactions is held by nobody: {error}"))
+    }
+
+    /// No transaction is open.
+    fn all_places_are_free(&self) {
+        let open: Vec<_> = (0..MOST).map(|_| self.transaction()).collect();
+        let more = self.runtime.block_on(self.log.transaction());
+        assert!(matches!(more, Err(Error::TooManyTransactions { .. })), "{more:?}");
+        for open in open {
+            self.runtime.block_on(open.rollback()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_transaction_whose_beginning_was_dropped_is_not_open() {
+    for polls in 0..4 {
+        let bench = Bench::new();
+        for _ in 0..2 * MOST {
+            drop(polled(bench.log.transaction(), polls));
+            // The answer is there when it is dropped, and nobody has heard it.
+            let mut unheard = Box::pin(bench.log.transaction());
+            let begun = unheard.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            bench.runtime.block_on(bench.log.stats()).unwrap();
+            drop((begun, unheard));
+        }
+        bench.append(b"after").unwrap();
+        bench.all_places_are_free();
+        assert_eq!(bench.reopened().counting, [b"first".as_slice(), b"second", b"after"]);
+    }
+}
+
+#[test]
+fn a_dropped_append_of_a_transaction_is_whole_or_not_there() {
+    let batch = [b"one".as_slice(), b"two"];
+    for polls in 0..4 {
+        let bench = Bench::new();
+        let transaction = bench.transaction();
+        drop(polled(transaction.append(b"inside".as_slice()), polls));
+        drop(polled(transaction.append_batch(&batch), polls));
+        bench.runtime.block_on(transaction.commit()).unwrap();
+        let inside: &[&[u8]] = if polls == 0 { &[] } else { &[b"inside", b"one", b"two"] };
+        assert_eq!(bench.reopened().counting, [&[b"first".as_slice(), b"second"], inside].concat());
+    }
+}
+
+#[test]
+fn a_dropped_commit_is_carried_out_or_the_transaction_is_rolled_back() {
+    for (polls, is_held) in [(0, false), (1, false), (1, true), (2, true), (3, false)] {
+        for durability in [None, Some(Durability::Buffered), Some(Durability::Os), Some(Durability::Durable)] {
+            let bench = Bench::new();
+            let transaction = bench.transaction();
+            bench.runtime.block_on(transaction.append(b"inside".as_slice())).unwrap();
+            let mut first = Box::pin(bench.log.append(b"at the gate".as_slice()));
+            if is_held {
+                // The worker waits: the commit is still in the queue when its future is dropped.
+                bench.gate.shut();
+                assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+                bench.gate.is_reached();
+            }
+            match durability {
+                None => drop(polled(transaction.commit(), polls)),
+                Some(durability) => drop(polled(transaction.commit_with(durability), polls)),
+            }
+            bench.gate.open();
+            bench.runtime.block_on(first).unwrap();
+            bench.append(b"after").unwrap();
+            bench.all_places_are_free();
+            let counting = bench.reopened().counting;
+            let is_there = counting.contains(&b"inside".to_vec());
+            assert_eq!(is_there, polls > 0, "{polls} polls, {durability:?}: {counting:?}");
+        }
+    }
+}
+
+#[test]
+fn a_transaction_whose_rollback_was_dropped_is_rolled_back() {
+    for polls in 0..4 {
+        let bench = Bench::new();
+        let transaction = bench.transaction();
+        bench.runtime.block_on(transaction.append(b"inside".as_slice())).unwrap();
+        drop(polled(transaction.rollback(), polls));
+        bench.append(b"after").unwrap();
+        bench.all_places_are_free();
+        assert_eq!(bench.reopened().counting, [b"first".as_slice(), b"second", b"after"]);
+    }
+}
+
+#[test]
+fn a_dropped_transaction_is_rolled_back_before_what_is_requested_next() {
+    let bench = Bench::new();
+    for dropped in 0..3 * MOST {
+        let begun = bench.runtime.block_on(bench.log.transaction());
+        assert!(begun.is_ok(), "{dropped} transactions were dropped, and some are open: {begun:?}");
+        let transaction = begun.unwrap();
+        bench.runtime.block_on(transaction.append(b"inside".as_slice())).unwrap();
+        drop(transaction);
+    }
+    let next = bench.runtime.block_on(bench.log.stats()).unwrap().current_lsn.value();
+    assert_eq!(next, 3 + 3 * 3 * MOST as u64, "each has a beginning, an entry and an end");
+    bench.all_places_are_free();
+    assert_eq!(bench.reopened().counting, [b"first".as_slice(), b"second"]);
+}
+
+#[test]
+fn on_an_idle_log_a_dropped_transaction_is_rolled_back_all_the_same() {
+    let bench = Bench::new();
+    let transaction = bench.transaction();
+    let next = bench.log.current_lsn();
+    drop(transaction);
+    assert!(comes(|| bench.log.current_lsn() > next), "nobody tells the worker of it");
+}
+
+#[test]
+fn a_transaction_is_dropped_without_waiting_where_the_queue_is_full() {
+    let bench = Bench::new();
+    let transaction = bench.transaction();
+    bench.gate.shut();
+    let _inside = bench.runtime.enter();
+    let mut first = pin!(bench.log.append(b"at the gate".as_slice()));
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    bench.gate.is_reached();
+    let mut queued: Vec<_> = (0..QUEUE).map(|_| Box::pin(bench.log.append(b"queued".as_slice()))).collect();
+    for append in &mut queued {
+        assert!(append.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    drop(transaction);
+    bench.gate.open();
+    for append in queued {
+        bench.runtime.block_on(append).unwrap();
+    }
+    bench.all_places_are_free();
+}
+
+#[test]
+fn a_transaction_from_before_a_cut_leaves_the_one_alone_that_got_its_id() {
+    let bench = Bench::new();
+    let before = bench.transaction();
+    bench.runtime.block_on(bench.log.truncate_after(Lsn::new(2))).unwrap();
+    let behind = bench.transaction();
+    assert_eq!(before.id(), behind.id());
+    let refused = bench.runtime.block_on(before.append(b"of another history".as_slice()));
+    assert!(matches!(refused, Err(Error::NoTransaction)), "{refused:?}");
+    drop(before);
+    bench.runtime.block_on(behind.append(b"inside".as_slice())).unwrap();
+    bench.runtime.block_on(behind.commit()).unwrap();
+    assert_eq!(bench.reopened().counting, [b"first".as_slice(), b"second", b"inside"]);
+}
+
+#[test]
+fn transactions_share_the_syncs_of_their_commits() {
+    let bench = Bench::new();
+    let open: Vec<_> = (0..MOST).map(|_| bench.transaction()).collect();
+    let before = bench.runtime.block_on(bench.log.stats()).unwrap().syncs;
+    bench.gate.shut();
+    let mut first = pin!(bench.log.append(b"at the gate".as_slice()));
+    assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    bench.gate.is_reached();
+    let mut commits: Vec<_> = open.into_iter().map(|open| Box::pin(open.commit())).collect();
+    for commit in &mut commits {
+        assert!(commit.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    bench.gate.open();
+    for commit in commits {
+        assert_eq!(bench.runtime.block_on(commit).unwrap().durability, Durability::Durable);
+    }
+    let syncs = bench.runtime.block_on(bench.log.stats()).unwrap().syncs - before;
+    assert_eq!(syncs, 2, "one for the append at the gate, one for all commits");
 }
 
 #[test]
@@ -452,7 +693,7 @@ fn a_runtime_is_dropped_while_a_reader_is_half_read_and_the_reader_is_told() {
 
 #[test]
 fn who_drops_the_last_handle_waits_for_a_checkpoint_whose_future_was_dropped() {
-    let Bench { runtime, log, medium, gate } = Bench::new();
+    let Bench { opens: _opens, runtime, log, medium, gate } = Bench::new();
     let at = runtime.block_on(log.checkpoint_at()).unwrap();
     runtime.block_on(log.append_with(b"more".as_slice(), Durability::Buffered)).unwrap();
     gate.shut();

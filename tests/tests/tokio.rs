@@ -11,12 +11,14 @@ use std::{
 };
 
 use duralog::{
-    Config, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Snapshot, SyncMode,
+    Config, Documents, Durability, Entry, Error, Finding, Geometry, Log as Blocking, Lsn, MemoryDevice, Object,
+    Operation, Policy, Result, Snapshot, StateMachine, SyncMode,
     faulty::{Failure, Medium, Plan},
-    tokio::Log,
+    tokio::{Entries, Log},
 };
 use duralog_core::Device;
-use duralog_tests::Watched;
+use duralog_tests::{Counter, Watched};
+use uuid::Uuid;
 
 fn device() -> MemoryDevice {
     MemoryDevice::new(Geometry {
@@ -129,12 +131,27 @@ async fn no_thread_of_the_runtime_waits_for_the_medium() {
     log.append_batch(&[b"one".to_vec(), b"two".to_vec()].each_ref().map(|bytes| &bytes[..])).await.unwrap();
     log.sync().await.unwrap();
     let at = log.checkpoint_at().await.unwrap();
-    log.checkpoint(at, Snapshot::default()).await.unwrap();
+    log.checkpoint(at, Documents::default().snapshot()).await.unwrap();
     log.truncate_before(Lsn::new(40)).await.unwrap();
-    let mut entries = log.read_from(Lsn::ZERO).await.unwrap();
-    while let Some(entry) = entries.next().await {
-        entry.unwrap();
+    log.set_slot(b"slot").await.unwrap();
+    let transaction = log.transaction().await.unwrap();
+    transaction.append(&b"inside"[..]).await.unwrap();
+    drop(transaction);
+    log.transaction().await.unwrap().commit().await.unwrap();
+    for mut entries in [
+        log.read_from(Lsn::ZERO).await.unwrap(),
+        log.read_back_to(Lsn::ZERO).await.unwrap(),
+        log.replay_from(Lsn::ZERO).await.unwrap(),
+    ] {
+        while let Some(entry) = entries.next().await {
+            entry.unwrap();
+        }
     }
+    log.rebuild(Documents::default()).await.unwrap();
+    log.segments().await.unwrap();
+    log.discard_before(Lsn::new(50)).await.unwrap();
+    log.truncate_after(Lsn::new(64)).await.unwrap();
+    log.reset_to(Lsn::new(100)).await.unwrap();
     log.close().await.unwrap();
     let callers = callers.lock().unwrap();
     assert!(callers.len() > 100 && !callers.contains(&thread::current().id()), "{} calls", callers.len());
@@ -204,4 +221,328 @@ async fn who_was_refused_in_a_round_of_many_is_told_though_others_of_it_came_thr
         }
     }
     assert!(refused > 0);
+}
+
+/// One step of a workload that both handles can do.
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Append(usize),
+    AppendWith(usize, Durability),
+    Batch(usize, Durability),
+    /// A batch as the log's mode says, empty or not.
+    Plain(usize),
+    Insert(u8),
+    Commit(usize),
+    CommitWith(Durability),
+    RollBack,
+    /// A transaction is dropped.
+    Leave,
+    Checkpoint,
+    Truncate(u64),
+    Discard(u64),
+    Cut(u64),
+    Reset(u64),
+    Slot(&'static [u8]),
+    Sync,
+    Wait(u64),
+    /// Everything that can be seen of the log.
+    Look,
+    Close,
+}
+
+/// Every method, with rotations and refusals in between.
+const OPS: &[Op] = {
+    use Op::*;
+    &[
+        Append(24),
+        AppendWith(700, Durability::Buffered),
+        AppendWith(9, Durability::Os),
+        Plain(0),
+        Plain(3),
+        Insert(1),
+        Insert(2),
+        Commit(3),
+        Leave,
+        Look,
+        Batch(4, Durability::Durable),
+        Batch(2, Durability::Buffered),
+        RollBack,
+        CommitWith(Durability::Os),
+        Append(5000),
+        Append(3900),
+        Checkpoint,
+        Append(3900),
+        Append(3900),
+        Slot(b"a slot"),
+        Slot(&[7; 65]),
+        Look,
+        Truncate(9),
+        Append(3900),
+        Append(3900),
+        Leave,
+        Commit(2),
+        Look,
+        Cut(3),
+        Cut(41),
+        Wait(41),
+        Look,
+        Insert(3),
+        Commit(1),
+        Discard(25),
+        Sync,
+        Checkpoint,
+        Look,
+        Reset(3),
+        Reset(1000),
+        Append(30),
+        Leave,
+        Look,
+        Close,
+        Append(1),
+        Leave,
+        Look,
+    ]
+};
+
+fn payload(len: usize) -> Vec<u8> {
+    (0..=250).cycle().take(len).collect()
+}
+
+fn insert(n: u8) -> Operation {
+    Operation::insert(Uuid::from_bytes([n; 16]), format!("document {n}"), [f32::from(n)])
+}
+
+/// What came of a step, in words: both handles say the same.
+fn told(result: Result<impl core::fmt::Debug>) -> String {
+    format!("{result:?}")
+}
+
+type Seen = (Vec<Entry>, Vec<Finding>, Option<String>);
+
+fn seen(entries: Result<duralog::Entries<MemoryDevice>>) -> Seen {
+    let (mut read, mut failed) = (Vec::new(), None);
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => return (read, Vec::new(), Some(error.to_string())),
+    };
+    for entry in &mut entries {
+        match entry {
+            Ok(entry) => read.push(entry),
+            Err(error) => failed = Some(error.to_string()),
+        }
+    }
+    (read, entries.findings().to_vec(), failed)
+}
+
+async fn seen_awaited(entries: Result<Entries>) -> Seen {
+    let (mut read, mut failed) = (Vec::new(), None);
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(error) => return (read, Vec::new(), Some(error.to_string())),
+    };
+    while let Some(entry) = entries.next().await {
+        match entry {
+            Ok(entry) => read.push(entry),
+            Err(error) => failed = Some(error.to_string()),
+        }
+    }
+    (read, entries.findings().to_vec(), failed)
+}
+
+fn blocking(log: &Blocking<MemoryDevice>, op: Op) -> String {
+    match op {
+        Op::Append(len) => told(log.append(&payload(len)[..])),
+        Op::AppendWith(len, durability) => told(log.append_with(&payload(len)[..], durability)),
+        Op::Batch(count, durability) => told(log.append_batch_with(&vec![&b"of a batch"[..]; count], durability)),
+        Op::Plain(count) => told(log.append_batch(&vec![&b"of a batch"[..]; count])),
+        Op::Insert(n) => told(log.append(insert(n))),
+        Op::Commit(count) => told(log.transaction().and_then(|transaction| {
+            transaction.append(&payload(count)[..])?;
+            transaction.append_batch(&vec![insert(9); count])?;
+            transaction.commit()
+        })),
+        Op::CommitWith(durability) => told(log.transaction().and_then(|open| open.commit_with(durability))),
+        Op::RollBack => told(log.transaction().and_then(|transaction| {
+            transaction.append(&b"rolled back"[..])?;
+            transaction.rollback()
+        })),
+        Op::Leave => told(log.transaction().and_then(|transaction| {
+            transaction.append(&b"left"[..])?;
+            Ok(transaction.id())
+        })),
+        Op::Checkpoint => {
+            let at = log.checkpoint_at();
+            told(log.checkpoint(at, &Documents::default().snapshot()))
+        }
+        Op::Truncate(lsn) => told(log.truncate_before(Lsn::new(lsn))),
+        Op::Discard(lsn) => told(log.discard_before(Lsn::new(lsn))),
+        Op::Cut(lsn) => told(log.truncate_after(Lsn::new(lsn))),
+        Op::Reset(lsn) => told(log.reset_to(Lsn::new(lsn))),
+        Op::Slot(bytes) => told(log.set_slot(bytes)),
+        Op::Sync => told(log.sync()),
+        Op::Wait(lsn) => told(log.wait_durable(Lsn::new(lsn))),
+        Op::Close => told(log.close()),
+        Op::Look => {
+            let read =
+                [seen(log.read_from(Lsn::ZERO)), seen(log.read_from(Lsn::new(12))), seen(log.read_back_to(Lsn::ZERO))];
+            let mut documents = Documents::default();
+            let rebuilt = log.rebuild(&mut documents).map(|rebuilt| (documents, rebuilt));
+            let replayed = seen(log.replay_from(Lsn::ZERO));
+            let figures = (log.stats(), log.segments(), log.slot(), log.log_id(), log.current_lsn(), log.synced_lsn());
+            let more = (log.sync_reaches(), log.last_checkpoint_lsn(), log.low_water_lsn(), log.recovery());
+            format!("{read:?} {rebuilt:?} {replayed:?} {figures:?} {more:?}")
+        }
+    }
+}
+
+async fn awaited(log: &Log<MemoryDevice>, op: Op) -> String {
+    match op {
+        Op::Append(len) => told(log.append(&payload(len)[..]).await),
+        Op::AppendWith(len, durability) => told(log.append_with(&payload(len)[..], durability).await),
+        Op::Batch(count, durability) => told(log.append_batch_with(&vec![&b"of a batch"[..]; count], durability).await),
+        Op::Plain(count) => told(log.append_batch(&vec![&b"of a batch"[..]; count]).await),
+        Op::Insert(n) => told(log.append(insert(n)).await),
+        Op::Commit(count) => told(
+            async {
+                let transaction = log.transaction().await?;
+                transaction.append(&payload(count)[..]).await?;
+                transaction.append_batch(&vec![insert(9); count]).await?;
+                transaction.commit().await
+            }
+            .await,
+        ),
+        Op::CommitWith(durability) => told(async { log.transaction().await?.commit_with(durability).await }.await),
+        Op::RollBack => told(
+            async {
+                let transaction = log.transaction().await?;
+                transaction.append(&b"rolled back"[..]).await?;
+                transaction.rollback().await
+            }
+            .await,
+        ),
+        Op::Leave => told(
+            async {
+                let transaction = log.transaction().await?;
+                transaction.append(&b"left"[..]).await?;
+                Ok(transaction.id())
+            }
+            .await,
+        ),
+        Op::Checkpoint => {
+            let at = log.checkpoint_at().await.unwrap();
+            told(log.checkpoint(at, Documents::default().snapshot()).await)
+        }
+        Op::Truncate(lsn) => told(log.truncate_before(Lsn::new(lsn)).await),
+        Op::Discard(lsn) => told(log.discard_before(Lsn::new(lsn)).await),
+        Op::Cut(lsn) => told(log.truncate_after(Lsn::new(lsn)).await),
+        Op::Reset(lsn) => told(log.reset_to(Lsn::new(lsn)).await),
+        Op::Slot(bytes) => told(log.set_slot(bytes).await),
+        Op::Sync => told(log.sync().await),
+        Op::Wait(lsn) => told(log.wait_durable(Lsn::new(lsn)).await),
+        Op::Close => told(log.close().await),
+        Op::Look => {
+            let read = [
+                seen_awaited(log.read_from(Lsn::ZERO).await).await,
+                seen_awaited(log.read_from(Lsn::new(12)).await).await,
+                seen_awaited(log.read_back_to(Lsn::ZERO).await).await,
+            ];
+            let rebuilt = log.rebuild(Documents::default()).await;
+            let replayed = seen_awaited(log.replay_from(Lsn::ZERO).await).await;
+            let (stats, segments) = (log.stats().await, log.segments().await);
+            let figures = (stats, segments, log.slot(), log.log_id(), log.current_lsn(), log.synced_lsn());
+            let more = (log.sync_reaches(), log.last_checkpoint_lsn(), log.low_water_lsn(), log.recovery());
+            format!("{read:?} {rebuilt:?} {replayed:?} {figures:?} {more:?}")
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn both_handles_give_the_same_answers_and_the_same_bytes() {
+    for mode in [SyncMode::Immediate, SyncMode::Async] {
+        let config = || config().with_sync_mode(mode).with_write_limit(4096).with_environment(Counter::new());
+        let (device, other) = (device(), device());
+        let (medium, other_medium) = (device.reader(), other.reader());
+        let log = Blocking::open_device(device, config()).unwrap();
+        let awaited_log = Log::open_device(other, config()).await.unwrap();
+        for (step, op) in OPS.iter().enumerate() {
+            let (one, two) = (blocking(&log, *op), awaited(&awaited_log, *op).await);
+            assert_eq!(one, two, "step {step}, {op:?}, {mode:?}");
+        }
+        assert!(medium.names().len() > 1, "{:?}", medium.names());
+        assert_eq!(medium.names(), other_medium.names());
+        for name in medium.names() {
+            assert!(medium.object(name) == other_medium.object(name), "{name} is of other bytes, {mode:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn transactions_that_have_ended_hold_no_place_whether_their_ends_are_written_or_not() {
+    let config = || config().with_sync_mode(SyncMode::Async);
+    let log = Blocking::open_device(device(), config()).unwrap();
+    for ended in 0..50 {
+        let begun = log.transaction();
+        assert!(begun.is_ok(), "{ended} have ended: {begun:?}");
+        if ended % 2 == 0 {
+            begun.unwrap().commit().unwrap();
+        }
+    }
+    let open: Vec<_> = (0..8).map(|_| log.transaction().unwrap()).collect();
+    assert!(matches!(log.transaction(), Err(Error::TooManyTransactions { max: 8 })));
+    drop(open);
+    let log = Log::open_device(device(), config()).await.unwrap();
+    for ended in 0..50 {
+        let begun = log.transaction().await;
+        assert!(begun.is_ok(), "{ended} have ended: {begun:?}");
+        if ended % 2 == 0 {
+            begun.unwrap().commit().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_transaction_whose_commit_is_refused_holds_no_place() {
+    for durability in [Durability::Os, Durability::Durable] {
+        let medium = Medium::new(device().geometry());
+        let log = Log::open_device(medium.device(), config()).await.unwrap();
+        let refused = log.transaction().await.unwrap();
+        refused.append(&b"inside"[..]).await.unwrap();
+        log.sync().await.unwrap();
+        medium.set_plan(Plan { fail: vec![(0, Failure::NoSpace)], ..Plan::default() });
+        let error = refused.commit_with(durability).await.unwrap_err();
+        assert!(matches!(error, Error::NoSpace(_)), "{error}");
+        let mut open = Vec::new();
+        for begun in 0..8 {
+            let transaction = log.transaction().await;
+            assert!(transaction.is_ok(), "{begun} are open, and one more: {transaction:?}");
+            open.push(transaction);
+        }
+        drop(open);
+        let counting = seen_awaited(log.replay_from(Lsn::ZERO).await).await;
+        assert!(!counting.0.iter().any(|entry| entry.payload == b"inside"), "{counting:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_a_reader_skipped_is_told_as_by_the_blocking_handle() {
+    let device = device();
+    let medium = device.reader();
+    let log = Blocking::open_device(device, config()).unwrap();
+    for n in 0..1000u32 {
+        log.append_with(&n.to_le_bytes().repeat(20)[..], Durability::Buffered).unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    let name = medium.names().into_iter().find(|name| matches!(name, Object::Segment(_))).unwrap();
+    let mut bytes = medium.object(name).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    medium.writer().unwrap().put(name, bytes);
+    let salvage = || Config { policy: Policy::Salvage, ..config() };
+    let log = Blocking::open_device(medium.writer().unwrap(), salvage()).unwrap();
+    let expected = seen(log.read_from(Lsn::ZERO));
+    drop(log);
+    assert!(expected.0.len() > 900 && !expected.1.is_empty(), "{:?}", expected.1);
+    let log = Log::open_device(medium.writer().unwrap(), salvage()).await.unwrap();
+    assert_eq!(seen_awaited(log.read_from(Lsn::ZERO).await).await, expected);
 }
