@@ -155,7 +155,7 @@ fn small_life<D: Device>(mut device: D) -> (Vec<(u64, Vec<u8>)>, Report) {
     for n in 62..80 {
         log.append(10, &payload(n, 70)[..]).unwrap();
     }
-    // Nothing is closed: the power goes.
+    // Nothing was closed.
     let mut log = core::Log::open(&mut device, &mut buf, options(), 11).map_err(drop).unwrap();
     let mut entries = vec![];
     let mut each = Each(|entry: Entry<'_>| {

@@ -52,11 +52,12 @@ const PROGRAMS: [(&str, &[&str]); 2] = [("all_quick", &QUICK), ("all_thorough", 
 /// After so many seconds tests are stopped: they hang, and whoever runs them notices.
 const TIME_LIMIT: &str = "300";
 
-/// Who is asked, one after the other: about what those before left. Each is given to `cargo mutants`.
+/// Who is asked, one after the other: about what those before left. Each is given to `cargo mutants`, as what every call
+/// of cargo gets: else it would build each suite there is, and run one.
 const STAGES: [&[&str]; 3] = [
-    &["--all-features", "--", "--lib"],
-    &["--test-package", "duralog-tests", "--", "--test", "all_quick"],
-    &["--test-package", "duralog-tests", "--", "--test", "all_thorough"],
+    &["--all-features", "--cargo-arg=--lib"],
+    &["--test-package", "duralog-tests", "--cargo-arg=--test=all_quick"],
+    &["--test-package", "duralog-tests", "--cargo-arg=--test=all_thorough"],
 ];
 
 /// A change without its place, which moves with every edit: the file, what is changed, and the how manieth of these.
