@@ -79,6 +79,9 @@ pub struct Stats {
 /// It may be shared between threads by reference; all methods take `&self` and block. Dropping it stops the
 /// background thread and syncs what was appended, without a word about failure: [`close`](Self::close) tells.
 ///
+/// A process that forks without executing another program shares the lock of its files with its child: only one of the two
+/// may go on to use the handle.
+///
 /// ```
 /// use duralog::{Config, Log, Lsn, Operation, SyncMode};
 ///
