@@ -95,6 +95,8 @@ pub struct Documents {
     /// Ids ascend through all of them; none is empty or longer than [`LEAF`]. It does what a tree of the standard library
     /// does, in a quarter of the code, which pages have to load.
     leaves: Vec<Vec<(Uuid, Document)>>,
+    /// For each leaf an id that none in it is below, and all before it are: close together, so that they are quickly found.
+    firsts: Vec<Uuid>,
     len: usize,
 }
 
@@ -186,7 +188,7 @@ impl Documents {
 
     /// The leaf that the id belongs to, and where it is there, or where it would be.
     fn place(&self, id: Uuid) -> (usize, Result<usize, usize>) {
-        let leaf = self.leaves.partition_point(|leaf| leaf[0].0 <= id).saturating_sub(1);
+        let leaf = self.firsts.partition_point(|first| *first <= id).saturating_sub(1);
         let index = self.leaves.get(leaf).map_or(Err(0), |leaf| leaf.binary_search_by(|(other, _)| other.cmp(&id)));
         (leaf, index)
     }
@@ -207,13 +209,20 @@ impl Documents {
             Some(full) if full.len() == LEAF => {
                 let split = if index == LEAF { LEAF } else { LEAF / 2 };
                 let upper = full.split_off(split);
+                self.firsts.insert(leaf + 1, upper.first().map_or(id, |(first, _)| *first));
                 self.leaves.insert(leaf + 1, upper);
                 if index >= split {
                     (leaf, index) = (leaf + 1, index - split);
                 }
             }
             Some(_) => {}
-            None => self.leaves.push(Vec::new()),
+            None => {
+                self.firsts.push(id);
+                self.leaves.push(Vec::new());
+            }
+        }
+        if index == 0 {
+            self.firsts[leaf] = id;
         }
         self.leaves[leaf].insert(index, (id, document));
     }
@@ -223,6 +232,7 @@ impl Documents {
             self.len -= 1;
             self.leaves[leaf].remove(index);
             if self.leaves[leaf].is_empty() {
+                self.firsts.remove(leaf);
                 self.leaves.remove(leaf);
             }
         }
@@ -424,8 +434,12 @@ mod tests {
         let mut state = 1_u64;
         for step in 0..20_000_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // First they ascend, then they come anywhere; in the end all go.
-            let id = if step < 1_000 { u128::from(step) } else { u128::from(state >> 33) % 3_000 };
+            // First they ascend, then others descend below them, then they come anywhere; in the end most go.
+            let id = match step {
+                0..1_000 => u128::from(2_000 + step),
+                1_000..2_000 => u128::from(2_999 - step),
+                _ => u128::from(state >> 33) % 3_000,
+            };
             let delete = step > 4_000 && (step > 12_000 || state >> 62 == 0);
             let (lsn, uuid) = (Lsn::new(step + 1), Uuid::from_u128(id));
             if delete {
@@ -446,6 +460,7 @@ mod tests {
                 let behind: Vec<_> = all.iter().filter(|(other, _)| *other > uuid).cloned().collect();
                 assert_eq!(documents.iter_after(Some(uuid)).map(of).collect::<Vec<_>>(), behind);
                 assert!(documents.leaves.iter().all(|leaf| (1..=LEAF).contains(&leaf.len())));
+                assert!(documents.firsts.is_sorted(), "what is looked for by halves is in order");
                 let mut loaded = Documents::default();
                 loaded.load(&documents.snapshot()).unwrap();
                 assert_eq!(loaded, documents);
