@@ -146,14 +146,15 @@ impl RecoveryReport {
         finding.harmless && finding.lsns.is_some_and(|(_, last)| last <= self.accepted_loss)
     }
 
-    /// Whether taking the log over gives something up for good. What a checkpoint holds is given up too: that is no loss, and
-    /// no later damage to the checkpoint makes it one that refuses the log.
+    /// Whether taking the log over gives something up for good. Salvage also gives up what a checkpoint holds: that is no
+    /// loss, and no later damage to the checkpoint makes it one that refuses the log.
     pub(crate) fn gives_up(&self) -> bool {
         let missing = |finding: &Finding| finding.lsns.is_some_and(|(_, last)| last > self.accepted_loss);
+        // Where the log ends in what a checkpoint holds, it does not go on at its end.
+        let at_end = |finding: &Finding| finding.lsns.is_some_and(|(_, last)| last > self.last_valid_lsn);
         match self.policy {
-            Policy::PointInTime | Policy::Salvage => {
-                self.damage().next().is_some() || self.findings.iter().any(missing)
-            }
+            Policy::PointInTime => self.damage().next().is_some() || self.findings.iter().any(at_end),
+            Policy::Salvage => self.damage().next().is_some() || self.findings.iter().any(missing),
             Policy::Strict | Policy::Default | Policy::Inspect => false,
         }
     }

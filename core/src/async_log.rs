@@ -480,6 +480,10 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// Reads checkpoints that were there when the log was opened, once: what is not valid, or not named by the log, holds
     /// nothing, and what is neither is removed.
     async fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
+        if self.handle.checkpoints.are_judged() {
+            return Ok(());
+        }
+        // What is staged stands in the buffer that reading needs.
         self.write_out().await?;
         let view = self.handle.writer.view();
         let Some(machine) = self.handle.checkpoints.judge(view) else { return Ok(()) };

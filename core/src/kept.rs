@@ -63,6 +63,12 @@ impl Checkpoints {
         self.heads().next()
     }
 
+    /// Whether there is none of which only the head was read.
+    #[must_use]
+    pub fn are_judged(&self) -> bool {
+        self.0.iter().all(|known| known.standing != Standing::Unread)
+    }
+
     /// Judges those of which only the head was read, if there are any, by what `view` shows of the log.
     #[must_use]
     pub fn judge(&self, view: View) -> Option<JudgeCheckpoints> {

@@ -530,6 +530,10 @@ impl<'a, D: Device> Log<'a, D> {
     /// Reads checkpoints that were there when the log was opened, once: what is not valid, or not named by the log, holds
     /// nothing, and what is neither is removed.
     fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
+        if self.handle.checkpoints.are_judged() {
+            return Ok(());
+        }
+        // What is staged stands in the buffer that reading needs.
         self.write_out()?;
         let view = self.handle.writer.view();
         let Some(machine) = self.handle.checkpoints.judge(view) else { return Ok(()) };

@@ -240,7 +240,7 @@ fn a_reset_goes_on_at_a_later_lsn() {
     for n in 1..=100 {
         log.append(insert(n, "some text to fill segments with")).unwrap();
     }
-    assert!(matches!(log.reset_to(Lsn::new(50)), Err(Error::Exhausted)));
+    assert!(matches!(log.reset_to(Lsn::new(50)), Err(Error::NotAhead { .. })));
     log.reset_to(Lsn::new(1000)).unwrap();
     assert_eq!(log.append(insert(1, "x")).unwrap().lsn(), Lsn::new(1000));
     drop(log);
