@@ -3,17 +3,18 @@
 
 use core::{
     cell::RefCell,
+    convert::Infallible,
     future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll, Waker},
 };
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use duralog::{
     Config, Documents, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Operation, Result, SharedDevice,
-    SyncMode,
+    Snapshot, StateMachine, SyncMode,
     core::{AsyncDevice, Flow, OldWriter, Room, TransactionEnd},
-    faulty::{Failure, Keep, Medium, Plan},
+    faulty::{Failure, Keep, Medium, Plan, Random},
     local::{Access, Client, Direction, GiveUp, LocalDevice, Log, Outcome, Request},
 };
 use uuid::Uuid;
@@ -370,4 +371,379 @@ fn appends_beyond_the_write_limit_are_answered_when_they_are_durable_and_not_whe
         assert!(read.len() >= acknowledged, "{} of {acknowledged} after {steps} steps", read.len());
     }
     println!("{told_before_the_end} runs ended with some appends answered");
+}
+
+/// Every entry that was applied, in order: its LSN and its number.
+#[derive(Default)]
+struct Applied(Vec<(u64, u32)>);
+
+impl StateMachine for Applied {
+    type Error = Infallible;
+
+    fn apply(&mut self, lsn: Lsn, operation: &Operation) {
+        let Operation::Opaque { bytes } = operation else { panic!("{operation:?} was applied") };
+        self.0.push((lsn.value(), u32::from_le_bytes(bytes[..4].try_into().unwrap())));
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let entries = self.0.iter().flat_map(|(lsn, n)| [&lsn.to_le_bytes()[..], &n.to_le_bytes()].concat());
+        Snapshot { bytes: entries.collect(), ..Snapshot::default() }
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), Infallible> {
+        let entries = snapshot.bytes.chunks_exact(12).map(|entry| {
+            let (lsn, n) = entry.split_at(8);
+            (u64::from_le_bytes(lsn.try_into().unwrap()), u32::from_le_bytes(n.try_into().unwrap()))
+        });
+        self.0 = entries.collect();
+        Ok(())
+    }
+}
+
+/// As the log keeps it and the program sees it.
+type Kept = Rc<RefCell<Applied>>;
+
+fn numbered(numbers: &[u32], transaction: Option<u64>, durability: Durability) -> Request {
+    let operations = numbers.iter().map(|n| Operation::opaque(n.to_le_bytes().repeat(1 + *n as usize % 20)));
+    Request::Append { operations: operations.collect(), transaction, durability }
+}
+
+/// A log that keeps a state, and that state.
+fn keeping(device: impl SharedDevice + 'static, config: Config) -> (Opened, Kept) {
+    let (mut log, state) = (Opened::open(device, config).unwrap(), Kept::default());
+    log.done(Request::Rebuild { state: state.clone() }).unwrap();
+    (log, state)
+}
+
+/// What is applied when the log's last checkpoint is loaded by another handle, and what follows.
+fn rebuilt(bytes: &MemoryDevice) -> Vec<(u64, u32)> {
+    let (_log, state) = keeping(bytes.writer().unwrap(), config());
+    state.take().0
+}
+
+#[test]
+fn what_is_buffered_behind_what_is_to_be_durable_is_applied_after_it() {
+    let device = memory();
+    let bytes = device.reader();
+    let (mut log, state) = keeping(device, config());
+    let mixed = [Durability::Durable, Durability::Buffered, Durability::Os, Durability::Buffered];
+    let tickets: Vec<u32> = (1..).zip(mixed).map(|(n, durability)| log.ask(numbered(&[n], None, durability))).collect();
+    for ticket in tickets {
+        log.outcome(ticket).unwrap();
+    }
+    let in_order = [(1, 1), (2, 2), (3, 3), (4, 4)];
+    assert_eq!(state.borrow().0, in_order);
+    log.done(Request::Checkpoint { snapshot: None }).unwrap();
+    drop(log);
+    assert_eq!(rebuilt(&bytes), in_order);
+}
+
+#[test]
+fn what_a_transaction_holds_is_applied_at_its_commit_and_is_in_the_checkpoints_behind_that() {
+    let device = memory();
+    let bytes = device.reader();
+    let mut log = Opened::open(device, config()).unwrap();
+    let begin = |log: &mut Opened| match log.done(Request::Begin).unwrap() {
+        Outcome::Number(id) => id,
+        other => panic!("{other:?}"),
+    };
+    // 1 and 3, before there is a state; 2 is rolled back, and 4 left open.
+    let [kept, given_up, open] = [(); 3].map(|()| begin(&mut log));
+    let buffered = |n, id| numbered(&[n], Some(id), Durability::Buffered);
+    log.done(buffered(1, kept)).unwrap();
+    log.done(buffered(2, given_up)).unwrap();
+    let state = Kept::default();
+    log.done(Request::Rebuild { state: state.clone() }).unwrap();
+    log.done(buffered(3, kept)).unwrap();
+    log.done(buffered(4, open)).unwrap();
+    log.done(numbered(&[5], None, Durability::Buffered)).unwrap();
+    assert_eq!(state.borrow().0, [(8, 5)]);
+    log.done(Request::Checkpoint { snapshot: None }).unwrap();
+    let end = |id, end| Request::End { id, end, durability: Durability::Durable };
+    log.done(end(given_up, TransactionEnd::Rollback)).unwrap();
+    log.done(end(kept, TransactionEnd::Commit)).unwrap();
+    let counted = [(8, 5), (4, 1), (6, 3)];
+    assert_eq!(state.borrow().0, counted);
+    let again = Kept::default();
+    log.done(Request::Rebuild { state: again.clone() }).unwrap();
+    assert_eq!(again.borrow().0, counted, "from the checkpoint before the commit");
+    log.done(Request::Checkpoint { snapshot: None }).unwrap();
+    log.done(end(open, TransactionEnd::Commit)).unwrap();
+    drop(log);
+    assert_eq!(rebuilt(&bytes), [&counted[..], &[(7, 4)]].concat());
+}
+
+/// So many lives are tried.
+const SEEDS: u64 = 300;
+
+/// What a random life of a log asked for, and what came of it.
+struct Life {
+    random: Random,
+    medium: Medium,
+    config: Config,
+    log: Opened,
+    /// The state that the log keeps.
+    state: Option<Kept>,
+    /// What counted when the log was opened.
+    before: Vec<(u64, u32)>,
+    /// What counts since: where it does, its LSN and its number.
+    since: BTreeSet<(u64, u64, u32)>,
+    open: Vec<Open>,
+    /// The last LSNs known to survive the end of the program, and that of the machine.
+    written: u64,
+    durable: u64,
+    numbers: u32,
+    truncates: bool,
+    told: Told,
+}
+
+/// A transaction that is open, with its entries.
+struct Open {
+    id: u64,
+    entries: Vec<(u64, u32)>,
+    ending: bool,
+}
+
+/// How often what is worth to be tested came.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    refused: u32,
+    poisoned: u32,
+    commits: u32,
+    checkpoints: u32,
+    rebuilt: u32,
+    crashes: u32,
+}
+
+enum Asked {
+    Append { numbers: Vec<u32>, transaction: Option<u64> },
+    Begin,
+    End { id: u64, end: TransactionEnd },
+    Rebuild(Kept),
+    Checkpoint,
+    Other,
+}
+
+impl Life {
+    fn begin(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let [first, second] = media();
+        let medium = if random.once_in(2) { first } else { second };
+        let mode = if random.once_in(2) { SyncMode::Immediate } else { SyncMode::default() };
+        let mut config = Config::new("").with_sync_mode(mode);
+        if random.once_in(2) {
+            config = config.with_write_limit(1024);
+        }
+        let log = Opened::open(medium.device(), config.clone()).unwrap();
+        let truncates = random.once_in(3);
+        Self {
+            random,
+            medium,
+            config,
+            log,
+            state: None,
+            before: Vec::new(),
+            since: BTreeSet::new(),
+            open: Vec::new(),
+            written: 0,
+            durable: 0,
+            numbers: 0,
+            truncates,
+            told: Told::default(),
+        }
+    }
+
+    fn request(&mut self) -> (Request, Asked) {
+        let durability = self.random.pick(&[Durability::Buffered, Durability::Os, Durability::Durable]);
+        let open = (0..self.open.len()).find(|_| self.random.once_in(2)).filter(|at| !self.open[*at].ending);
+        match (self.random.below(16), open) {
+            (0..=6, transaction) => {
+                let transaction = transaction.map(|at| self.open[at].id);
+                let numbers: Vec<u32> = (0..=self.random.below(3)).map(|_| self.number()).collect();
+                (numbered(&numbers, transaction, durability), Asked::Append { numbers, transaction })
+            }
+            (7..=8, _) => (Request::Begin, Asked::Begin),
+            (9..=10, Some(at)) => {
+                let end = self.random.pick(&[TransactionEnd::Commit, TransactionEnd::Commit, TransactionEnd::Rollback]);
+                let id = self.open[at].id;
+                self.open[at].ending = true;
+                (Request::End { id, end, durability }, Asked::End { id, end })
+            }
+            (11..=12, _) if self.state.is_some() => (Request::Checkpoint { snapshot: None }, Asked::Checkpoint),
+            (13, _) if self.state.is_none() || self.random.once_in(4) => {
+                let state = Kept::default();
+                (Request::Rebuild { state: state.clone() }, Asked::Rebuild(state))
+            }
+            (14, _) if self.truncates => (Request::Truncate { lsn: Lsn::MAX, give_up: GiveUp::Covered }, Asked::Other),
+            (14, _) => (Request::Stats, Asked::Other),
+            _ => (Request::Wait { lsn: Lsn::MAX }, Asked::Other),
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Asks for several things at once, and lets so many steps pass, or as many as it takes; tells whether the log goes on.
+    fn turn(&mut self, steps: Option<usize>) -> bool {
+        let requests = 1 + self.random.below(6);
+        let asked: Vec<(u32, Asked)> = (0..requests)
+            .map(|_| {
+                let (request, asked) = self.request();
+                (self.log.ask(request), asked)
+            })
+            .collect();
+        if let Some(steps) = steps {
+            self.log.run(steps);
+        }
+        let mut goes_on = true;
+        for (ticket, asked) in asked {
+            if steps.is_some() && !self.log.told.0.borrow().iter().any(|(told, _)| *told == ticket) {
+                continue;
+            }
+            let outcome = self.log.outcome(ticket);
+            goes_on &= self.took(asked, outcome);
+        }
+        goes_on
+    }
+
+    fn took(&mut self, asked: Asked, outcome: Result<Outcome>) -> bool {
+        let receipt = match &outcome {
+            Ok(Outcome::Receipt(receipt)) => {
+                let last = receipt.last.value();
+                if receipt.durability >= Durability::Os {
+                    self.written = self.written.max(last);
+                }
+                if receipt.durability == Durability::Durable {
+                    self.durable = self.durable.max(last);
+                }
+                Some((receipt.first.value(), last))
+            }
+            Err(Error::Poisoned { .. }) => {
+                self.told.poisoned += 1;
+                return false;
+            }
+            _ => None,
+        };
+        match (asked, &outcome) {
+            (Asked::Append { numbers, transaction }, Ok(_)) => {
+                let entries = (receipt.unwrap().0..).zip(numbers);
+                match self.open.iter_mut().find(|open| Some(open.id) == transaction) {
+                    Some(open) => open.entries.extend(entries),
+                    None => self.since.extend(entries.map(|(lsn, n)| (lsn, lsn, n))),
+                }
+            }
+            (Asked::Begin, Ok(Outcome::Number(id))) => {
+                self.open.push(Open { id: *id, entries: Vec::new(), ending: false });
+            }
+            (Asked::End { id, end }, _) => {
+                let at = self.open.iter().position(|open| open.id == id).unwrap();
+                self.open[at].ending = false;
+                if let Some((place, _)) = receipt {
+                    let ended = self.open.swap_remove(at).entries;
+                    if end == TransactionEnd::Commit {
+                        self.told.commits += 1;
+                        self.since.extend(ended.into_iter().map(|(lsn, n)| (place, lsn, n)));
+                    }
+                }
+            }
+            (Asked::Rebuild(state), Ok(_)) => {
+                self.told.rebuilt += 1;
+                self.state = Some(state);
+            }
+            (Asked::Checkpoint, Ok(_)) => self.told.checkpoints += 1,
+            (_, Err(Error::NoSpace(_))) => self.told.refused += 1,
+            // What is removed may come back, and no more.
+            (Asked::Other, Err(Error::Open(_) | Error::Device { .. })) => self.told.refused += 1,
+            (_, Ok(_) | Err(Error::TooManyTransactions { .. })) => {}
+            (_, Err(error)) => panic!("{error:?}"),
+        }
+        true
+    }
+
+    /// What counts of all that was answered.
+    fn counted(&self, last: u64) -> Vec<(u64, u32)> {
+        let since = self.since.iter().filter(|(place, ..)| *place <= last).map(|(_, lsn, n)| (*lsn, *n));
+        self.before.iter().copied().chain(since).collect()
+    }
+
+    /// What counts by the log alone, if that was never truncated.
+    fn read(&mut self) -> Option<Vec<u32>> {
+        let number = |payload: Vec<u8>| u32::from_le_bytes(payload[..4].try_into().unwrap());
+        (!self.truncates).then(|| self.log.read(Direction::Counting).into_iter().map(number).collect())
+    }
+
+    /// Another program opens the log after this one was killed, or the power was cut: what was acknowledged is there.
+    fn reopen(&mut self) {
+        self.told.crashes += 1;
+        let survives = if self.random.once_in(2) {
+            self.medium.kill();
+            self.written
+        } else {
+            self.medium.power_cut_at_random(&mut self.random);
+            self.durable
+        };
+        self.log = Opened::open(self.medium.device(), self.config.clone()).unwrap();
+        let state = Kept::default();
+        self.log.done(Request::Rebuild { state: state.clone() }).unwrap();
+        let found = state.borrow().0.clone();
+        let mut rest = found.iter();
+        for entry in self.counted(survives) {
+            assert!(rest.any(|found| *found == entry), "{entry:?} of {:?} is lost: {found:?}", self.counted(survives));
+        }
+        (self.before, self.since, self.open) = (found, BTreeSet::new(), Vec::new());
+        (self.written, self.durable) = (0, 0);
+        self.state = Some(state);
+        self.compare();
+        if self.random.once_in(2) {
+            self.medium.kill();
+            self.log = Opened::open(self.medium.device(), self.config.clone()).unwrap();
+            self.state = None;
+        }
+    }
+
+    /// The state is what was answered, and what the log gives without the checkpoints' help.
+    fn compare(&mut self) {
+        let counted = self.counted(u64::MAX);
+        if let Some(state) = &self.state {
+            assert_eq!(state.borrow().0, counted);
+        }
+        if self.random.once_in(2)
+            && let Some(read) = self.read()
+        {
+            assert_eq!(read, counted.iter().map(|(_, n)| *n).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
+fn whatever_is_asked_for_and_refused_the_state_is_that_of_the_log() {
+    let mut told = Told::default();
+    for seed in 0..SEEDS {
+        let mut life = Life { told, ..Life::begin(seed) };
+        for _ in 0..25 {
+            if life.random.once_in(3) {
+                let (call, done) = (life.random.below(12), life.random.pick(&[0, 20, 200]));
+                let refused = Failure::NoSpaceAfter(done);
+                let failure = if life.random.once_in(4) { Failure::SyncLoses(Vec::new()) } else { refused };
+                life.medium.set_plan(Plan { fail: vec![(call, failure)], ..Plan::default() });
+            }
+            let steps = life.random.once_in(10).then(|| life.random.index(40));
+            let goes_on = life.turn(steps);
+            life.medium.set_plan(Plan::default());
+            if steps.is_some() || !goes_on {
+                life.reopen();
+            } else {
+                life.compare();
+            }
+        }
+        told = life.told;
+    }
+    println!("{told:?}");
+    let Told { refused, poisoned, commits, checkpoints, rebuilt, crashes } = told;
+    assert!(
+        [refused, poisoned, commits, checkpoints, rebuilt, crashes].into_iter().all(|times| times > 100),
+        "{told:?}"
+    );
 }

@@ -296,6 +296,10 @@ export class MemoryStore implements AsyncDisposable, AsyncIterable<StoredItem> {
   private constructor();
   /** Opens the log and builds the store up again from its newest checkpoint and what follows. */
   static open(name: string, options?: OpenOptions): Promise<MemoryStore>;
+  /**
+   * Its log. What is appended to it changes the store too: in the order of the LSNs, what belongs to a transaction when
+   * that commits. Until it ends, what a transaction holds is kept in memory. A checkpoint goes through the store.
+   */
   readonly log: Log;
   /** How it was built up. */
   readonly rebuilt: {

@@ -8,9 +8,18 @@
 //! queue, in order, and each is answered by a call to its client, by the ticket that came with it. What waits when the task comes
 //! to its turn shares one write and one sync. Framing, LSNs, recovery and every decision are the core's, as for the
 //! blocking [`Log`](crate::Log); no future of a caller holds anything, so dropping one leaves nothing half done.
+//!
+//! A state that the log keeps ([`Request::Rebuild`]) is at every moment what a replay of the log up to one of its entries
+//! gives: entries are applied in the order of their LSNs, each once, those of a transaction where its commit stands.
+//! An append is applied when it is answered. So whatever changes the state is answered in the order of the LSNs too: one
+//! that asks for little waits behind one that asks for more. To apply the later one first would be another state, and
+//! to apply the earlier one before it is as durable as asked would show what may yet be refused. What is refused for
+//! lack of space was never applied; what was answered before it was written and is lost, poisons the log, so that
+//! no checkpoint makes it final. A checkpoint settles all that was appended first: its LSN is the last entry's.
 
 mod open;
 mod read;
+mod transactions;
 mod worker;
 
 use core::{
@@ -151,7 +160,11 @@ pub enum Request {
         sink: Sink,
     },
     /// Build a state up again: load the newest valid checkpoint and apply what counts behind it. From then on the log
-    /// keeps it: what is appended outside transactions is applied as it is answered.
+    /// keeps it: what is appended is applied as it is answered, in the order of the LSNs, and what belongs to a transaction
+    /// as its commit is. Until it ends, what a transaction holds is kept in memory.
+    ///
+    /// What was appended before is made durable first. Where truncation has removed the begin of a transaction that is
+    /// open when the first state is built up, the error is [`Error::Truncated`].
     Rebuild {
         /// The state.
         state: Rc<RefCell<dyn State>>,

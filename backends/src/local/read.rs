@@ -5,12 +5,16 @@ use std::rc::Rc;
 
 use duralog_core::{
     CheckpointId, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, ReadCheckpoint, Reader, Reading,
-    Recovered, Replay, ReverseReader, View,
+    Recovered, Replay, ReverseReader, View, Writer,
     checkpoint::{CheckpointError, CheckpointHeader},
 };
 use uuid::Uuid;
 
-use super::{Ended, Fallible, Keeping, LocalDevice, Sink, State, device_error, drive, worker::Worker};
+use super::{
+    Ended, Fallible, Keeping, LocalDevice, Sink, State, device_error, drive,
+    transactions::Transactions,
+    worker::{Settled, Worker},
+};
 use crate::{
     checkpoint::{Applier, Parts, Rebuilt},
     checksum,
@@ -75,6 +79,10 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     pub(super) async fn rebuild(&mut self, view: Box<View>, state: Rc<RefCell<dyn State>>) -> Fallible<Rebuilt> {
+        // All of the view is written, and only to be synced. Then nobody waits, and nothing is applied twice.
+        if self.writable().is_ok() {
+            self.commit_until(Settled::All).await?;
+        }
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         let mut rebuilt = Rebuilt::default();
         let mut from = Lsn::FIRST;
@@ -96,7 +104,7 @@ impl<D: LocalDevice> Worker<D> {
             return Err(Error::StateLost { low_water: view.low_water() }.into());
         }
         let from = from.max(view.low_water());
-        let mut replay = Keeping::new(Replay::new(*view, from, self.policy));
+        let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
         let apply = &mut |lsn, operation: &_| state.borrow_mut().apply(lsn, operation);
         let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy: self.policy, failed: None };
         let replayed = drive(&mut replay, &mut self.device, &mut self.scratch, &mut applier).await;
@@ -104,8 +112,24 @@ impl<D: LocalDevice> Worker<D> {
             return Err(error.into());
         }
         replayed.map_err(|error| self.met(error.into()))?;
+        if self.state.is_none() {
+            self.reopen_transactions(*view).await?;
+        }
         self.state = Some(state);
         Ok(rebuilt)
+    }
+
+    /// Reads what transactions hold that were open before the log kept a state.
+    async fn reopen_transactions(&mut self, view: View) -> Fallible<()> {
+        let floor = self.writer.as_ref().map_or(Lsn::MAX, Writer::replay_floor);
+        let mut held = Transactions::default();
+        if floor <= view.last() {
+            let mut reader = Keeping::new(Reader::new(view, floor, Lsn::MAX, self.policy));
+            let read = self.drive(&mut reader, &mut held).await;
+            read.map_err(|error| self.met(error.into()))?;
+        }
+        self.transactions = held;
+        Ok(())
     }
 
     /// Reads one checkpoint: first to see that it is valid, then for what it holds.

@@ -5,12 +5,13 @@ use std::{rc::Rc, sync::Arc};
 
 use duralog_core::{
     Action, Begin, CheckpointId, Checkpoints, Commit, Consequence, DeviceError as _, Durability, Error as DriveError,
-    ErrorKind, Host, Lsn, Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, View, Writer,
-    WriterOptions, checkpoint::CheckpointHeader, meta::PutMeta, operation::Operation,
+    ErrorKind, Host, Lsn, Machine, Object, Plan, Policy, PutCheckpoint, Retention, Retire, StageError, TransactionEnd,
+    View, Writer, WriterOptions, checkpoint::CheckpointHeader, meta::PutMeta, operation::Operation,
 };
 
 use super::{
     Client, Driven, Fallible, GiveUp, Keeping, LocalDevice, Outcome, Request, Shared, State, device_error, drive,
+    transactions::Transactions,
 };
 use crate::{
     checkpoint::{Source, count},
@@ -27,7 +28,7 @@ use crate::{
 pub(super) struct Worker<D> {
     pub(super) device: D,
     /// `None` where the log is only read.
-    writer: Option<Writer>,
+    pub(super) writer: Option<Writer>,
     /// What a log that is only read showed when it was opened.
     view: Option<View>,
     /// What is staged.
@@ -50,6 +51,8 @@ pub(super) struct Worker<D> {
     client: Rc<dyn Client>,
     /// The state that the log keeps, if it was asked to.
     pub(super) state: Option<Rc<RefCell<dyn State>>>,
+    /// What is to be applied to it when transactions commit that are open.
+    pub(super) transactions: Transactions,
 }
 
 /// Entries that were staged, and whom to tell when they are as durable as asked.
@@ -59,7 +62,16 @@ struct Waiting {
     last: Lsn,
     durability: Durability,
     /// What is to be applied to the state then.
-    operations: Vec<Operation>,
+    entries: Vec<(Lsn, Operation)>,
+    /// The transaction that it ends, of which the state is told then.
+    ends: Option<(u64, TransactionEnd)>,
+}
+
+impl Waiting {
+    /// Whether the state changes by it: only in the order of the LSNs.
+    fn changes(&self) -> bool {
+        self.ends.is_some() || !self.entries.is_empty()
+    }
 }
 
 /// What stages something: the writer, the buffer and the time are handed to it.
@@ -97,6 +109,7 @@ impl<D: LocalDevice> Worker<D> {
             environment: config.environment.clone(),
             client,
             state: None,
+            transactions: Transactions::default(),
         }
     }
 
@@ -152,7 +165,8 @@ impl<D: LocalDevice> Worker<D> {
             first: Lsn::ZERO,
             last: Lsn::ZERO,
             durability: Durability::Durable,
-            operations: Vec::new(),
+            entries: Vec::new(),
+            ends: None,
         };
         if let Request::Append { .. } | Request::Begin | Request::End { .. } = &request {
             (waiting.first, waiting.last) = self
@@ -168,8 +182,12 @@ impl<D: LocalDevice> Worker<D> {
         let outcome = match request {
             Request::Append { operations, transaction, durability } => {
                 waiting.durability = durability;
-                if self.state.is_some() && transaction.is_none() {
-                    waiting.operations = operations;
+                if self.state.is_some() {
+                    let entries = (waiting.first.value()..).map(Lsn::new).zip(operations);
+                    match transaction {
+                        Some(id) => entries.for_each(|(lsn, operation)| self.transactions.keep(id, lsn, operation)),
+                        None => waiting.entries = entries.collect(),
+                    }
                 }
                 return Ok(self.await_reaching(waiting));
             }
@@ -177,8 +195,9 @@ impl<D: LocalDevice> Worker<D> {
                 self.buffered = waiting.first;
                 Outcome::Number(waiting.first.value())
             }
-            Request::End { durability, .. } => {
+            Request::End { id, end, durability } => {
                 waiting.durability = durability;
+                waiting.ends = self.state.is_some().then_some((id, end));
                 return Ok(self.await_reaching(waiting));
             }
             Request::Wait { lsn } => {
@@ -219,7 +238,7 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// The writer, if anything may be written.
-    fn writable(&mut self) -> Fallible<&mut Writer> {
+    pub(super) fn writable(&mut self) -> Fallible<&mut Writer> {
         if let Some(cause) = &self.cause {
             return Err(Error::Poisoned { cause: cause.clone() }.into());
         }
@@ -234,25 +253,32 @@ impl<D: LocalDevice> Worker<D> {
         drive(machine, &mut self.device, &mut self.scratch, host)
     }
 
-    /// Answers at once what asks for nothing more.
+    /// Answers at once what asks for nothing more, and has nothing to be applied before it.
     fn await_reaching(&mut self, waiting: Waiting) -> Option<Outcome> {
-        if waiting.durability == Durability::Buffered {
-            self.buffered = self.buffered.max(waiting.last);
+        let held = waiting.changes() && self.waiting.iter().any(Waiting::changes);
+        if waiting.durability == Durability::Buffered && !held {
             return Some(Outcome::Receipt(self.apply(waiting)));
         }
         self.waiting.push(waiting);
         None
     }
 
-    /// What was appended is as durable as asked: it is applied to the state.
+    /// What was appended is as durable as asked, and all before it is applied to the state: so is it.
     fn apply(&mut self, waiting: Waiting) -> Receipt {
-        let Waiting { first, last, durability, operations, .. } = waiting;
-        if let Some(state) = &self.state {
-            let mut lsn = first;
-            for operation in &operations {
-                state.borrow_mut().apply(lsn, operation);
-                lsn = lsn.next_or_max();
+        let Waiting { first, last, durability, mut entries, ends, .. } = waiting;
+        if let Some((id, end)) = ends {
+            let held = self.transactions.end(id);
+            if end == TransactionEnd::Commit {
+                entries = held;
             }
+        }
+        if let Some(state) = &self.state {
+            for (lsn, operation) in &entries {
+                state.borrow_mut().apply(*lsn, operation);
+            }
+        }
+        if durability == Durability::Buffered {
+            self.buffered = self.buffered.max(last);
         }
         Receipt { first, last, durability }
     }
@@ -278,7 +304,7 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// Commits until that much is settled. Whoever waits is told of a failure by the commit itself.
-    async fn commit_until(&mut self, settled: Settled) -> Fallible<()> {
+    pub(super) async fn commit_until(&mut self, settled: Settled) -> Fallible<()> {
         loop {
             self.answer();
             let durability = match (settled, self.waiting.iter().map(|waiting| waiting.durability).max()) {
@@ -321,9 +347,16 @@ impl<D: LocalDevice> Worker<D> {
     fn answer(&mut self) {
         let Some(writer) = &self.writer else { return };
         let (written, durable) = (writer.written(), writer.durable());
+        let mut held = false;
         for mut waiting in core::mem::take(&mut self.waiting) {
-            let reached = if waiting.durability == Durability::Durable { durable } else { written };
-            if waiting.last > reached {
+            let reached = match waiting.durability {
+                Durability::Durable => durable,
+                Durability::Os => written,
+                Durability::Buffered => Lsn::MAX,
+            };
+            let changes = waiting.changes();
+            if waiting.last > reached || (held && changes) {
+                held |= changes;
                 self.waiting.push(waiting);
                 continue;
             }
@@ -407,6 +440,7 @@ impl<D: LocalDevice> Worker<D> {
             Consequence::Refused => {}
         }
         let written = writer.written();
+        self.transactions.refused_behind(written);
         for waiting in core::mem::take(&mut self.waiting) {
             if waiting.last > written {
                 self.client.answer(waiting.ticket, Err(&error));

@@ -167,6 +167,30 @@ export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
       })();
     },
 
+    'a store is what its log says, in order, and a transaction is in it when it commits': () => {
+      const name = fresh();
+      return (async () => {
+        const store = await MemoryStore.open(name, { device, syncMode: 'batched' });
+        const [a, b] = [crypto.randomUUID(), crypto.randomUUID()];
+        const kept = async (store) => [(await store.get(a)).content, (await store.get(b)).content];
+        const inserted = store.insert({ id: a, content: 'first' }, { durable: true });
+        await Promise.all([inserted, store.update({ id: a, content: 'second' }), store.insert({ id: b, content: 'before' })]);
+        await store.log.transaction(async (tx) => {
+          await tx.append({ type: 'update', id: b, content: 'of the transaction' });
+          await store.checkpoint();
+          equal(await kept(store), ['second', 'before']);
+        });
+        equal(await kept(store), ['second', 'of the transaction']);
+        await store.checkpoint();
+        await store.close();
+        const again = await MemoryStore.open(name, { device });
+        equal(again.rebuilt.entriesReplayed, 0n);
+        equal(await kept(again), ['second', 'of the transaction']);
+        await again.close();
+        await Log.delete(name, { device });
+      })();
+    },
+
     'truncation keeps what a checkpoint does not hold, and gives room back': () =>
       within({ segmentSize: 1 << 16 }, async (log, name) => {
         const bytes = new Uint8Array(4000);
