@@ -373,6 +373,23 @@ fn appends_beyond_the_write_limit_are_answered_when_they_are_durable_and_not_whe
     println!("{told_before_the_end} runs ended with some appends answered");
 }
 
+#[test]
+fn a_truncation_whose_sync_fails_takes_no_entry_with_it() {
+    for call in 0..4 {
+        for medium in media() {
+            let mut log = Opened::open(medium.device(), config()).unwrap();
+            log.done(numbered(&[1], None, Durability::Buffered)).unwrap();
+            medium.set_plan(Plan { fail: vec![(call, Failure::SyncLoses(Vec::new()))], ..Plan::default() });
+            let truncated = log.done(Request::Truncate { lsn: Lsn::FIRST, give_up: GiveUp::Anyway });
+            let acknowledged = log.done(Request::Wait { lsn: Lsn::MAX }).is_ok();
+            drop(log);
+            medium.power_cut(|_| Keep::None);
+            let read = Opened::open(medium.device(), config()).unwrap().read(Direction::Forward);
+            assert!(!acknowledged || read.len() == 1, "call {call}: {truncated:?}, then {} entries", read.len());
+        }
+    }
+}
+
 /// Every entry that was applied, in order: its LSN and its number.
 #[derive(Default)]
 struct Applied(Vec<(u64, u32)>);

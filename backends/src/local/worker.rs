@@ -592,6 +592,8 @@ impl<D: LocalDevice> Worker<D> {
 
     /// Removes what lies below the low-water mark, and what `retention` says.
     async fn retire(&mut self, retention: Retention) -> Fallible<()> {
+        // So a sync that fails loses what was removed, and no entry.
+        self.commit_until(Settled::All).await?;
         let view = self.writer()?.view();
         let mut retire = Keeping::new(Retire::new(view, retention));
         self.drive(&mut retire, &mut ()).await?;
