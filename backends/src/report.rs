@@ -248,7 +248,14 @@ impl RecoveryReport {
     /// Judges what was found by the checkpoints that are valid; `bad` is the newest that is not.
     pub(crate) fn weigh_by(&mut self, view: &View, valid: &[CheckpointHeader], bad: Option<CheckpointId>) {
         let floor = valid.iter().map(|head| head.floor).max().unwrap_or_default();
-        for finding in self.findings.iter_mut().filter(|finding| finding.seen != Seen::StateLost) {
+        // Of a segment that is missing behind the end, nothing tells how many entries it held.
+        let is_open = |finding: &Finding| {
+            matches!(
+                (finding.seen, finding.witness),
+                (Seen::StateLost, _) | (Seen::MissingSegment | Seen::BadSegmentHeader, Some(Witness::Meta { .. }))
+            )
+        };
+        for finding in self.findings.iter_mut().filter(|finding| !is_open(finding)) {
             if let Some((_, last)) = finding.lsns {
                 finding.harmless = last <= self.accepted_loss || last < floor;
             }

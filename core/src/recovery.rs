@@ -82,6 +82,10 @@ pub struct Recovery {
     /// The offset of the copy of the newest segment's header that is bad.
     bad_copy: Option<u32>,
     stray: Option<Stray>,
+    /// Whether the segment that the metadata name stands above the newest, without a header.
+    headless: bool,
+    /// The LSNs of which a witness proves that they stood behind the newest segment, in one that is missing.
+    lost_behind: Option<(Lsn, Lsn)>,
     /// What it comes to, as far as that is known.
     found: Recovered,
     /// The scan of the newest segment, or of one behind a gap: beside the state, as moving it there would take stack.
@@ -188,6 +192,8 @@ impl Recovery {
             bad_meta: false,
             bad_copy: None,
             stray: None,
+            headless: false,
+            lost_behind: None,
             found: Recovered::nothing(&options),
             scan: TailScan::new(options.checksum, &SegmentHeader::NONE, options.policy, None, Lsn::ZERO),
             chain: Chain::new(&SegmentHeader::NONE),
@@ -255,7 +261,11 @@ impl Recovery {
                     if self.scan.next(turn) == Err(Stopped) {
                         // A finding is told as all others are.
                         let &Stop::Need(Step::Finding(finding)) = turn.stop() else { return Err(Stopped) };
-                        self.tell(finding);
+                        // What ends too early, ends where a missing segment began: that is told once it is known.
+                        match self.names_missing(&self.scan.tail.header) {
+                            Some(_) if finding.seen == Seen::End => self.lost_behind = finding.lsns,
+                            _ => self.tell(finding),
+                        }
                         continue;
                     }
                     self.found.tail = self.scan.tail;
@@ -345,6 +355,7 @@ impl Recovery {
             return Err(turn.fault(Fault::Unreadable { object: Object::Segment(id), offset: 0 }));
         }
         self.found.report.unfinished = Some(id);
+        self.headless |= self.meta.is_some_and(|meta| meta.segment == id.value());
         if let Some((log, found)) = read.stray {
             self.stray.get_or_insert(Stray { segment: id, found, log, counts: false });
         }
@@ -401,6 +412,15 @@ impl Recovery {
         ours.map(|head| head.floor).max().unwrap_or_default()
     }
 
+    /// The metadata, if they prove that a newer segment than this one is missing: they are replaced only once the header
+    /// of the segment that they name is durable. Of an earlier epoch, they say nothing of a log that has gone on since.
+    fn names_missing(&self, newest: &SegmentHeader) -> Option<Meta> {
+        let is_it = |meta: &Meta| (meta.segment, meta.nonce) == (newest.id.value(), newest.nonce);
+        let is_newer = |meta: &Meta| meta.epoch > newest.epoch || meta.segment > newest.id.value();
+        let meta = self.meta.filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch)?;
+        (is_newer(&meta) && !is_it(&meta)).then_some(meta)
+    }
+
     fn scanned(&mut self) {
         let header = self.found.tail.header;
         self.found.checkpoints.retain(|head| head.log == header.log);
@@ -422,15 +442,19 @@ impl Recovery {
         let is_begun = tail.marked.is_some() || meta.is_some_and(names);
         self.tell_of_copy(header.id, self.bad_copy, if is_begun { Verdict::Rot } else { Verdict::Unsynced });
         let tail = &mut self.found.tail;
-        match meta.filter(|meta| meta.epoch > tail.epoch) {
-            // Of this very segment: an epoch mark in it was lost, and what it said is known from here.
-            Some(meta) if (meta.segment, meta.nonce) == (header.id.value(), header.nonce) => tail.epoch = meta.epoch,
-            Some(meta) => {
-                let mut finding = missing(SegmentId::new(meta.segment));
-                finding.witness = Some(Witness::Meta { durable: meta.durable });
-                self.tell(finding);
-            }
-            None => {}
+        if let Some(meta) = meta.filter(|meta| names(*meta)) {
+            // An epoch mark in it may be lost, and what it said is known from here.
+            tail.epoch = tail.epoch.max(meta.epoch);
+        }
+        if let Some(meta) = self.names_missing(&header) {
+            self.found.tail.damaged = true;
+            let id = SegmentId::new(meta.segment);
+            let mut finding = if self.headless { headless(id) } else { missing(id) };
+            // It was finished.
+            self.found.report.unfinished = self.found.report.unfinished.filter(|unfinished| *unfinished != id);
+            finding.lsns = self.lost_behind;
+            finding.witness = Some(Witness::Meta { durable: meta.durable });
+            self.tell(finding);
         }
         if core::mem::take(&mut self.bad_meta) {
             // A crash while it was being replaced looks the same.

@@ -243,10 +243,11 @@ class Log:
             raise Unreadable("no segment with a valid header")
         self.read_newest()
         self.meta = self.read_meta()
-        if self.meta and self.meta["epoch"] > self.epoch:
-            if (self.meta["newest_segment"], self.meta["nonce"]) != (self.newest.id, self.newest.nonce):
+        if self.meta and self.meta["epoch"] >= self.newest.epoch:
+            if (self.meta["newest_segment"], self.meta["nonce"]) == (self.newest.id, self.newest.nonce):
+                self.epoch = max(self.epoch, self.meta["epoch"])
+            elif self.meta["epoch"] > self.newest.epoch or self.meta["newest_segment"] > self.newest.id:
                 raise Unreadable(f"segment {self.meta['newest_segment']} is missing, wal.meta proves it")
-            self.epoch = self.meta["epoch"]
         if self.meta and self.meta["epoch"] >= self.newest.epoch:
             self.low_water = max(self.low_water, min(self.meta["low_water"], self.last + 1))
         self.read_chain()

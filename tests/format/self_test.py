@@ -270,6 +270,10 @@ def checks(folder):
     yield "of the newest epoch only", read(folder)[1]["meta"]["epoch"] == 0
     path.write_bytes(make_meta(2, epoch=2, newest=2))
     yield "metadata of a later epoch prove a missing segment", refuses(folder, "segment 2 is missing")
+    path.write_bytes(make_meta(2, newest=2))
+    yield "and so do those of the same epoch", refuses(folder, "segment 2 is missing")
+    path.write_bytes(make_meta(2, epoch=0, newest=2))
+    yield "those of an earlier one do not", lsns(read(folder)[0]) == [1, 2]
     path.write_bytes(make_meta(2, epoch=2))
     yield "unless they name the newest: then an epoch mark was lost", read(folder)[1]["epoch"] == 2
     path.write_bytes(make_meta(2, low_water=2))

@@ -12,6 +12,7 @@ use duralog::{
     core::{
         CALLER_MAX, CheckpointId, SegmentId,
         checksum::portable,
+        meta::Meta,
         segment::{Predecessor, SEGMENT_HEADER_LEN, SegmentHeader},
     },
 };
@@ -1028,10 +1029,11 @@ fn the_newest_two_missing_are_missed_by_whoever_knows_of_them() {
     let whole = sample(5);
     let spans = whole.spans();
     let (kept, last) = (*spans[&3].end(), *spans[&5].end());
-    // Without a witness nothing tells of them; `wal.meta`, of the same epoch, does.
+    // Without a witness nothing tells of them; `wal.meta`, of the same epoch, does, and names the newest.
     let mut bytes = whole.without(&[4, 5]);
     let finding = bytes.refused(config(Policy::Default));
-    assert_eq!((finding.object, finding.lsns), (segment(3), range(&(kept + 1..=last))));
+    assert_eq!((finding.seen, finding.object), (Seen::MissingSegment, segment(5)));
+    assert_eq!(finding.lsns, range(&(kept + 1..=last)));
     assert_eq!(finding.witness, Some(Witness::Meta { durable: Lsn::new(last) }));
     bytes.0.remove(&Object::Meta);
     let caller = config(Policy::Default).with_expect_durable(Lsn::new(last));
@@ -1050,6 +1052,83 @@ fn the_newest_two_missing_are_missed_by_whoever_knows_of_them() {
     let (found, report) = Bytes::of(&medium).opened();
     assert_eq!(found, [(1..=kept).collect::<Vec<_>>(), vec![last + 1]].concat());
     assert_eq!(report.gaps().collect::<Vec<_>>(), [range(&(kept + 1..=last)).unwrap()]);
+}
+
+/// A log of so many segments whose process was killed: what lies on the medium, and the last LSN.
+fn killed(segments: usize) -> (Bytes, u64) {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    fill(&log, segments - 1);
+    append(&log, 2);
+    (Bytes::of(&medium), log.current_lsn().value() - 1)
+}
+
+#[test]
+fn a_newest_segment_that_the_metadata_name_is_missed_also_within_an_epoch() {
+    let (whole, last) = killed(4);
+    let first = whole.header(4).first.value();
+    assert!(first < last, "what the metadata say was durable ends where the segment began");
+    let of_it = |finding: &Finding, seen: Seen| {
+        assert_eq!((finding.verdict, finding.seen, finding.object), (Verdict::Rot, seen, segment(4)));
+        assert_eq!((finding.offset, finding.lsns, finding.harmless), (0, None, false));
+        assert_eq!(finding.witness, Some(Witness::Meta { durable: Lsn::new(first - 1) }));
+    };
+    for (bytes, seen) in [(whole.without(&[4]), Seen::MissingSegment), (whole.headless(&[4]), Seen::BadSegmentHeader)] {
+        of_it(&bytes.refused(config(Policy::Default)), seen);
+        of_it(&bytes.refused(config(Policy::Default).with_full_check()), seen);
+        of_it(&bytes.refused(config(Policy::Strict)), seen);
+        let report = bytes.verified(Policy::Inspect);
+        assert_eq!(report.findings.len(), 1, "{report:?}");
+        of_it(&report.findings[0], seen);
+        assert!(!report.success && !report.clean && !report.closed && report.unfinished.is_none(), "{report:?}");
+        assert_eq!(read(&bytes.reader(Policy::Default).unwrap()), (1..first).collect::<Vec<_>>());
+        for policy in [Policy::Salvage, Policy::PointInTime] {
+            // Once given up it refuses nothing any more: neither after a close nor after a kill.
+            let (kept, report, next) = bytes.given_up(policy);
+            assert!(!report.success && next == first, "{report:?}");
+            let (found, report) = kept.opened();
+            assert_eq!(found, (1..=first).collect::<Vec<_>>());
+            assert!(report.success && report.findings.is_empty(), "{report:?}");
+            let device = bytes.device();
+            let medium = device.reader();
+            let log = Log::open_device(device, config(policy)).unwrap();
+            append(&log, 1);
+            let (found, report) = Bytes::of(&medium).opened();
+            assert_eq!(found, (1..=first).collect::<Vec<_>>());
+            assert!(report.success, "{report:?}");
+        }
+    }
+    // Of another log, or gone, the metadata say nothing.
+    let mut bytes = whole.without(&[4]);
+    let mut foreign = Meta::decode(&bytes.0[&Object::Meta]).unwrap();
+    foreign.log = uuid::Uuid::from_u128(7);
+    let foreign = foreign.encode().to_vec();
+    bytes.0.insert(Object::Meta, foreign);
+    assert_eq!(bytes.opened().0, (1..first).collect::<Vec<_>>());
+    bytes.0.remove(&Object::Meta);
+    assert_eq!(bytes.opened().0, (1..first).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_checkpoint_does_not_hold_what_a_missing_newest_segment_held() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    fill(&log, 3);
+    append(&log, 1);
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    append(&log, 2);
+    let whole = Bytes::of(&medium);
+    let last = whole.header(4).first.value() - 1;
+    let bytes = whole.without(&[4]);
+    for config in [config(Policy::Default), config(Policy::Default).with_full_check()] {
+        let finding = bytes.refused(config);
+        assert_eq!((finding.seen, finding.object), (Seen::MissingSegment, segment(4)));
+        let (from, to) = finding.lsns.unwrap();
+        assert!(from.value() == last + 1 && to >= from, "up to the checkpoint: {finding}");
+    }
 }
 
 #[test]
