@@ -70,6 +70,8 @@ pub struct Recovered {
     pub(crate) whole_header: bool,
     /// The highest id of any segment: above the newest, those that were never finished.
     pub(crate) highest: SegmentId,
+    /// The highest epoch that anything of this log tells of.
+    pub(crate) epoch: u64,
 }
 
 /// The machine.
@@ -767,8 +769,10 @@ impl Recovery {
         if let Some(fault) = self.misplaced() {
             return Err(turn.fault(fault));
         }
-        let Recovered { report, view, tail, checkpoints, .. } = &mut self.found;
+        let Recovered { report, view, tail, checkpoints, epoch, .. } = &mut self.found;
         let header = &tail.header;
+        let meta = self.meta.iter().filter(|meta| meta.log == header.log).map(|meta| meta.epoch);
+        *epoch = checkpoints.iter().map(|head| head.epoch).chain(meta).fold(tail.epoch, u64::max);
         report.log = header.log;
         report.epoch = tail.epoch;
         report.low_water = tail.low_water;
@@ -819,6 +823,7 @@ impl Recovered {
             tail: Tail::new(&header),
             whole_header: false,
             highest: SegmentId::NONE,
+            epoch: 0,
         }
     }
 }

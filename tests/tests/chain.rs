@@ -1111,6 +1111,51 @@ fn a_newest_segment_that_the_metadata_name_is_missed_also_within_an_epoch() {
     assert_eq!(bytes.opened().0, (1..first).collect::<Vec<_>>());
 }
 
+/// Of a log of four epochs, the newest segments are gone: what is given up once stays given up, though the process that
+/// did it is killed before it replaces the metadata.
+#[test]
+fn an_epoch_that_only_the_metadata_or_a_checkpoint_tell_of_is_not_issued_again() {
+    let checkpointed = |log: &Log<MemoryDevice>| {
+        fill(log, 1);
+        log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    };
+    let mut whole = sample(1);
+    (0..3).for_each(|_| whole = again(&whole, checkpointed));
+    let newest = *whole.ids().last().unwrap();
+    let epoch = whole.header(newest).epoch;
+    assert_eq!(epoch, 4);
+    let last = whole.verified(Policy::Inspect).last_valid_lsn.value();
+    for has_meta in [true, false] {
+        let first = whole.ids().into_iter().find(|id| whole.header(*id).epoch == 3).unwrap();
+        let mut bytes = whole.without(&(first..=newest).collect::<Vec<_>>());
+        if !has_meta {
+            bytes.0.remove(&Object::Meta);
+        }
+        bytes.refused(config(Policy::Default));
+        for policy in [Policy::Salvage, Policy::PointInTime] {
+            let device = bytes.device();
+            let medium = device.reader();
+            let log = Log::open_device(device, config(policy)).unwrap();
+            append(&log, 5);
+            let next = log.current_lsn().value();
+            // Killed, and killed again before anything but the new segment was written.
+            let killed = Bytes::of(&medium);
+            let begun = killed.header(*killed.ids().last().unwrap());
+            assert_eq!((begun.epoch, begun.accepted_loss >= Lsn::new(begun.predecessor.last.value())), (5, true));
+            let mut old_meta = killed.clone();
+            if let Some(meta) = bytes.0.get(&Object::Meta) {
+                old_meta.0.insert(Object::Meta, meta.clone());
+            }
+            for found in [killed, old_meta] {
+                let log = Log::open_device(found.device(), config(Policy::Default).with_full_check())
+                    .unwrap_or_else(|error| panic!("{policy:?}, metadata {has_meta}: {error}"));
+                assert_eq!(log.current_lsn().value(), next);
+                assert!(log.recovery().success && (!has_meta || next > last), "{:?}", log.recovery());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_checkpoint_does_not_hold_what_a_missing_newest_segment_held() {
     let device = MemoryDevice::new(GEOMETRY);

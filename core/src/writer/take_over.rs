@@ -82,7 +82,8 @@ impl Writer {
         let Recovered { report, tail, view, .. } = recovered;
         let lost = report.durable.max(tail.last);
         let mut writer = Self::new(options, &tail.header, lost);
-        writer.epoch = tail.epoch;
+        // What tells of a later epoch would go on to prove that something is missing.
+        writer.epoch = recovered.epoch;
         writer.behind = tail.behind;
         writer.live = tail.last;
         writer.time = tail.last_time;
