@@ -227,8 +227,9 @@ pub(crate) struct HeaderRead {
     pub(crate) bad_copy: Option<u32>,
     /// Whether the device could not read a copy.
     pub(crate) unreadable: bool,
-    /// The log and segment of a sound header that belongs elsewhere: the segment has another's name, or its room another life.
-    pub(crate) stray: Option<(Uuid, SegmentId)>,
+    /// The log and segment of a sound header that belongs elsewhere, and where that stands: the segment has another's name,
+    /// or its room another life.
+    pub(crate) stray: Option<(Uuid, SegmentId, u32)>,
 }
 
 /// Reads both copies of a segment's header.
@@ -288,7 +289,7 @@ impl HeaderReader {
                 Bytes::Whole(bytes) => match SegmentHeader::decode(self.update, turn.bytes(&bytes), offset) {
                     Ok(header) if header.id == self.id => Some(header),
                     Ok(header) => {
-                        self.read.stray = Some((header.log, header.id));
+                        self.read.stray.get_or_insert((header.log, header.id, offset));
                         None
                     }
                     Err(NotAHeader::Invalid) => None,

@@ -83,7 +83,7 @@ pub struct Recovery {
     bad_meta: bool,
     /// The offset of the copy of the newest segment's header that is bad.
     bad_copy: Option<u32>,
-    stray: Option<Stray>,
+    strays: Vec<Stray, STRAYS_MAX>,
     /// Whether the segment that the metadata name stands above the newest, without a header.
     headless: bool,
     /// The LSNs of which a witness proves that they stood behind the newest segment, in one that is missing.
@@ -128,15 +128,25 @@ enum State {
     Finish,
 }
 
-/// A segment above the newest that has a sound header of another number.
+/// A segment that has a sound header of another number.
 #[derive(Clone, Copy, Debug)]
 struct Stray {
     segment: SegmentId,
     found: SegmentId,
     log: Uuid,
-    /// Whether the segment of that number counts.
+    /// Whether it is another's, for certain.
     counts: bool,
 }
+
+impl Stray {
+    fn misplaced(&self) -> Fault {
+        let Self { segment, found, log, .. } = *self;
+        Fault::Misplaced { segment, found, log }
+    }
+}
+
+/// How many of them above the newest are remembered: a crash leaves one or two.
+const STRAYS_MAX: usize = 4;
 
 /// The way back through the chain.
 #[derive(Debug)]
@@ -193,7 +203,7 @@ impl Recovery {
             meta: None,
             bad_meta: false,
             bad_copy: None,
-            stray: None,
+            strays: Vec::new(),
             headless: false,
             lost_behind: None,
             found: Recovered::nothing(&options),
@@ -253,7 +263,7 @@ impl Recovery {
                     };
                     *at += len;
                     if live && let Object::Segment(id) = window.object() {
-                        return Err(turn.fault(Fault::Damaged(headless(id))));
+                        return Err(turn.fault(self.all_headless(id)));
                     }
                     if *at >= HEAD_AREA || !matches!(bytes, Bytes::Whole(_)) {
                         return Err(turn.fault(Fault::NoLog));
@@ -358,8 +368,13 @@ impl Recovery {
         }
         self.found.report.unfinished = Some(id);
         self.headless |= self.meta.is_some_and(|meta| meta.segment == id.value());
-        if let Some((log, found)) = read.stray {
-            self.stray.get_or_insert(Stray { segment: id, found, log, counts: false });
+        if let Some((log, found, _)) = read.stray {
+            // More than are remembered, no crash leaves.
+            let counts = self.strays.is_full();
+            if counts {
+                self.strays.pop();
+            }
+            let _ = self.strays.push(Stray { segment: id, found, log, counts });
         }
         self.list(Object::Segment(id));
         Ok(())
@@ -372,7 +387,7 @@ impl Recovery {
         }
         let witnessed = self.meta.is_some() || !self.found.checkpoints.is_empty();
         Err(turn.fault(match self.found.report.unfinished {
-            Some(id) if witnessed => Fault::Damaged(headless(id)),
+            Some(id) if witnessed => self.all_headless(id),
             Some(id) => {
                 self.state = State::Body(Window::new(Object::Segment(id), HEAD_AREA as u64), 0);
                 return Ok(());
@@ -383,6 +398,11 @@ impl Recovery {
             }
             None => Fault::NoLog,
         }))
+    }
+
+    /// No segment has a header of its own, down to this one, and there was a log.
+    fn all_headless(&self, id: SegmentId) -> Fault {
+        self.strays.first().map_or(Fault::Damaged(headless(id)), Stray::misplaced)
     }
 
     /// The strongest witness from outside the segments.
@@ -486,7 +506,7 @@ impl Recovery {
             self.gap(id, gap, Seen::Hole, Verdict::Rot, at);
             State::Finish
         } else {
-            if let Some(stray) = &mut self.stray {
+            for stray in &mut self.strays {
                 stray.counts |= stray.found == oldest.predecessor.id;
             }
             State::Chain { asked: false }
@@ -529,7 +549,10 @@ impl Recovery {
         };
         match &read.header {
             None if read.unreadable => self.gone(Seen::BadSegmentHeader, Verdict::Unreadable, true),
-            None => self.gone(Seen::BadSegmentHeader, Verdict::Rot, true),
+            None => {
+                self.met_misplaced(id, read);
+                self.gone(Seen::BadSegmentHeader, Verdict::Rot, true);
+            }
             Some(header) if header.log != self.chain.oldest.log => {
                 self.gone(Seen::MissingSegment, Verdict::Foreign, false);
             }
@@ -602,7 +625,13 @@ impl Recovery {
                 && header.epoch <= oldest.epoch
                 && (header.first < gone.first || (certain && header.first == gone.first))
         };
-        let Some(header) = read.header.as_ref().filter(fits) else { return self.pass(id) };
+        let Some(header) = read.header.as_ref().filter(fits) else {
+            let (lost, newest) = (oldest.predecessor.id, self.found.tail.header.id);
+            if read.stray.is_some_and(|(_, found, _)| found == lost || found > newest) {
+                self.met_misplaced(id, read);
+            }
+            return self.pass(id);
+        };
         gone.behind = Some(*header);
         gone.certain = certain;
         self.tell_of_copy(id, read.bad_copy, Verdict::Rot);
@@ -753,13 +782,29 @@ impl Recovery {
 
     /// Whoever renames or copies a segment is told, before anything is taken for unfinished and erased. What no longer
     /// counts, or was never finished, may come back under a new number by a crash alone: its room was taken again, and the
-    /// new header was not written.
+    /// new header was not written. Its own number is below the newest then, or that of a segment that was refused room:
+    /// and that was removed before, so no segment stands under that number.
     fn misplaced(&self) -> Option<Fault> {
-        let Stray { segment, found, log, counts } = self.stray?;
         let newest = &self.found.tail.header;
-        let is_lost = self.meta.as_ref().is_some_and(|meta| meta.log == log && meta.segment == found.value());
-        let is_misplaced = counts || found == newest.id || log != newest.log || (found > newest.id && is_lost);
-        is_misplaced.then_some(Fault::Misplaced { segment, found, log })
+        let is_lost = |stray: &Stray| {
+            let is_named = self.meta.is_some_and(|meta| meta.log == stray.log && meta.segment == stray.found.value());
+            is_named || self.strays.iter().any(|other| other.segment == stray.found)
+        };
+        let is_misplaced = |stray: &&Stray| {
+            let is_newer = stray.found == newest.id || (stray.found > newest.id && is_lost(stray));
+            stray.counts || is_newer || stray.log != newest.log
+        };
+        self.strays.iter().find(is_misplaced).map(Stray::misplaced)
+    }
+
+    /// A header of another number in a segment of the chain, or behind one that is gone: the segment is another's. Where
+    /// both copies of its own header stood, nothing can be left of what its room held in an earlier life.
+    fn met_misplaced(&mut self, segment: SegmentId, read: &HeaderRead) {
+        let copies = [0, self.chain.oldest.copy_offset];
+        if let Some((log, found, _)) = read.stray.filter(|(_, _, at)| copies.contains(at)) {
+            self.strays.clear();
+            let _ = self.strays.push(Stray { segment, found, log, counts: true });
+        }
     }
 
     fn finish(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {

@@ -1306,3 +1306,41 @@ fn a_segment_under_another_number_is_named_and_never_taken_for_unfinished() {
         }
     }
 }
+
+#[test]
+fn of_segments_whose_names_were_exchanged_one_is_named_and_nothing_is_touched() {
+    let closed = sample(4);
+    let (killed, _) = killed(4);
+    let mut without_meta = killed.clone();
+    without_meta.0.remove(&Object::Meta);
+    for whole in [closed, killed, without_meta] {
+        assert_eq!(whole.ids(), [1, 2, 3, 4]);
+        for (a, b) in [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)] {
+            let mut bytes = whole.clone();
+            bytes.0.insert(segment(a), whole.0[&segment(b)].clone());
+            bytes.0.insert(segment(b), whole.0[&segment(a)].clone());
+            is_misplaced(&bytes, &[(a, b), (b, a)]);
+        }
+        // All of them under the number of the one before, or behind; and one under a number below all that count.
+        let moved = |by: fn(u64) -> u64| {
+            let mut bytes = whole.without(&[1, 2, 3, 4]);
+            (1..=4).for_each(|id| assert!(bytes.0.insert(segment(by(id)), whole.0[&segment(id)].clone()).is_none()));
+            bytes
+        };
+        is_misplaced(&moved(|id| id % 4 + 1), &[(1, 4), (2, 1), (3, 2), (4, 3)]);
+        is_misplaced(&moved(|id| id + 5), &[(6, 1), (7, 2), (8, 3), (9, 4)]);
+    }
+}
+
+/// Every policy refuses the log for one of these segments, each under the number of the other, and no byte changes.
+fn is_misplaced(bytes: &Bytes, which: &[(u64, u64)]) {
+    for policy in [Policy::Default, Policy::Strict, Policy::Salvage, Policy::PointInTime] {
+        let device = bytes.device();
+        let medium = device.reader();
+        let error = Log::open_device(device, config(policy)).expect_err("no segment has its own number");
+        let Error::Misplaced { segment, found, .. } = error else { panic!("{which:?}, {policy:?}: {error}") };
+        assert!(which.contains(&(segment.value(), found.value())), "{which:?}: {segment} is {found}");
+        assert_eq!(Bytes::of(&medium).0, bytes.0, "{which:?}, {policy:?}");
+        assert!(matches!(bytes.reader(policy), Err(Error::Misplaced { .. })), "{which:?}, {policy:?}");
+    }
+}
