@@ -515,6 +515,9 @@ pub(crate) fn take_over(options: WriterOptions, recovered: &Recovered, report: &
     let consent = if report.gives_up() { Consent::AcceptLoss } else { Consent::None };
     Writer::take_over(options, recovered, consent).map_err(|error| match (error, finding) {
         (TakeOverError::Options(invalid), _) => invalid.into(),
+        (TakeOverError::Unsupported { checkpoint, version }, _) => {
+            Error::Unsupported { object: Object::Checkpoint(checkpoint), offset: 0, number: version }
+        }
         (_, Some(finding)) => Error::Refused(finding),
         (_, None) => Error::ReadOnly,
     })

@@ -136,6 +136,8 @@ impl<D: SharedDevice> LogReader<D> {
         let holds = |header: &CheckpointHeader| header.lsn.next_or_max() >= view.low_water();
         let given_up = view.low_water().previous() <= self.report.accepted_loss;
         let harmless = !view.is_covered() || given_up || valid.iter().any(holds);
+        let told = |id| self.report.findings.iter().any(|finding| finding.object == Object::Checkpoint(id));
+        bad.retain(|(id, _, verdict)| *verdict != Verdict::Unsupported || !told(*id));
         for (id, len, verdict) in bad {
             let crash = verdict == Verdict::Unsynced || verdict == Verdict::Foreign;
             self.report.findings.push(Finding {

@@ -374,6 +374,10 @@ impl<'a> Handle<'a> {
         match Writer::may_take_over(options, recovered, Consent::None) {
             Ok(()) => Ok(()),
             Err(TakeOverError::Options(invalid)) => Err(OpenError::Options(invalid)),
+            Err(TakeOverError::Unsupported { checkpoint, version }) => {
+                let object = Object::Checkpoint(checkpoint);
+                Err(Error::Fault(Fault::Unsupported { object, offset: 0, number: version }).into())
+            }
             Err(TakeOverError::Refused) => Err(OpenError::Refused(recovered.report.first_damage)),
         }
     }

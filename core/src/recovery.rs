@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     CheckpointId, Lsn,
     chain::{Cut, Dead, HeaderRead, HeaderReader, MakeOut, Mended, View},
-    checkpoint::{CheckpointHeader, HEADER_LEN},
+    checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
     device::Object,
@@ -243,11 +243,11 @@ impl Recovery {
                 State::Checkpoint(window) => {
                     let object = window.object();
                     let head = match window.get(turn, 0, HEADER_LEN)? {
-                        Bytes::Whole(bytes) => CheckpointHeader::decode(turn.bytes(&bytes)).ok(),
-                        Bytes::Short(_) | Bytes::Unreadable => None,
+                        Bytes::Whole(bytes) => CheckpointHeader::decode(turn.bytes(&bytes)),
+                        Bytes::Short(_) | Bytes::Unreadable => Err(CheckpointError::Short),
                     };
-                    self.checkpoint(object, head);
                     self.list(object);
+                    self.checkpoint(object, head);
                 }
                 State::Header(reader) => {
                     reader.next(turn)?;
@@ -335,12 +335,19 @@ impl Recovery {
         HeaderReader::new(self.options.checksum, id)
     }
 
-    fn checkpoint(&mut self, object: Object, head: Option<CheckpointHeader>) {
+    fn checkpoint(&mut self, object: Object, head: Result<CheckpointHeader, CheckpointError>) {
         let Object::Checkpoint(id) = object else { return };
+        if let Err(CheckpointError::UnsupportedVersion { version }) = head {
+            self.found.report.unsupported.get_or_insert((id, version));
+            let mut finding = Finding::rot(Seen::BadCheckpoint, object, 0);
+            // What it holds, a newer program reads.
+            (finding.verdict, finding.harmless) = (Verdict::Unsupported, true);
+            self.tell(finding);
+        }
         self.found.highest_checkpoint = self.found.highest_checkpoint.max(id);
         // Beyond the newest few, older ones are not remembered: a log retains fewer.
         let _ = match head {
-            Some(head) if head.id == id => self.found.checkpoints.push(head).map_err(|_| ()),
+            Ok(head) if head.id == id => self.found.checkpoints.push(head).map_err(|_| ()),
             _ => self.found.bad_checkpoints.push(id).map_err(|_| ()),
         };
     }
@@ -384,6 +391,9 @@ impl Recovery {
     fn no_header(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         if let Some(expected) = self.options.expect_durable.filter(|lsn| *lsn > Lsn::ZERO) {
             return Err(turn.fault(Fault::Lost { expected }));
+        }
+        if let Some((id, number)) = self.found.report.unsupported {
+            return Err(turn.fault(Fault::Unsupported { object: Object::Checkpoint(id), offset: 0, number }));
         }
         let witnessed = self.meta.is_some() || !self.found.checkpoints.is_empty();
         Err(turn.fault(match self.found.report.unfinished {

@@ -235,7 +235,11 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in {} at offset {}", self.seen, self.object, self.offset)?;
+        match (self.seen, self.verdict) {
+            (Seen::BadCheckpoint, Verdict::Unsupported) => f.write_str("a checkpoint of a newer version")?,
+            (seen, _) => seen.fmt(f)?,
+        }
+        write!(f, " in {} at offset {}", self.object, self.offset)?;
         if self.verdict == Verdict::Foreign {
             f.write_str(", for what stands there is of another log")?;
         }
@@ -304,6 +308,8 @@ pub struct Report {
     pub repersisted: u64,
     /// The newest checkpoint whose header verifies.
     pub checkpoint: Option<(CheckpointId, Lsn)>,
+    /// The newest checkpoint of a newer version of the format, and that version: nothing is written to such a log.
+    pub unsupported: Option<(CheckpointId, u8)>,
 }
 
 impl Report {
@@ -326,6 +332,7 @@ impl Report {
             unfinished: None,
             repersisted: 0,
             checkpoint: None,
+            unsupported: None,
         }
     }
 
@@ -339,6 +346,7 @@ impl Report {
     #[must_use]
     pub const fn is_writable(&self) -> bool {
         match self.policy {
+            _ if self.unsupported.is_some() => false,
             Policy::Strict => self.is_clean(),
             Policy::Default => self.damage == 0,
             Policy::PointInTime | Policy::Salvage => true,

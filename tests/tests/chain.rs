@@ -11,7 +11,7 @@ use duralog::{
     Seen, SharedDevice, Snapshot, SyncMode, Verdict, Witness,
     core::{
         CALLER_MAX, CheckpointId, SegmentId,
-        checksum::portable,
+        checksum::{compute_checksum, portable},
         meta::Meta,
         segment::{Predecessor, SEGMENT_HEADER_LEN, SegmentHeader},
     },
@@ -1329,6 +1329,48 @@ fn of_segments_whose_names_were_exchanged_one_is_named_and_nothing_is_touched() 
         };
         is_misplaced(&moved(|id| id % 4 + 1), &[(1, 4), (2, 1), (3, 2), (4, 3)]);
         is_misplaced(&moved(|id| id + 5), &[(6, 1), (7, 2), (8, 3), (9, 4)]);
+    }
+}
+
+#[test]
+fn row_o_a_checkpoint_of_a_newer_version_is_named_kept_and_nothing_is_written_beside_it() {
+    let (whole, _) = with_checkpoints(false);
+    let read = |reader: &LogReader<MemoryDevice>| -> Vec<Lsn> {
+        reader.read(Lsn::ZERO, Lsn::MAX).unwrap().map(|entry| entry.unwrap().lsn).collect()
+    };
+    let all = read(&whole.reader(Policy::Default).unwrap());
+    let (newest, oldest) = (checkpoint(2), checkpoint(1));
+    for object in [newest, oldest] {
+        let mut bytes = whole.clone();
+        let head = bytes.0.get_mut(&object).unwrap();
+        head[4] = 2;
+        let sum = compute_checksum(&head[..76]).to_le_bytes();
+        head[76..80].copy_from_slice(&sum);
+        for policy in [Policy::Default, Policy::Strict, Policy::Salvage, Policy::PointInTime] {
+            for config in [config(policy), config(policy).with_full_check()] {
+                let device = bytes.device();
+                let medium = device.reader();
+                let error = Log::open_device(device, config).expect_err("a newer version");
+                let is_named =
+                    matches!(&error, Error::Unsupported { object: named, number: 2, .. } if *named == object);
+                assert!(is_named, "{policy:?}: {error:?}");
+                assert_eq!(Bytes::of(&medium).0, bytes.0, "{policy:?}");
+            }
+        }
+        let mut reader = bytes.reader(Policy::Default).unwrap();
+        assert_eq!(read(&reader), all, "the log is read all the same");
+        let is_told = |report: &RecoveryReport| {
+            let told = findings(report, Seen::BadCheckpoint);
+            assert_eq!(told.len(), 1, "{report:?}");
+            assert_eq!((told[0].verdict, told[0].object, told[0].harmless), (Verdict::Unsupported, object, true));
+            assert!(told[0].to_string().starts_with("a checkpoint of a newer version in"), "{}", told[0]);
+            assert!(!report.writable && report.success, "{report:?}");
+        };
+        is_told(reader.recovery());
+        is_told(reader.verify().unwrap());
+        // Where the checksum does not fit, it is no other version but damage, and written beside.
+        bytes.0.get_mut(&object).unwrap()[5] ^= 1;
+        assert!(Log::open_device(bytes.device(), config(Policy::Default)).unwrap().recovery().writable);
     }
 }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{InvalidOptions, Writer, WriterOptions};
-use crate::{begin::Copying, decision::Policy, device::OldWriter, recovery::Recovered};
+use crate::{CheckpointId, begin::Copying, decision::Policy, device::OldWriter, recovery::Recovered};
 
 /// Why a log cannot be taken over for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,12 +13,22 @@ pub enum TakeOverError {
     Options(InvalidOptions),
     /// The policy refuses to write after what recovery found: its report says why.
     Refused,
+    /// A checkpoint is of a newer version of the format: no policy writes beside it.
+    Unsupported {
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Its version.
+        version: u8,
+    },
 }
 
 impl fmt::Display for TakeOverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Options(invalid) => invalid.fmt(f),
+            Self::Unsupported { checkpoint, version } => {
+                write!(f, "{checkpoint} is of version {version} of the format, which this program does not write beside")
+            }
             Self::Refused => f.write_str(
                 "the policy does not allow to write after what recovery found: read its report, and consent to the loss \
                  under another policy, or restore the log",
@@ -31,7 +41,7 @@ impl core::error::Error for TakeOverError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Options(invalid) => Some(invalid),
-            Self::Refused => None,
+            Self::Unsupported { .. } | Self::Refused => None,
         }
     }
 }
@@ -69,6 +79,9 @@ impl Writer {
     ) -> Result<(), TakeOverError> {
         options.validate().map_err(TakeOverError::Options)?;
         let Recovered { report, tail, .. } = recovered;
+        if let Some((checkpoint, version)) = report.unsupported {
+            return Err(TakeOverError::Unsupported { checkpoint, version });
+        }
         let lost = report.durable.max(tail.last);
         let refused = match consent {
             Consent::None => !report.is_writable() || lost > tail.last && lost > tail.header.accepted_loss,
