@@ -351,8 +351,6 @@ class Log:
             if not behind:
                 return frames
             at, last = behind.at, lost
-        if frames and frames[-1].kind & BATCH:
-            raise Unreadable(f"segment {segment.id}: the batch at LSN {last} has no end")
         return frames
 
     def check_witnesses(self):
@@ -375,10 +373,12 @@ class Log:
             if frame.is_mark:
                 continue
             frame.fields, frame.ends = decode(frame), frame.lsn
+            if batch and batch[-1].segment is not frame.segment:
+                batch = []  # A cut went through it: what stands before the cut is a whole one.
             batch.append(frame)
+            for member in batch:
+                member.ends = frame.lsn
             if not frame.kind & BATCH:
-                for member in batch:
-                    member.ends = frame.lsn
                 batch = []
             if frame.kind & IN_TXN:
                 txns.setdefault(frame.fields["txn_id"], []).append(frame)

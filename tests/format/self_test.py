@@ -203,6 +203,14 @@ def checks(folder):
     two.save(folder)
     yield "moved frames do not verify", lsns(read(folder)[0]) == [1, 2, 3, 4]
 
+    for low_water, kept in ((1, [1, 2, 3, 4]), (3, [2, 3, 4]), (4, [4])):
+        one = Segment().entry("OPAQUE", b"a").entry("OPAQUE", b"b", batch=True).entry("OPAQUE", b"c", batch=True)
+        one.lived = len(one.bytes)
+        two = Segment(id=2, epoch=2, first=4, before=one, low_water=low_water, flags=reader.LEFTOVERS)
+        one.entry("OPAQUE", b"cut off").save(case())
+        two.mark(reader.EPOCH, 3, struct.pack("<Q", 2)).entry("OPAQUE", b"e").save(folder)
+        yield f"before a cut stands a whole batch, low-water mark {low_water}", lsns(read(folder)[0]) == kept
+
     log = Segment().entry("OPAQUE", b"a")
     log.bytes[256 + 8:256 + 12], at = bytes(4), len(log.bytes) - 4
     log.bytes[at:] = struct.pack("<I", reader.entry_sum(log, 256, bytes(log.bytes[256:at])))
