@@ -37,6 +37,8 @@ pub struct Crossing {
     epoch: u64,
     /// The first entry of the batch that is open where the way is.
     batch: Option<Lsn>,
+    /// Whether the entry at the mark was seen.
+    is_past: bool,
     entries: u64,
 }
 
@@ -54,7 +56,8 @@ impl Crossing {
     pub fn new(view: &View) -> Self {
         let low_water = view.low_water;
         let view = View { low_water: Lsn::FIRST, ..view.clone() };
-        let finding = Reader::new(view.clone(), Lsn::FIRST, low_water.previous(), Policy::Inspect);
+        // With the entry at the mark: an epoch that begins with it has ended what was open.
+        let finding = Reader::new(view.clone(), Lsn::FIRST, low_water, Policy::Inspect);
         Self {
             view,
             low_water,
@@ -63,6 +66,7 @@ impl Crossing {
             open: Vec::new(),
             epoch: 0,
             batch: None,
+            is_past: false,
             entries: 0,
         }
     }
@@ -76,7 +80,11 @@ impl Crossing {
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
         loop {
             let (advanced, epoch) = match &mut self.way {
-                Way::Finding(reader) => (reader.advance(turn), Some(reader.epoch())),
+                Way::Finding(reader) => {
+                    let advanced = reader.advance(turn);
+                    // Where the log ends at the mark, an epoch may have begun behind it all.
+                    (advanced, Some(if advanced.is_ok() { reader.newest_epoch() } else { reader.epoch() }))
+                }
                 Way::Forwards(reader) => (reader.advance(turn), None),
                 Way::Back(reader) => (reader.advance(turn), None),
             };
@@ -87,7 +95,9 @@ impl Crossing {
                     _ => return Err(Stopped),
                 },
                 (Ok(_), Some(epoch)) => {
-                    self.ended_before(epoch);
+                    if !self.is_past {
+                        self.ended_before(epoch);
+                    }
                     let Some(first) = self.open.iter().copied().min().map(Lsn::new) else { return Ok(Read::default()) };
                     let last = self.batch.unwrap_or(self.low_water).previous();
                     let view = self.view.clone();
@@ -114,6 +124,10 @@ impl Crossing {
     /// Takes an entry below the mark in.
     fn passed(&mut self, place: &Place, buf: &[u8], epoch: u64) {
         self.ended_before(epoch);
+        if place.lsn >= self.low_water {
+            self.is_past = true;
+            return;
+        }
         self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
         let Some(id) = transaction(place, buf) else { return };
         match Code::from_u8(place.kind.code()) {

@@ -47,6 +47,8 @@ pub struct Reader {
     read: Read,
     /// The epoch of the last epoch mark.
     marked: u64,
+    /// The epoch in which the newest segment was begun.
+    newest: u64,
 }
 
 /// The segment that is read.
@@ -103,12 +105,18 @@ impl Reader {
             has_gap: false,
             read: Read::default(),
             marked: 0,
+            newest: 0,
         }
     }
 
     /// The epoch in which what is read here was written.
     pub(crate) fn epoch(&self) -> u64 {
         self.segment.as_ref().map_or(0, |segment| segment.header.epoch).max(self.marked)
+    }
+
+    /// The epoch in which the newest segment was begun, once the way to the first entry was found.
+    pub(crate) fn newest_epoch(&self) -> u64 {
+        self.newest
     }
 
     /// Forgets what is in the buffer: something else was put there.
@@ -204,6 +212,9 @@ impl Reader {
     /// A segment on the way back: it holds the first entry wanted, or the way goes on. `named` is the predecessor that it
     /// names on the medium, if its header is there.
     fn sought(&mut self, turn: &mut Turn<'_>, header: &SegmentHeader, named: Option<SegmentId>) -> Result<(), Stopped> {
+        if header.id == self.view.newest {
+            self.newest = header.epoch;
+        }
         if header.first > self.from && header.id != self.view.oldest {
             self.look_ahead(header, named);
             self.state = State::SeekPrev { before: header.id, asked: false };

@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use Op::{Append, Batch, Checkpoint, Close, Cut, Discard, Fill, Kill, Leave, Open, Reset, Sync, Truncate};
-use duralog::{Entries, EntryRef, Flow, Log, LogReader, Lsn, faulty::FaultyDevice};
+use duralog::{Entries, EntryRef, Flow, Log, LogReader, Lsn, Object, Policy, faulty::FaultyDevice};
 use duralog_tests::{
     Detail::{self, Coarse, Fine, Whole},
     Explorer, Moment, Op, Setup, figure,
@@ -162,5 +162,30 @@ fn a_transaction_that_ends_above_the_low_water_mark_is_handed_out_whole_in_both_
         log.sync().unwrap();
         assert_eq!(log.discard_before(Lsn::new(15)).unwrap(), Lsn::new(15));
         assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap()), [15], "{}: the new epoch rolled it back", setup.name);
+    }
+}
+
+#[test]
+fn what_an_epoch_ends_right_at_the_low_water_mark_is_not_handed_out_below_it() {
+    for setup in Setup::ALL {
+        let moment = Moment::new(setup);
+        let open = |policy| Log::open_device(moment.medium.device(), moment.config().with_policy(policy));
+        let log = open(Policy::Default).unwrap();
+        while moment.medium.names().iter().filter(|name| matches!(name, Object::Segment(_))).count() < 2 {
+            log.append(&[1; 60][..]).unwrap();
+        }
+        let ended = log.transaction().unwrap();
+        ended.append_batch(&[&b"one"[..], &b"two"[..]]).unwrap();
+        log.sync().unwrap();
+        core::mem::forget(ended);
+        drop(log);
+        moment.medium.kill();
+        // All that is left is given up, where the first segment is gone: the log goes on behind it.
+        moment.medium.drop_object(moment.medium.names()[0]);
+        let log = open(Policy::PointInTime).unwrap();
+        let lsns = || log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect::<Vec<_>>();
+        assert_eq!(lsns(), [0; 0], "{}", setup.name);
+        let next = log.append(&b"three"[..]).unwrap().lsn().value();
+        assert_eq!(lsns(), [next], "{}", setup.name);
     }
 }
