@@ -973,16 +973,16 @@ pub(crate) mod tests {
             } else {
                 std::fs::remove_dir_all(&path).unwrap();
             }
-            let refused = old.remove(SEGMENT).unwrap_err();
-            assert!(matches!(refused, FileError::Replaced { .. }), "nothing is there: {refused}");
+            let refused = old.remove(SEGMENT);
+            assert!(matches!(refused, Err(FileError::Replaced { .. })), "nothing is there: {refused:?}");
             let mut new = FileDevice::open(&path, writer()).unwrap();
             new.create(SEGMENT, 4096).unwrap();
             let next = Object::Segment(SegmentId::new(2));
             for refused in
                 [old.create(next, 4096).map(drop), old.create(Object::Meta, 72).map(drop), old.remove(SEGMENT)]
             {
-                let refused = refused.unwrap_err();
-                assert_eq!(refused.kind(), ErrorKind::Fenced, "{refused}");
+                let kind = refused.as_ref().map_err(FileError::kind);
+                assert_eq!(kind, Err(ErrorKind::Fenced), "{refused:?}");
             }
             drop(old);
             assert_eq!(new.next(None).unwrap(), Some(SEGMENT));

@@ -107,7 +107,9 @@ impl Bytes {
     fn refused(&self, config: Config) -> Finding {
         let device = self.device();
         let medium = device.reader();
-        let error = Log::open_device(device, config).expect_err("damage is refused");
+        let opened = Log::open_device(device, config);
+        assert!(opened.is_err(), "damage is refused");
+        let error = opened.unwrap_err();
         assert_eq!(Self::of(&medium).0, self.0, "{error}");
         *error.finding().unwrap_or_else(|| panic!("{error:?}"))
     }
@@ -1379,7 +1381,9 @@ fn is_misplaced(bytes: &Bytes, which: &[(u64, u64)]) {
     for policy in [Policy::Default, Policy::Strict, Policy::Salvage, Policy::PointInTime] {
         let device = bytes.device();
         let medium = device.reader();
-        let error = Log::open_device(device, config(policy)).expect_err("no segment has its own number");
+        let opened = Log::open_device(device, config(policy));
+        assert!(opened.is_err(), "{which:?}, {policy:?}: no segment has its own number");
+        let error = opened.unwrap_err();
         let Error::Misplaced { segment, found, .. } = error else { panic!("{which:?}, {policy:?}: {error}") };
         assert!(which.contains(&(segment.value(), found.value())), "{which:?}: {segment} is {found}");
         assert_eq!(Bytes::of(&medium).0, bytes.0, "{which:?}, {policy:?}");

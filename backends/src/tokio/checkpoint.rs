@@ -64,10 +64,14 @@ impl<D: SharedDevice> Log<D> {
             drop(log);
             drop((answer.send(written), turn));
         };
-        let writing = thread::Builder::new().name("duralog-checkpoint".into()).spawn(write);
-        let writing = writing.map_err(|error| Error::Open(DeviceFailure::new(error)))?;
-        // The one before has given up its turn, and is over.
-        *thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(writing);
+        {
+            // Held while it is begun: one that ends at once lets the next begin, whose handle is not to be replaced by this.
+            let mut thread = thread.lock().unwrap_or_else(PoisonError::into_inner);
+            let writing = thread::Builder::new().name("duralog-checkpoint".into()).spawn(write);
+            let writing = writing.map_err(|error| Error::Open(DeviceFailure::new(error)))?;
+            // The one before has given up its turn, and is over.
+            *thread = Some(writing);
+        }
         match answered.await {
             Ok(Ok(written)) => written,
             Ok(Err(panicked)) => panic::resume_unwind(panicked),
