@@ -360,12 +360,12 @@ impl<F: Files> FileDevice<F> {
             _lock: lock,
             identity,
         };
-        let found = device.list()?; // Only now: before the lock was held, another writer may have been at it.
+        // Only now: before the lock was held, another writer may have been at it.
+        let found = if writes { device.lock_newest()? } else { device.list()? };
         if writes {
             device.remove_leftovers(&found);
             // What an earlier writer did with names may be in a cache only.
             device.names_changed = true;
-            device.lock_newest()?;
         }
         Ok(device)
     }
@@ -500,7 +500,7 @@ impl<F: Files> FileDevice<F> {
                     let file = self.files.open(&path, self.options.access);
                     let file = file.map_err(self.failed(Operation::Open, object))?;
                     // Of what is no segment, nothing is ever written under another name.
-                    let is_watched = self.options.access == Access::Read && matches!(object, Object::Segment(_));
+                    let is_watched = self.options.access == Access::Read && is_segment(&object);
                     let identity = if is_watched { file.identity() } else { Ok(None) };
                     let identity = identity.map_err(self.failed(Operation::Open, object))?;
                     Open { object, file: Arc::new(file), named: identity.map(|identity| (path, identity)) }
@@ -543,11 +543,23 @@ impl<F: Files> FileDevice<F> {
         given_up
     }
 
-    fn lock_newest(&mut self) -> Result<(), FileError> {
-        let newest = self.names.iter().rfind(|object| matches!(object, Object::Segment(_))).copied();
-        let Some(object) = newest else { return Ok(()) };
-        let file = self.file(object)?;
-        self.lock_segment(object, &file)
+    /// Locks the newest segment, and returns the names of while it was locked. Of two writers that got past a deleted
+    /// `LOCK`, the other may make the next one between the listing and the lock, and be gone again.
+    fn lock_newest(&mut self) -> Result<Vec<OsString>, FileError> {
+        for _ in 0..LOCK_TRIES {
+            let found = self.list()?;
+            let newest = self.names.iter().rfind(|object| is_segment(object)).copied();
+            if newest == self.newest.as_ref().map(|(object, _)| *object) {
+                return Ok(found);
+            }
+            self.newest = None;
+            let Some(object) = newest else { continue };
+            match self.file(object) {
+                Err(error) if error.kind() == ErrorKind::Gone => {}
+                file => self.lock_segment(object, &file?)?,
+            }
+        }
+        Err(FileError::Locked { path: self.dir.clone(), owner: None })
     }
 
     /// The second line behind `LOCK`. Not on Windows, where a locked file cannot be read by others.
@@ -555,11 +567,30 @@ impl<F: Files> FileDevice<F> {
         if self.newest.as_ref().is_some_and(|(newest, _)| *newest > object) {
             return Ok(());
         }
-        if cfg!(unix) && !file.try_lock().map_err(self.failed(Operation::Lock, object))? {
-            return Err(FileError::Locked { path: self.path(object), owner: None });
+        if cfg!(unix) {
+            let path = self.path(object);
+            // Another writer may have found it blank before it was locked, and removed it: what is written to it then is
+            // nowhere.
+            let locked = file.try_lock().and_then(|locked| Ok(locked && is_at(&self.files, &path, &**file)?));
+            if !locked.map_err(self.failed(Operation::Lock, object))? {
+                return Err(FileError::Locked { path, owner: None });
+            }
         }
         self.newest = Some((object, Arc::clone(file)));
         Ok(())
+    }
+
+    /// Where the newest segment is to be removed, the one before it is locked first: no moment is without a lock.
+    fn lock_before(&mut self, object: Object) -> Result<(), FileError> {
+        let before = self.names.range(..object).rfind(|object| is_segment(object)).copied();
+        let (true, Some(before)) = (self.is_newest(object), before) else { return Ok(()) };
+        let file = self.file(before)?;
+        let newest = self.newest.take();
+        let locked = self.lock_segment(before, &file);
+        if locked.is_err() {
+            self.newest = newest;
+        }
+        locked
     }
 
     /// Empties the metadata's file, the only one that is written again.
@@ -578,7 +609,7 @@ impl<F: Files> FileDevice<F> {
     /// Makes an object: a segment from what was made ahead, where there is something.
     fn make(&mut self, object: Object, size: u64) -> Result<Room, FileError> {
         let path = self.path(object);
-        let is_segment = matches!(object, Object::Segment(_));
+        let is_segment = is_segment(&object);
         let spares = self.spares.clone().filter(|spares| is_segment && spares.size() == size);
         let (file, room) =
             match spares.as_ref().map_or(Taken::None, |spares| spares.take(&self.files, &self.dir, &path)) {
@@ -619,7 +650,7 @@ impl<F: Files> FileDevice<F> {
     /// Keeps the file of a segment that is removed for one to come, where that may be; `false`: it is to be removed.
     fn keep_for_later(&mut self, object: Object) -> bool {
         let Some(spares) = self.spares.clone() else { return false };
-        if !RECYCLES || !matches!(object, Object::Segment(_)) || self.is_newest(object) {
+        if !RECYCLES || !is_segment(&object) {
             return false;
         }
         let Ok(file) = self.file(object) else { return false };
@@ -769,7 +800,9 @@ impl<F: Files> Device for FileDevice<F> {
 
     fn remove(&mut self, object: Object) -> Result<(), FileError> {
         self.may_name()?;
-        if !self.keep_for_later(object) {
+        let is_newest = self.is_newest(object);
+        self.lock_before(object)?;
+        if is_newest || !self.keep_for_later(object) {
             match self.files.remove(&self.path(object)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.not_removed(object, error)),
                 _ => {}
@@ -806,6 +839,10 @@ impl<F: Files> Device for FileDevice<F> {
 fn again(path: &Path, error: &Arc<io::Error>) -> FileError {
     let source = io::Error::new(error.kind(), Arc::clone(error));
     FileError::Io { operation: Operation::Sync, path: path.to_path_buf(), source }
+}
+
+fn is_segment(object: &Object) -> bool {
+    matches!(object, Object::Segment(_))
 }
 
 fn objects(names: &[OsString]) -> BTreeSet<Object> {
@@ -855,8 +892,7 @@ fn make_durably<F: Files>(files: &F, dir: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Takes the lock of a directory. It is the open file that is locked: one that has lost its name to another since it
-/// was opened excludes nobody, and is let go.
+/// Takes the lock of a directory.
 fn lock_dir<F: Files>(files: &F, dir: &Path) -> Result<F::File, FileError> {
     let path = dir.join(LOCK);
     let failed = FileError::io(Operation::Lock, &path);
@@ -869,6 +905,15 @@ fn lock_dir<F: Files>(files: &F, dir: &Path) -> Result<F::File, FileError> {
         }
     }
     Err(FileError::Locked { path: dir.to_path_buf(), owner: None })
+}
+
+/// Whether a file still has the path that it was opened by. It is the open file that a lock is of: one that has lost its
+/// name excludes nobody.
+fn is_at<F: Files>(files: &F, path: &Path, file: &F::File) -> io::Result<bool> {
+    match files.identity(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        there => Ok(there? == file.identity()?),
+    }
 }
 
 enum Tried<T> {
@@ -888,10 +933,8 @@ fn try_lock<F: Files>(files: &F, path: &Path) -> io::Result<Tried<F::File>> {
     if !file.try_lock()? {
         return Ok(Tried::HeldBy(owner(&file)));
     }
-    match files.identity(path) {
-        Ok(there) if there == file.identity()? => {}
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => return Ok(Tried::Vanished),
+    if !is_at(files, path, &file)? {
+        return Ok(Tried::Vanished);
     }
     // It only informs: without room for it the log must open all the same. Always as long, so that it takes none.
     let _ = file.write_at(format!("{:<10}\n", process::id()).as_bytes(), 0);
@@ -977,9 +1020,8 @@ pub(crate) mod tests {
             assert!(matches!(refused, Err(FileError::Replaced { .. })), "nothing is there: {refused:?}");
             let mut new = FileDevice::open(&path, writer()).unwrap();
             new.create(SEGMENT, 4096).unwrap();
-            let next = Object::Segment(SegmentId::new(2));
             for refused in
-                [old.create(next, 4096).map(drop), old.create(Object::Meta, 72).map(drop), old.remove(SEGMENT)]
+                [old.create(NEXT, 4096).map(drop), old.create(Object::Meta, 72).map(drop), old.remove(SEGMENT)]
             {
                 let kind = refused.as_ref().map_err(FileError::kind);
                 assert_eq!(kind, Err(ErrorKind::Fenced), "{refused:?}");
@@ -994,6 +1036,65 @@ pub(crate) mod tests {
                 None
             );
         }
+    }
+
+    /// Another writer, which a deleted `LOCK` lets in.
+    fn beside(dir: &Path) -> Result<FileDevice, FileError> {
+        std::fs::remove_file(dir.join(LOCK)).unwrap();
+        FileDevice::open(dir, writer())
+    }
+
+    const NEXT: Object = Object::Segment(SegmentId::new(2));
+
+    #[cfg(unix)]
+    #[test]
+    fn a_segment_that_another_writer_removed_before_it_was_locked_is_not_written_to() {
+        for again in [false, true] {
+            let (dir, files, mut device) = failing();
+            let path = dir.path().to_owned();
+            files.before_lock(move || {
+                let mut other = beside(&path).unwrap();
+                other.remove(SEGMENT).unwrap();
+                if again {
+                    other.create(SEGMENT, 65536).unwrap();
+                }
+            });
+            let made = device.create(SEGMENT, 65536);
+            assert_eq!(kind_of(made), Some(ErrorKind::Fenced), "its name is gone, or another's: {again}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_segment_that_another_writer_made_before_the_newest_was_locked_is_the_newest() {
+        let (dir, files, mut device) = failing();
+        device.create(SEGMENT, 65536).unwrap();
+        drop(device);
+        let path = dir.path().to_owned();
+        files.before_lock(|| ()); // That of `LOCK`.
+        files.before_lock(move || drop(beside(&path).unwrap().create(NEXT, 65536).unwrap()));
+        let mut device = FileDevice::open_with(files, dir.path(), writer()).unwrap();
+        assert_eq!(device.prev(None).unwrap(), Some(NEXT));
+        assert_eq!(kind_of(beside(dir.path())), Some(ErrorKind::Fenced), "it is the one that is locked");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn where_the_newest_segment_is_removed_the_one_before_it_keeps_others_out() {
+        let (_dir, mut device) = folder();
+        device.create(SEGMENT, 65536).unwrap();
+        device.create(NEXT, 65536).unwrap();
+        let dir = device.dir().to_owned();
+        drop(device);
+        let mut device = FileDevice::open(&dir, writer()).unwrap();
+        device.remove(NEXT).unwrap();
+        assert_eq!(kind_of(beside(&dir)), Some(ErrorKind::Fenced));
+        device.create(NEXT, 65536).unwrap();
+        drop(device);
+        let mut device = FileDevice::open(&dir, writer()).unwrap();
+        let _other = std::fs::File::open(dir.join(SEGMENT.to_string())).map(|file| file.lock().map(|()| file)).unwrap();
+        assert_eq!(kind_of(device.remove(NEXT)), Some(ErrorKind::Fenced), "another writer has that one");
+        assert!(dir.join(NEXT.to_string()).exists());
     }
 
     #[test]
@@ -1135,6 +1236,16 @@ pub(crate) mod tests {
         synced: Rc<Cell<u32>>,
         dirs_synced: Rc<Cell<u32>>,
         dirs: Rc<RefCell<Vec<PathBuf>>>,
+        others: Rc<RefCell<VecDeque<Other>>>,
+    }
+
+    /// What somebody else does between two calls.
+    struct Other(Box<dyn FnOnce()>);
+
+    impl fmt::Debug for Other {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Other")
+        }
     }
 
     #[derive(Debug)]
@@ -1149,7 +1260,13 @@ pub(crate) mod tests {
                 synced: Rc::default(),
                 dirs_synced: Rc::default(),
                 dirs: Rc::default(),
+                others: Rc::default(),
             }
+        }
+
+        /// Before one of the next locks, the first that nothing is planned for, somebody else does something.
+        fn before_lock(&self, other: impl FnOnce() + 'static) {
+            self.others.borrow_mut().push_back(Other(Box::new(other)));
         }
 
         pub(crate) fn fail(&self, call: &'static str, kind: io::ErrorKind) {
@@ -1262,6 +1379,10 @@ pub(crate) mod tests {
             OneFile::length(&self.0)
         }
         fn try_lock(&self) -> io::Result<bool> {
+            let other = self.1.others.borrow_mut().pop_front();
+            if let Some(Other(other)) = other {
+                other();
+            }
             OneFile::try_lock(&self.0)
         }
         fn identity(&self) -> io::Result<Option<Identity>> {
