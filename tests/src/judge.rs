@@ -217,7 +217,11 @@ impl Damaged {
             // A batch that crosses the low-water mark is told of from there on.
             let named = self.moment.oracle.batch_of(*lsn).any(|lsn| findings().any(|finding| names(finding, lsn)));
             let is_cut = *lsn > last && *lsn > self.claimed;
-            if !named && !is_cut && read.error.is_none() {
+            // A truncation that a power cut undid left its mark in the tail that was cut off then. The header that says so
+            // may be what is gone: then the mark is heard again.
+            let before = report.low_water.value();
+            let is_truncated = *lsn < before && !self.only_frames && self.moment.oracle.was_to_be_truncated(before);
+            if !named && !is_cut && !is_truncated && read.error.is_none() {
                 return Err(violation!("{what}: LSN {lsn} is missing, and nothing says so: {report:?}"));
             }
             if self.only_frames && !self.harmed.contains(lsn) && (self.is_proved() || *lsn <= self.claimed) {

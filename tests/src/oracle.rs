@@ -110,6 +110,8 @@ pub struct Oracle {
     giving: Option<Giving>,
     /// A truncation of the front that was begun, up to this LSN; 0 if none was.
     fronts: u64,
+    /// The highest LSN that any truncation of the front was asked for, whatever came of it.
+    asked: u64,
     /// An opening may have given up what is below this LSN.
     room_before: u64,
     /// Payloads made so far.
@@ -146,6 +148,7 @@ impl Default for Oracle {
             low_water: 1,
             giving: None,
             fronts: 0,
+            asked: 0,
             room_before: 0,
             made: 0,
             marks: Vec::new(),
@@ -255,6 +258,12 @@ impl Oracle {
         self.gone.iter().any(|(gone, made)| *gone == lsn && is(*made))
     }
 
+    /// Whether a truncation that came to nothing was asked for this LSN, or one above.
+    #[must_use]
+    pub fn was_to_be_truncated(&self, before: u64) -> bool {
+        (self.low_water + 1..=self.asked).contains(&before)
+    }
+
     /// Notes the entries after `lsn` as gone.
     fn bury(&mut self, lsn: u64) {
         let entries = self.entries.iter().zip(self.first..).filter(|(_, at)| *at > lsn);
@@ -339,7 +348,10 @@ impl Oracle {
     /// A part of the log is about to be given up: a recovery may find that done, or not.
     pub fn give_up(&mut self, giving: Giving) {
         match giving {
-            Giving::Before(lsn) => self.fronts = self.fronts.max(lsn),
+            Giving::Before(lsn) => {
+                self.fronts = self.fronts.max(lsn);
+                self.asked = self.asked.max(lsn);
+            }
             giving => self.giving = Some(giving),
         }
     }
