@@ -824,13 +824,20 @@ impl Recovery {
         if let Some(fault) = self.misplaced() {
             return Err(turn.fault(fault));
         }
+        self.found.report.low_water = self.low_water();
+        // Missing at the front, and held by a checkpoint: a truncation on a full medium, which has to remove before there is
+        // room to say so, leaves this behind where it is cut short. It is told, and it is done.
+        let first = self.chain.oldest.first;
+        if self.low_water() < first && first <= self.covered_below(self.chain.oldest.log) {
+            self.found.tail.low_water = first;
+            self.found.tail.low_water_covered = true;
+        }
         let Recovered { report, view, tail, checkpoints, epoch, .. } = &mut self.found;
         let header = &tail.header;
         let meta = self.meta.iter().filter(|meta| meta.log == header.log).map(|meta| meta.epoch);
         *epoch = checkpoints.iter().map(|head| head.epoch).chain(meta).fold(tail.epoch, u64::max);
         report.log = header.log;
         report.epoch = tail.epoch;
-        report.low_water = tail.low_water;
         report.last = tail.last;
         report.verified = (header.first <= tail.last).then_some((header.first, tail.last));
         report.durable = tail.durable.map_or(Lsn::ZERO, |claim| claim.durable).max(header.first.previous());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use duralog::{
     Config, Durability, Entries, Error, FaultyDevice, Log, LogReader, Lsn, Object, Policy, Receipt, RecoveryReport,
-    SharedDevice, Snapshot,
+    Seen, SharedDevice, Snapshot,
     core::Action,
     faulty::{Failure, Keep, Medium, Plan, UnsyncedOp},
 };
@@ -151,7 +151,15 @@ fn held(report: &RecoveryReport, entries: Vec<Found>) -> Result<Held, Violation>
     if let Some(finding) = report.damage().next() {
         return Err(violation!("damage was reported where there is none: {finding}"));
     }
-    let (low_water, last) = (report.low_water.value(), report.last_valid_lsn.value());
+    let (mut low_water, last) = (report.low_water.value(), report.last_valid_lsn.value());
+    // Where there was no room to write that it is given up, what a checkpoint holds is missing, and that is told. Whether
+    // it may be, the model knows.
+    let missing = report.findings.iter().filter(|finding| finding.harmless && finding.seen == Seen::MissingSegment);
+    for (first, end) in missing.filter_map(|finding| finding.lsns) {
+        if first.value() == low_water {
+            low_water = end.value() + 1;
+        }
+    }
     if report.entries_recovered != (last + 1).saturating_sub(low_water) {
         return Err(violation!("{} entries are told of from {low_water} to {last}", report.entries_recovered));
     }
