@@ -297,8 +297,8 @@ pub struct FileDevice<F: Files = StdFs> {
     /// What a sync failed with, and where. An operating system tells of a lost write once: whoever syncs next, of the threads
     /// that share the device, would be told that all is well.
     unsynced: Option<(PathBuf, Arc<io::Error>)>,
-    /// Held, never used.
-    _lock: Option<F::File>,
+    /// Of `LOCK`.
+    lock: Option<F::File>,
     /// What the directory is, whatever is at its path later.
     identity: Option<Identity>,
 }
@@ -357,7 +357,7 @@ impl<F: Files> FileDevice<F> {
             spares,
             ahead: writes.then(|| Arc::new(Ahead::new())),
             unsynced: None,
-            _lock: lock,
+            lock,
             identity,
         };
         // Only now: before the lock was held, another writer may have been at it.
@@ -582,14 +582,10 @@ impl<F: Files> FileDevice<F> {
 
     /// A writer that found no segment had none to lock: another one that a deleted `LOCK` let in may have begun a log here
     /// since, and have removed its first segments again. From now on it is kept out by the lock of this one.
-    fn check_alone(&mut self, made: Object) -> Result<(), FileError> {
+    fn check_alone(&self) -> Result<(), FileError> {
         let found = self.files.list(&self.dir).map_err(|error| not_listed(&self.dir, error))?;
-        match objects(&found).into_iter().find(|object| is_segment(object) && *object != made) {
-            Some(other) if !self.names.contains(&other) => {
-                Err(FileError::Locked { path: self.path(other), owner: None })
-            }
-            _ => Ok(()),
-        }
+        let other = objects(&found).into_iter().find(|object| is_segment(object) && !self.names.contains(object));
+        other.map_or(Ok(()), |other| Err(FileError::Locked { path: self.path(other), owner: None }))
     }
 
     /// Where the newest segment is to be removed, the one before it is locked first: no moment is without a lock. Returns
@@ -657,7 +653,7 @@ impl<F: Files> FileDevice<F> {
             let is_first = self.newest.is_none();
             self.lock_segment(object, &file)?;
             if is_first {
-                self.check_alone(object)?;
+                self.check_alone()?;
             }
         }
         if let (Some(spares), true) = (&self.spares, self.is_newest(object)) {
@@ -722,6 +718,13 @@ impl<F: Files> Drop for FileDevice<F> {
                 spares.give_up(&self.files, &self.dir);
             }
             spares.close();
+        }
+        // Not left to the files' end: the threads beside the log may hold them for a moment longer, and so may a child process
+        // that was just started. What cannot be unlocked is so then.
+        let newest = self.newest.take().map(|(_, file)| file.unlock());
+        let lock = self.lock.take().map(|file| file.unlock());
+        if let Some(Err(error)) = newest.into_iter().chain(lock).find(Result::is_err) {
+            tracing::debug!(dir = %self.dir.display(), %error, "a lock goes with its file");
         }
     }
 }
@@ -1090,7 +1093,9 @@ pub(crate) mod tests {
         drop(device);
         let path = dir.path().to_owned();
         files.before_lock(|| ()); // That of `LOCK`.
-        files.before_lock(move || drop(beside(&path).unwrap().create(NEXT, 65536).unwrap()));
+        files.before_lock(move || {
+            beside(&path).unwrap().create(NEXT, 65536).unwrap();
+        });
         let mut device = FileDevice::open_with(files, dir.path(), writer()).unwrap();
         assert_eq!(device.prev(None).unwrap(), Some(NEXT));
         assert_eq!(kind_of(beside(dir.path())), Some(ErrorKind::Fenced), "it is the one that is locked");
@@ -1121,9 +1126,24 @@ pub(crate) mod tests {
         device.create(NEXT, 65536).unwrap();
         drop(device);
         let mut device = FileDevice::open(&dir, writer()).unwrap();
-        let _other = std::fs::File::open(dir.join(SEGMENT.to_string())).map(|file| file.lock().map(|()| file)).unwrap();
+        let _other = File::open(dir.join(SEGMENT.to_string())).map(|file| file.lock().map(|()| file)).unwrap();
         assert_eq!(kind_of(device.remove(NEXT)), Some(ErrorKind::Fenced), "another writer has that one");
         assert!(dir.join(NEXT.to_string()).exists());
+    }
+
+    #[test]
+    fn the_locks_go_with_the_device_although_a_child_process_still_has_its_files_open() {
+        let (_dir, mut device) = folder();
+        device.create(SEGMENT, 65536).unwrap();
+        let newest = device.newest.as_ref().map(|(_, file)| file.try_clone().unwrap());
+        // What a child has between its start and its program.
+        let of_child = [device.lock.as_ref().map(|file| file.try_clone().unwrap()), newest];
+        assert!(of_child.iter().all(Option::is_some));
+        let dir = device.dir().to_owned();
+        drop(device);
+        let again = FileDevice::open(dir, writer());
+        assert!(again.is_ok(), "{again:?}");
+        drop(of_child);
     }
 
     #[test]
@@ -1416,6 +1436,9 @@ pub(crate) mod tests {
             }
             OneFile::try_lock(&self.0)
         }
+        fn unlock(&self) -> io::Result<()> {
+            OneFile::unlock(&self.0)
+        }
         fn identity(&self) -> io::Result<Option<Identity>> {
             OneFile::identity(&self.0)
         }
@@ -1600,7 +1623,7 @@ pub(crate) mod tests {
         let device = FileDevice::open_with(files.clone(), &log, writer()).unwrap();
         assert_eq!(files.fails.get(), None);
         let there = StdFs.identity(&log.join(LOCK)).unwrap();
-        assert_eq!(device._lock.as_ref().unwrap().identity().unwrap(), there);
+        assert_eq!(device.lock.as_ref().unwrap().identity().unwrap(), there);
         assert!(matches!(FileDevice::open(&log, writer()), Err(FileError::Locked { .. })));
     }
 }

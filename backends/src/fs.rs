@@ -129,6 +129,12 @@ pub trait OneFile: fmt::Debug {
     /// The file system knows no locks, or failed.
     fn try_lock(&self) -> io::Result<bool>;
 
+    /// Gives the lock up, also where a child process that was just started still has the file open.
+    ///
+    /// # Errors
+    /// The file system failed.
+    fn unlock(&self) -> io::Result<()>;
+
     /// What it is, whatever its name is now; `None` where the system has no such numbers.
     ///
     /// # Errors
@@ -292,6 +298,10 @@ impl OneFile for File {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        Self::unlock(self)
     }
 
     fn identity(&self) -> io::Result<Option<Identity>> {

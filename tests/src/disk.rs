@@ -105,6 +105,10 @@ impl OneFile for UnsyncedFile {
         OneFile::try_lock(&self.0)
     }
 
+    fn unlock(&self) -> io::Result<()> {
+        OneFile::unlock(&self.0)
+    }
+
     fn identity(&self) -> io::Result<Option<Identity>> {
         OneFile::identity(&self.0)
     }
@@ -335,6 +339,10 @@ impl OneFile for RecordedFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         OneFile::try_lock(&self.file)
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        OneFile::unlock(&self.file)
     }
 
     fn identity(&self) -> io::Result<Option<Identity>> {

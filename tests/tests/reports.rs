@@ -117,25 +117,37 @@ fn damage_that_a_reader_meets_stops_writing() {
 
 #[test]
 fn damage_that_a_checkpoint_holds_is_told_and_stops_nobody() {
-    let damages: [fn(&MemoryDevice) -> MemoryDevice; 2] = [
-        |medium| damaged(medium, &[5]),
-        // The first of all, which is not truncated for that.
-        |medium| {
-            medium.writer().unwrap().remove(Object::Segment(SegmentId::new(1))).unwrap();
-            medium.reader()
-        },
-    ];
-    for damage in damages {
-        let medium = damage(&log(100, Some(60)));
-        let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
-        let met = log.read_from(Lsn::ZERO).unwrap().find_map(Result::err).unwrap();
-        assert_eq!(met.kind(), "damaged", "{met}");
-        let next = log.append(&b"goes on"[..]).map(|receipt| receipt.lsn());
-        assert!(next.is_ok(), "{next:?}");
-        // And truncation heals it.
-        let kept = log.truncate_before(Lsn::MAX).unwrap();
-        assert!(log.read_from(Lsn::ZERO).unwrap().all(|entry| entry.unwrap().lsn >= kept));
-    }
+    let medium = damaged(&log(100, Some(60)), &[5]);
+    let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+    let met = log.read_from(Lsn::ZERO).unwrap().find_map(Result::err);
+    assert_eq!(met.as_ref().map(Error::kind), Some("damaged"), "{met:?}");
+    let next = log.append(&b"goes on"[..]).map(|receipt| receipt.lsn());
+    assert!(next.is_ok(), "{next:?}");
+    // And truncation heals it.
+    let kept = log.truncate_before(Lsn::MAX).unwrap();
+    assert!(log.read_from(Lsn::ZERO).unwrap().all(|entry| entry.unwrap().lsn >= kept));
+}
+
+#[test]
+fn a_first_segment_that_is_missing_and_held_by_a_checkpoint_is_told_and_read_past() {
+    // As a truncation leaves it that had to remove before there was room to say so.
+    let medium = log(100, Some(60));
+    medium.writer().unwrap().remove(Object::Segment(SegmentId::new(1))).unwrap();
+    let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+    let report = log.recovery();
+    let told: Vec<_> = report.findings.iter().map(|finding| (finding.seen, finding.lsns, finding.harmless)).collect();
+    let [(Seen::MissingSegment, Some((Lsn::FIRST, last)), true)] = told[..] else { panic!("{report:?}") };
+    assert_eq!((report.low_water, report.entries_recovered), (Lsn::FIRST, 100 - last.value()));
+    let next = last.next_or_max();
+    assert_eq!(log.low_water_lsn(), next);
+    log.append(&b"goes on"[..]).unwrap();
+    drop(log);
+    // The segment that it began says so.
+    let log = Log::open_device(medium.writer().unwrap(), config().with_full_check()).unwrap();
+    assert_eq!((log.recovery().low_water, log.recovery().findings.len()), (next, 0));
+    let read: Result<Vec<_>, _> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.map(|entry| entry.lsn)).collect();
+    let all: Vec<_> = (next.value()..=101).map(Lsn::new).collect();
+    assert!(read.as_ref().is_ok_and(|read| *read == all), "{read:?}");
 }
 
 #[test]
