@@ -45,6 +45,7 @@ pub use table::Slot;
 
 /// What goes wrong on slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SlotError<E> {
     /// No slot is free: truncate the log.
@@ -103,6 +104,7 @@ impl<E: fmt::Debug> DeviceError for SlotError<E> {
 
 /// Why a medium was not opened, or not formatted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum OpenSlotsError<E> {
     /// It cannot be divided like this.

@@ -34,8 +34,10 @@ const BLOCK_LENGTH_LEN: usize = 4;
 
 /// The header of a checkpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct CheckpointHeader {
     /// The log's UUID.
+    #[cfg_attr(feature = "defmt", defmt(Display2Format))]
     pub log: Uuid,
     /// The epoch in which the checkpoint was written.
     pub epoch: u64,
@@ -131,6 +133,7 @@ pub fn encode_trailer(written: u64, crc: Crc) -> [u8; TRAILER_LEN] {
 
 /// A part of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Section {
     /// The header.
     Header,
@@ -308,6 +311,7 @@ impl Checker {
 
 /// Why bytes are not a valid checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The bytes end before the checkpoint does.

@@ -7,6 +7,7 @@ use crate::report::{Seen, Verdict};
 
 /// What recovery may do about what it finds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Policy {
     /// Anything dropped or damaged is refused: for tests, and after a clean close.
     Strict,

@@ -12,6 +12,7 @@ use crate::{
 ///
 /// The order is that in which objects are listed: segments, then checkpoints, then the metadata, ids ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Object {
     /// A bounded run of frames.
     Segment(SegmentId),
@@ -53,6 +54,7 @@ impl Object {
 
 /// What kind of failure a device's error is: what decides, where the error itself only informs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// There is no room; nothing of what was durable is lost.
@@ -101,6 +103,7 @@ pub trait DeviceError: fmt::Debug + fmt::Display {
 
 /// What a new object's room is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Room {
     /// It reads as the blank byte throughout, also after a crash.
     Blank,
@@ -111,6 +114,7 @@ pub enum Room {
 
 /// Whether whoever wrote to a medium before may still do so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum OldWriter {
     /// It may: nothing is known of it.
     #[default]

@@ -261,6 +261,7 @@ pub trait Machine {
 
 /// An entry, as the host of a machine gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Entry<'a> {
     /// Its LSN.
     pub lsn: Lsn,
@@ -306,6 +307,7 @@ impl<'a> Entry<'a> {
 
 /// Whether a driver goes on after an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Flow {
     /// Go on.
     Continue,
@@ -396,6 +398,7 @@ impl Scratch for alloc::vec::Vec<u8> {
 
 /// Why driving a machine failed.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Error<E> {
     /// The machine could not go on.
     Fault(Fault),
@@ -412,6 +415,7 @@ pub enum Error<E> {
 
 /// What was asked of a device that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Action {
     /// Listing objects.
     List,

@@ -13,6 +13,7 @@ use crate::{
 
 /// Why a machine cannot go on. What the medium's bytes say, in numbers; no text of it decides anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Fault {
     /// The scratch buffer is too small for a frame or header that has to be read whole, and did not grow.
@@ -41,8 +42,10 @@ pub enum Fault {
         /// That segment.
         segment: SegmentId,
         /// The log it belongs to.
+        #[cfg_attr(feature = "defmt", defmt(Display2Format))]
         found: Uuid,
         /// The log that was expected.
+        #[cfg_attr(feature = "defmt", defmt(Display2Format))]
         expected: Uuid,
     },
     /// A segment stands behind the log's end under a number that is not its own: it was renamed, or copied there. It may
@@ -53,6 +56,7 @@ pub enum Fault {
         /// The number that its header says.
         found: SegmentId,
         /// The log that its header says.
+        #[cfg_attr(feature = "defmt", defmt(Display2Format))]
         log: Uuid,
     },
     /// A version, flag or frame that this crate does not know. It is not damage: a newer version wrote it.

@@ -35,6 +35,7 @@ const _: () = assert!(FRAME_HEADER_LEN + FRAME_TRAILER_LEN == FRAME_OVERHEAD as 
 
 /// The byte that says what a frame is: six bits of code, one for a transaction, one for a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FrameType(u8);
 
 impl FrameType {
@@ -100,6 +101,7 @@ impl FrameType {
 
 /// What stands in a frame's header, its checksum apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct FrameHeader {
     /// Bytes of the whole frame, magic to trailer.
     pub size: u32,
@@ -113,6 +115,7 @@ pub struct FrameHeader {
 
 /// Why bytes are not a frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum NotAFrame {
     /// The first four bytes are no frame's.
     Magic,
@@ -305,6 +308,7 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// What a mark says besides the durable LSN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Mark<'a> {
     /// Nothing else: a durable mark.
     Durable,
@@ -369,6 +373,7 @@ pub(crate) fn frame_mark(
 
 /// Why a mark's frame, sound by its checksums, cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum NotAMark {
     /// A mark that a reader must know, and this one does not: a later version wrote it.
     Unsupported,

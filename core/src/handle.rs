@@ -90,6 +90,7 @@ impl LogOptions {
 
 /// What an append returns: where the entries are in the log, and how durable they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Appended {
     /// The LSN of the first entry.
     pub first: Lsn,
@@ -101,6 +102,7 @@ pub struct Appended {
 
 /// Figures of an open log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct LogStats {
     /// The LSN that the next entry will have.
@@ -123,6 +125,7 @@ pub struct LogStats {
 
 /// What poisoned a handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Cause {
     /// The device could not do this, with an error of this kind; the call that met it returned the error itself.
@@ -153,6 +156,7 @@ impl fmt::Display for Cause {
 
 /// Why an open log did not do what it was asked.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum LogError<E> {
     /// The medium is full: nothing was done, nothing is lost, and the handle goes on once truncation has made room.
@@ -223,6 +227,7 @@ impl<E: core::error::Error + 'static> core::error::Error for LogError<E> {
 
 /// Why a log was not opened, or not made. Nothing was destroyed.
 #[derive(Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum OpenError<E> {
     /// A value of the options cannot be.

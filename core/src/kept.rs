@@ -156,6 +156,7 @@ impl Checkpoints {
 
 /// What there is to be said of a checkpoint that was there when the log was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Judged {
     /// The checkpoint.
     pub id: CheckpointId,

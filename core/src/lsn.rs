@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The first entry is 1 and every entry takes the next number; 0 stands for "before the first entry".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[serde(transparent)]
 pub struct Lsn(u64);
 
@@ -77,6 +78,7 @@ impl fmt::Display for Lsn {
 
 /// No number is left: the LSN, epoch or id would pass the highest value of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Exhausted;
 
 impl fmt::Display for Exhausted {
@@ -89,6 +91,7 @@ impl core::error::Error for Exhausted {}
 
 /// The id of a checkpoint; a later checkpoint has a higher id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[serde(transparent)]
 pub struct CheckpointId(u64);
 

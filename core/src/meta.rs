@@ -27,8 +27,10 @@ const COVERED: u8 = 2;
 
 /// What the metadata says of a log. Everything in it was durable before it was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Meta {
     /// The log's UUID.
+    #[cfg_attr(feature = "defmt", defmt(Display2Format))]
     pub log: Uuid,
     /// The epoch in which it was written.
     pub epoch: u64,
@@ -104,6 +106,7 @@ impl Meta {
 
 /// Why bytes are not valid metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum MetaError {
     /// There are fewer bytes than metadata has.

@@ -22,6 +22,7 @@ pub use owned::{BatchItem, Operation};
 
 /// What an inserted item is to the application, so that a checkpoint can tell documents from chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[serde(into = "u8", try_from = "u8")]
 pub enum Kind {
     /// A document of its own, written as 0.
@@ -391,6 +392,7 @@ fn take_count(payload: &[u8], min_len: usize) -> Result<(usize, &[u8]), DecodeEr
 
 /// The code of an entry: what kind of operation it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum Code {
     /// An item was inserted.
@@ -648,6 +650,7 @@ impl Flavor for Counted<'_> {
 
 /// Why an operation was not encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The buffer does not hold the payload.
@@ -669,6 +672,7 @@ impl core::error::Error for EncodeError {}
 
 /// Why bytes are not the payload of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum DecodeError {
     /// The code is not that of an entry of version 1.

@@ -8,6 +8,7 @@ use crate::{CheckpointId, Lsn, decision::Policy, device::Object, segment::Segmen
 
 /// What is to be thought of bytes that are not the good frame that should stand there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Verdict {
     /// A crash left it: nothing proves that it was durable, and the log's mode promised nothing.
     Unsynced,
@@ -50,6 +51,7 @@ impl Verdict {
 
 /// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Seen {
     /// The frame expected.
@@ -105,6 +107,7 @@ impl fmt::Display for Seen {
 
 /// A surviving fact that proves an LSN to have been durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Witness {
     /// A mark.
     Mark {
@@ -180,6 +183,7 @@ impl fmt::Display for Witness {
 
 /// One place of the log that is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Finding {
     /// What is to be thought of it.
     pub verdict: Verdict,
@@ -259,6 +263,7 @@ impl fmt::Display for Finding {
 
 /// The tail that was cut off, or would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TornTail {
     /// [`Verdict::Unsynced`] or [`Verdict::Unproven`].
     pub verdict: Verdict,
@@ -274,9 +279,11 @@ pub struct TornTail {
 
 /// What recovery found.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Report {
     /// The log.
+    #[cfg_attr(feature = "defmt", defmt(Display2Format))]
     pub log: Uuid,
     /// Its epoch.
     pub epoch: u64,

@@ -13,6 +13,7 @@ use crate::{
 
 /// What is to be removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Retention {
     /// Checkpoints of lower ids go.
     pub checkpoints_from: CheckpointId,

@@ -28,6 +28,7 @@ pub const BETWEEN_MAX: u8 = 15;
 
 /// The id of a segment: 1 for a log's first, growing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SegmentId(u64);
 
 impl SegmentId {
@@ -55,6 +56,7 @@ impl fmt::Display for SegmentId {
 
 /// What a medium is like. New segments are written by it and say so in their header; old ones are read by theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Geometry {
     /// Bytes of a segment, its header included.
     pub segment_size: u32,
@@ -131,6 +133,7 @@ pub const fn align_up(offset: u32, granule: u32) -> u32 {
 
 /// What a segment's header says of the segment before it: where it was cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Predecessor {
     /// Its id; [`SegmentId::NONE`] if there is none.
     pub id: SegmentId,
@@ -176,8 +179,10 @@ impl Predecessor {
 
 /// A segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct SegmentHeader {
     /// The log it belongs to.
+    #[cfg_attr(feature = "defmt", defmt(Display2Format))]
     pub log: Uuid,
     /// The segment's id.
     pub id: SegmentId,
@@ -224,6 +229,7 @@ pub struct SegmentHeader {
 
 /// Why bytes are not a segment's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum NotAHeader {
     /// Too few bytes, another magic, or a checksum that does not fit.
     Invalid,

@@ -14,6 +14,7 @@ use super::{label::LABEL_LEN, medium::Info};
 /// | label | retired |   the object           | label | ...       |     |                   |
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Layout {
     /// Bytes of a slot, its label area included; a multiple of the medium's erase size.
     pub slot_size: u32,
@@ -111,6 +112,7 @@ fn align_up(offset: u32, granule: u32) -> u32 {
 
 /// A medium cannot be divided like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum InvalidLayout {
     /// The granule is no power of two up to 4096, or no multiple of what the medium writes at once.

@@ -2,6 +2,7 @@
 
 /// What a medium is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Info {
     /// Bytes of it.
     pub capacity: u32,

@@ -32,6 +32,7 @@ impl<T> Stream<T> {
 
 /// Why a stream failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum StreamError<E> {
     /// It ended, or took nothing more, before its length.
     Ended,

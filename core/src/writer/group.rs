@@ -82,6 +82,7 @@ pub struct Syncing {
 
 /// How durable a group is to be when it has landed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Durability {
     /// In the program's memory: lost when it ends.
     Buffered,
@@ -93,6 +94,7 @@ pub enum Durability {
 
 /// What a failure means for the writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Consequence {
     /// There is no room: what was not written yet is dropped. It goes on once there is.
     Refused,

@@ -74,6 +74,7 @@ impl WriterOptions {
 
 /// A value of the options that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum InvalidOptions {
     /// The granule is no power of two from 1 to 4096.

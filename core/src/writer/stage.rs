@@ -13,6 +13,7 @@ use crate::{
 
 /// Why nothing was staged. The writer is as it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum StageError {
     /// The entry or batch is larger than the write limit allows.

@@ -7,6 +7,7 @@ use crate::{CheckpointId, begin::Copying, decision::Policy, device::OldWriter, r
 
 /// Why a log cannot be taken over for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum TakeOverError {
     /// A value of the options cannot be.
@@ -48,6 +49,7 @@ impl core::error::Error for TakeOverError {
 
 /// Whether what recovery found missing is given up for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Consent {
     /// Nothing is given up: damage refuses the take-over.
     None,

@@ -5,6 +5,7 @@ use crate::{Lsn, drive::Scratch, operation::OperationRef};
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum TransactionEnd {
     /// Its entries count from here on.
     Commit,
