@@ -259,13 +259,24 @@ impl Documents {
         }
         let operation = OperationRef::decode(Code::BatchInsert.value(), None, payload).map_err(LoadError::Decode)?;
         let OperationRef::BatchInsert { items } = operation else { return Ok(Self::default()) };
-        let ids = items.iter().map(|item| item.id);
-        if let Some((_, id)) = ids.clone().zip(ids.skip(1)).find(|(before, id)| before >= id) {
-            return Err(LoadError::OutOfOrder { id });
-        }
-        let mut this = Self::default();
+        let (mut this, mut last) = (Self::default(), None);
         for item in items.iter() {
-            this.put(item.id, item.into());
+            let id = item.id;
+            if last >= Some(id) {
+                return Err(LoadError::OutOfOrder { id });
+            }
+            // Behind all others: no place is looked for.
+            match this.leaves.last_mut() {
+                Some(leaf) if leaf.len() < LEAF => leaf.push((id, item.into())),
+                _ => {
+                    let mut leaf = Vec::with_capacity(LEAF);
+                    leaf.push((id, item.into()));
+                    this.leaves.push(leaf);
+                    this.firsts.push(id);
+                }
+            }
+            this.len += 1;
+            last = Some(id);
         }
         Ok(this)
     }

@@ -15,7 +15,6 @@ use crate::{
     chain::View,
     decision::Policy,
     drive::{Answer, Machine, Place, Step, Stop, Stopped, Turn},
-    frame::{TRANSACTION_ID_LEN, u64_at},
     operation::Code,
     reader::{Read, Reader},
     reverse::ReverseReader,
@@ -129,7 +128,7 @@ impl Crossing {
             return;
         }
         self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
-        let Some(id) = transaction(place, buf) else { return };
+        let Some(id) = place.transaction(buf) else { return };
         match Code::from_u8(place.kind.code()) {
             Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| *open != id),
             // No more are open at once; a log that says otherwise is not of version 1.
@@ -147,14 +146,8 @@ impl Crossing {
     }
 
     fn counts(&self, place: &Place, buf: &[u8]) -> bool {
-        transaction(place, buf).is_some_and(|id| self.open.contains(&id))
+        place.transaction(buf).is_some_and(|id| self.open.contains(&id))
     }
-}
-
-/// The transaction that the entry belongs to.
-fn transaction(place: &Place, buf: &[u8]) -> Option<u64> {
-    let payload = buf.get(place.payload.clone())?;
-    (place.kind.is_in_transaction() && payload.len() >= TRANSACTION_ID_LEN).then(|| u64_at(payload, 0))
 }
 
 impl Machine for Crossing {

@@ -110,6 +110,13 @@ pub struct Place {
     pub payload: Range<usize>,
 }
 
+impl Place {
+    /// The transaction that the entry belongs to, if it does to one.
+    pub(crate) fn transaction(&self, buf: &[u8]) -> Option<u64> {
+        self.kind.transaction(buf.get(self.payload.clone())?)
+    }
+}
+
 /// What the step just done brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

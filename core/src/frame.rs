@@ -86,6 +86,12 @@ impl FrameType {
         self.0 & Self::IN_TRANSACTION != 0
     }
 
+    /// The transaction that leads the payload of an entry of this type, if one does.
+    pub(crate) fn transaction(self, payload: &[u8]) -> Option<u64> {
+        let id = payload.first_chunk::<TRANSACTION_ID_LEN>().filter(|_| self.is_in_transaction())?;
+        Some(u64::from_le_bytes(*id))
+    }
+
     /// Whether the next entry belongs to the same batch.
     #[must_use]
     pub const fn continues_batch(self) -> bool {

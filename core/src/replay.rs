@@ -9,7 +9,6 @@ use crate::{
     chain::View,
     decision::Policy,
     drive::{Answer, Machine, Place, Step, Stop, Stopped, Turn},
-    frame::{TRANSACTION_ID_LEN, u64_at},
     operation::Code,
     reader::{Read, Reader},
 };
@@ -93,9 +92,7 @@ impl Replay {
         if !place.kind.is_in_transaction() {
             return code != Some(Code::Checkpoint);
         }
-        let payload = &buf[place.payload.clone()];
-        if code == Some(Code::TxnCommit) && payload.len() >= TRANSACTION_ID_LEN {
-            let id = u64_at(payload, 0);
+        if let (Some(Code::TxnCommit), Some(id)) = (code, place.transaction(buf)) {
             let begin = Lsn::new(id);
             if begin < place.lsn {
                 let commit = place.lsn.previous();
@@ -120,11 +117,7 @@ fn span(view: &View, begin: Lsn, commit: Lsn, policy: Policy) -> Reader {
 impl Committed {
     /// Whether the entry is one of the transaction's own.
     fn holds(&self, place: &Place, buf: &[u8]) -> bool {
-        let payload = &buf[place.payload.clone()];
-        place.kind.is_in_transaction()
-            && Code::from_u8(place.kind.code()).is_some_and(Code::is_free)
-            && payload.len() >= TRANSACTION_ID_LEN
-            && u64_at(payload, 0) == self.id
+        Code::from_u8(place.kind.code()).is_some_and(Code::is_free) && place.transaction(buf) == Some(self.id)
     }
 }
 

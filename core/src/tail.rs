@@ -9,7 +9,7 @@ use crate::{
     decision::{Decision, Policy, Situation, decide},
     device::Object,
     drive::{Step, Stopped, Turn},
-    frame::{FrameHeader, Mark, NotAMark, Slot, TRANSACTION_ID_LEN},
+    frame::{FrameHeader, Mark, NotAMark, Slot},
     operation::Code,
     report::{Finding, Seen, TornTail, Verdict, Witness},
     segment::{SegmentHeader, TRANSACTIONS_MAX},
@@ -378,11 +378,7 @@ impl TailScan {
 
 impl Transactions {
     fn take(&mut self, header: FrameHeader, payload: &[u8]) {
-        let Some(id) = payload.first_chunk::<TRANSACTION_ID_LEN>() else { return };
-        if !header.kind.is_in_transaction() {
-            return;
-        }
-        let id = u64::from_le_bytes(*id);
+        let Some(id) = header.kind.transaction(payload) else { return };
         match Code::from_u8(header.kind.code()) {
             // More than may be open are of no writer of version 1; their floor would be lower than any remembered.
             Some(Code::TxnBegin) if self.open.push(id).is_err() => self.carried = Some(Lsn::FIRST),
