@@ -213,10 +213,13 @@ impl<D: SharedDevice> Log<D> {
         let shared = &*self.shared;
         let view = shared.lock().writer.view();
         let mut buf = scratch(shared.options.geometry);
-        let oldest = drive(Retire::new(view, retention), &mut Turns(&shared.device), &mut buf, &mut ())?;
-        tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
+        let mut retire = Retire::new(view, retention);
+        let retired = drive(&mut retire, &mut Turns(&shared.device), &mut buf, &mut ());
+        let oldest = retire.oldest();
         let mut guard = shared.lock();
         guard.writer.retired(oldest);
+        retired?;
+        tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
         if retention.evidence {
             guard.writer.evidence_removed();
         }
@@ -285,7 +288,8 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             Err(error) => rebuilt.checkpoints_rejected.push((head.id, error.to_string())),
         }
     }
-    if from < view.low_water() && view.is_covered() && !policy.skips_damage() {
+    let is_accepted = view.low_water().previous() <= view.accepted_loss();
+    if from < view.low_water() && view.is_covered() && !is_accepted && !policy.skips_damage() {
         return Err(Error::StateLost { low_water: view.low_water() });
     }
     let replay = Replay::new(view.clone(), from.max(view.low_water()), policy);

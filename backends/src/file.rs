@@ -249,6 +249,7 @@ impl DeviceError for FileError {
                 }
                 io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
                 io::ErrorKind::NotFound => ErrorKind::Gone,
+                _ if *operation == Operation::Open => ErrorKind::Unavailable,
                 _ => ErrorKind::Other,
             },
         }

@@ -120,7 +120,7 @@ impl<D: SharedDevice> fmt::Debug for Entries<D> {
 impl<D: SharedDevice> Entries<D> {
     /// The entries from `from` to `to`; from the low-water mark on, those below that belong to what ends above it too.
     pub(crate) fn new(device: D, view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
-        let crossing = crossing(&view, from, to, Crossing::new);
+        let crossing = crossing(&view, from, to, |view| Crossing::new(view, policy));
         Self::with(device, Source::Reader(Box::new(Reader::new(view, from, to, policy)))).after(crossing)
     }
 

@@ -1,8 +1,8 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, DeviceError, Entry, ErrorKind, Finding, Flow, Host, Lsn, Object, Policy, Read, ReadCheckpoint,
-    Reader, Reading, Report, Seen, SegmentId, TornTail, View, Witness, Writer,
+    CheckpointId, Crossing, DeviceError, Entry, ErrorKind, Finding, Flow, Host, Lsn, Object, Policy, Read,
+    ReadCheckpoint, Reader, Reading, Report, Seen, SegmentId, TornTail, View, Witness, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
     operation::{Code, Operation},
@@ -177,6 +177,7 @@ impl RecoveryReport {
         buf: &mut Vec<u8>,
     ) -> Result<()> {
         let mut checked = Checked::default();
+        drive(Crossing::new(view, Policy::Inspect), device, buf, &mut checked).map_err(Error::from)?;
         let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
         let read = drive(reader, device, buf, &mut checked).map_err(Error::from)?;
         self.take_in(&read, checked);

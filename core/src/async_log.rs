@@ -468,9 +468,10 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     async fn retire(&mut self, retention: Retention) -> Result<(), LogError<D::Error>> {
         self.write_out().await?;
         let view = self.handle.writer.view();
-        let retired = drive_async(Retire::new(view, retention), &mut self.device, self.handle.buf, &mut ()).await;
-        let oldest = retired.map_err(|error| self.handle.unfit(error))?;
-        self.handle.writer.retired(oldest);
+        let mut retire = Retire::new(view, retention);
+        let retired = drive_async(&mut retire, &mut self.device, self.handle.buf, &mut ()).await;
+        self.handle.writer.retired(retire.oldest());
+        retired.map_err(|error| self.handle.unfit(error))?;
         if retention.evidence {
             self.handle.writer.evidence_removed();
         }

@@ -373,6 +373,12 @@ impl View {
         self.low_water_covered
     }
 
+    /// Damage and gaps up to this LSN were accepted, and are known.
+    #[must_use]
+    pub fn accepted_loss(&self) -> Lsn {
+        self.accepted_loss
+    }
+
     /// The log.
     #[must_use]
     pub fn log(&self) -> Uuid {

@@ -23,12 +23,13 @@ use crate::{
 
 /// The machine: entries below the low-water mark of transactions that are open there, as they stand.
 ///
-/// What is below the mark is read twice: once to see which transactions are open where it ends. Damage there is nobody's
-/// loss that asks for this, and is passed over.
+/// What is below the mark is read twice: once to see which transactions are open where it ends. Then damage behind the
+/// beginning of the oldest of them is met as by any reader, for it may have taken one of their entries.
 #[derive(Debug)]
 pub struct Crossing {
     view: View,
     low_water: Lsn,
+    policy: Policy,
     is_reverse: bool,
     way: Way,
     /// The ids of the transactions that are open where the way is, while it is found out; then those at the mark.
@@ -50,9 +51,9 @@ enum Way {
 }
 
 impl Crossing {
-    /// What counts below the low-water mark of `view`, oldest first.
+    /// What counts below the low-water mark of `view`, oldest first; `policy` says what to do about damage.
     #[must_use]
-    pub fn new(view: &View) -> Self {
+    pub fn new(view: &View, policy: Policy) -> Self {
         let low_water = view.low_water;
         let view = View { low_water: Lsn::FIRST, ..view.clone() };
         // With the entry at the mark: an epoch that begins with it has ended what was open.
@@ -60,6 +61,7 @@ impl Crossing {
         Self {
             view,
             low_water,
+            policy,
             is_reverse: false,
             way: Way::Finding(finding),
             open: Vec::new(),
@@ -70,10 +72,10 @@ impl Crossing {
         }
     }
 
-    /// [`new`](Self::new), newest first.
+    /// [`new`](Self::new), newest first: damage ends it.
     #[must_use]
     pub fn reverse(view: &View) -> Self {
-        Self { is_reverse: true, ..Self::new(view) }
+        Self { is_reverse: true, ..Self::new(view, Policy::Default) }
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
@@ -82,7 +84,7 @@ impl Crossing {
                 Way::Finding(reader) => {
                     let advanced = reader.advance(turn);
                     // Where the log ends at the mark, an epoch may have begun behind it all.
-                    (advanced, Some(if advanced.is_ok() { reader.newest_epoch() } else { reader.epoch() }))
+                    (advanced, Some(if advanced.is_ok() { reader.newest_epoch() } else { reader.marked_epoch() }))
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),
                 Way::Back(reader) => (reader.advance(turn), None),
@@ -103,12 +105,11 @@ impl Crossing {
                     self.way = if self.is_reverse {
                         Way::Back(ReverseReader::new(view, first, last))
                     } else {
-                        Way::Forwards(Reader::new(view, first, last, Policy::Inspect))
+                        Way::Forwards(Reader::new(view, first, last, self.policy))
                     };
                 }
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
-                    Stop::Need(Step::Finding(_)) => {}
                     Stop::Need(Step::Entry(_)) => {
                         self.entries += 1;
                         return Err(Stopped);

@@ -65,6 +65,9 @@ pub enum ErrorKind {
     Gone,
     /// The medium takes no writes.
     ReadOnly,
+    /// It cannot be got at now, for want of a permission or of room in the system's tables: that says nothing about its
+    /// bytes.
+    Unavailable,
     /// Anything else: nothing is known about what the operation did.
     Other,
 }
@@ -78,6 +81,7 @@ impl From<embedded_io::ErrorKind> for ErrorKind {
             embedded_io::ErrorKind::AlreadyExists => Self::Fenced,
             embedded_io::ErrorKind::NotFound | embedded_io::ErrorKind::NotConnected => Self::Gone,
             embedded_io::ErrorKind::PermissionDenied => Self::ReadOnly,
+            embedded_io::ErrorKind::TimedOut => Self::Unavailable,
             _ => Self::Other,
         }
     }
@@ -90,6 +94,7 @@ impl From<ErrorKind> for embedded_io::ErrorKind {
             ErrorKind::Fenced => Self::AlreadyExists,
             ErrorKind::Gone => Self::NotFound,
             ErrorKind::ReadOnly => Self::PermissionDenied,
+            ErrorKind::Unavailable => Self::TimedOut,
             ErrorKind::Other => Self::Other,
         }
     }
@@ -358,11 +363,18 @@ mod tests {
 
     #[test]
     fn a_kind_of_error_is_the_same_behind_embedded_io() {
-        let kinds = [ErrorKind::NoSpace, ErrorKind::Fenced, ErrorKind::Gone, ErrorKind::ReadOnly, ErrorKind::Other];
+        let kinds = [
+            ErrorKind::NoSpace,
+            ErrorKind::Fenced,
+            ErrorKind::Gone,
+            ErrorKind::ReadOnly,
+            ErrorKind::Unavailable,
+            ErrorKind::Other,
+        ];
         for kind in kinds {
             assert_eq!(ErrorKind::from(embedded_io::ErrorKind::from(kind)), kind);
         }
-        assert_eq!(ErrorKind::from(embedded_io::ErrorKind::TimedOut), ErrorKind::Other);
+        assert_eq!(ErrorKind::from(embedded_io::ErrorKind::AddrInUse), ErrorKind::Other);
     }
 
     #[test]

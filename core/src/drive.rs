@@ -578,7 +578,7 @@ fn perform<D: Device>(
                     read = device.read(*object, *at, buf);
                 }
             }
-            return Ok(read_or(read, *object, unreadable));
+            read_or(read, *object, unreadable)
         }
         Step::Write { object, at, from } => device.write(*object, *at, &buf[from.clone()]).map(|()| Answer::Nothing),
         Step::Trim { object, at } => device.trim(*object, *at).map(|()| Answer::Nothing),
@@ -589,13 +589,19 @@ fn perform<D: Device>(
     done.map_err(|error| Error::Device { action: step.action(), object: step.object(), error })
 }
 
-/// What a read brought. An error that stays is kept for the fault that may follow from it.
-fn read_or<E>(read: Result<usize, E>, object: Object, unreadable: &mut Option<(Object, E)>) -> Answer {
+/// What a read brought. An error that stays is kept for the fault that may follow from it; one that says nothing about the
+/// bytes ends it all.
+fn read_or<E: DeviceError>(
+    read: Result<usize, E>,
+    object: Object,
+    unreadable: &mut Option<(Object, E)>,
+) -> Result<Answer, E> {
     match read {
-        Ok(moved) => Answer::Moved(moved),
+        Ok(moved) => Ok(Answer::Moved(moved)),
+        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
         Err(error) => {
             *unreadable = Some((object, error));
-            Answer::Unreadable
+            Ok(Answer::Unreadable)
         }
     }
 }
@@ -664,7 +670,7 @@ async fn perform_async<D: AsyncDevice>(
                     read = device.read(*object, *at, buf).await;
                 }
             }
-            return Ok(read_or(read, *object, unreadable));
+            read_or(read, *object, unreadable)
         }
         Step::Write { object, at, from } => {
             device.write(*object, *at, &buf[from.clone()]).await.map(|()| Answer::Nothing)

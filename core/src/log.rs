@@ -518,9 +518,10 @@ impl<'a, D: Device> Log<'a, D> {
     fn retire(&mut self, retention: Retention) -> Result<(), LogError<D::Error>> {
         self.write_out()?;
         let view = self.handle.writer.view();
-        let retired = drive(Retire::new(view, retention), &mut self.device, self.handle.buf, &mut ());
-        let oldest = retired.map_err(|error| self.handle.unfit(error))?;
-        self.handle.writer.retired(oldest);
+        let mut retire = Retire::new(view, retention);
+        let retired = drive(&mut retire, &mut self.device, self.handle.buf, &mut ());
+        self.handle.writer.retired(retire.oldest());
+        retired.map_err(|error| self.handle.unfit(error))?;
         if retention.evidence {
             self.handle.writer.evidence_removed();
         }

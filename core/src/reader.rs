@@ -109,9 +109,10 @@ impl Reader {
         }
     }
 
-    /// The epoch in which what is read here was written.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.segment.as_ref().map_or(0, |segment| segment.header.epoch).max(self.marked)
+    /// The epoch that a mark on the way told of last, or in which the segment was begun that the way begins in. The header of a segment does not tell: entries of the epoch before may
+    /// have been copied behind it.
+    pub(crate) fn marked_epoch(&self) -> u64 {
+        self.marked
     }
 
     /// The epoch in which the newest segment was begun, once the way to the first entry was found.
@@ -247,6 +248,9 @@ impl Reader {
             ahead.map(|ahead| (ahead.predecessor.last, ahead.predecessor.size))
         };
         let (last, limit) = end.unwrap_or((Lsn::ZERO, 0));
+        if self.segment.is_none() {
+            self.marked = header.epoch;
+        }
         self.segment = Some(Segment {
             // What is read counts: a sound frame anywhere behind damage is worth finding.
             walk: Walk::new(self.view.update, header, header.frames_at(), limit, header.first, u32::MAX),

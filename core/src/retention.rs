@@ -21,7 +21,7 @@ pub struct Retention {
     pub evidence: bool,
 }
 
-/// The machine that removes the segments below the low-water mark. Gives the oldest segment that stays.
+/// The machine that removes the segments below the low-water mark. [`oldest`](Self::oldest) tells which is the oldest then.
 #[derive(Debug)]
 pub struct Retire {
     view: View,
@@ -65,7 +65,17 @@ impl Retire {
         Self { keep: view.newest, view, retention, state, needed: None }
     }
 
-    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<SegmentId, Stopped> {
+    /// The oldest segment that the log still needs, as far as is known: also where removing those below it failed, and some
+    /// are gone.
+    #[must_use]
+    pub fn oldest(&self) -> SegmentId {
+        match self.state {
+            State::Header(_) | State::Back { .. } => self.view.oldest,
+            State::Remove { .. } | State::Evidence { .. } | State::Checkpoints { .. } => self.keep,
+        }
+    }
+
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
             match &mut self.state {
                 State::Header(reader) => {
@@ -121,7 +131,7 @@ impl Retire {
                         self.state = State::Checkpoints { after: object, asked: false };
                         return Err(turn.need(Step::Remove { object }));
                     }
-                    _ => return Ok(self.keep),
+                    _ => return Ok(()),
                 },
             }
         }
@@ -131,10 +141,10 @@ impl Retire {
 /// Before the first checkpoint in the order of objects.
 const LAST_SEGMENT: Object = Object::Segment(SegmentId::new(u64::MAX));
 
-impl Machine for Retire {
-    type Output = SegmentId;
+impl Machine for &mut Retire {
+    type Output = ();
 
-    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<SegmentId, Stop> {
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<(), Stop> {
         Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }

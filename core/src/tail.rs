@@ -69,6 +69,8 @@ pub(crate) struct Tail {
     pub(crate) torn: Option<TornTail>,
     /// Whether damage ended the scan before the end of the log.
     pub(crate) damaged: bool,
+    /// Whether entries are missing between those that are left.
+    pub(crate) has_gap: bool,
 }
 
 /// The scan.
@@ -121,6 +123,7 @@ impl Tail {
             free_at: None,
             torn: None,
             damaged: false,
+            has_gap: false,
         }
     }
 }
@@ -365,6 +368,7 @@ impl TailScan {
         finding.harmless = covered || first > last;
         match halt.next {
             Some(next) if finding.harmless || self.policy.skips_damage() => {
+                self.tail.has_gap |= first <= last;
                 self.walk.skip(&finding, next);
                 Ok(false)
             }

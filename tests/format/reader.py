@@ -367,9 +367,9 @@ class Log:
         txns, batch, epoch = {}, [], self.chain[0].epoch
         self.entries = [f for f in self.frames if not f.is_mark]
         for frame in self.frames:
-            if frame.segment.epoch > epoch or frame.code == EPOCH:
-                epoch = max(frame.segment.epoch, frame.value if frame.code == EPOCH else 0)
-                close(txns, frame.lsn - (not frame.is_mark))
+            if frame.code == EPOCH:
+                epoch = max(epoch, frame.value)
+                close(txns, frame.lsn)
             if frame.is_mark:
                 continue
             frame.fields, frame.ends = decode(frame), frame.lsn

@@ -46,6 +46,32 @@ fn a_folder_that_holds_other_things_is_not_touched() {
 }
 
 #[test]
+fn a_segment_whose_file_cannot_be_opened_is_no_damage_under_any_policy() {
+    let place = tempfile::tempdir().unwrap();
+    let config = Config::new(place.path()).with_segment_size(16384);
+    let log = Log::open(config.clone()).unwrap();
+    for n in 0..60_u8 {
+        log.append(&[n; 1000][..]).unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    // What no permission and no limit of this process allows to open either.
+    let (file, aside) = (place.path().join(segment(2).to_string()), place.path().join("aside"));
+    fs::rename(&file, &aside).unwrap();
+    fs::create_dir(&file).unwrap();
+    let before = fs::read_dir(place.path()).unwrap().count();
+    for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
+        let refused = Log::open(config.clone().with_policy(policy)).map_err(|error| error.kind());
+        assert_eq!(refused.err(), Some("device"), "{policy:?}");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), before, "{policy:?}: nothing is made or removed");
+    }
+    fs::remove_dir(&file).unwrap();
+    fs::rename(&aside, &file).unwrap();
+    let log = Log::open(config.with_full_check()).unwrap();
+    assert_eq!(log.recovery().entries_recovered, 60);
+}
+
+#[test]
 fn a_segment_of_another_log_is_named() {
     let ours = log(60);
     let other = {

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use duralog::{
-    Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Operation, Policy, RecoveryReport, SegmentId,
-    Snapshot, SyncMode, Verdict,
+    Config, Durability, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Operation, Policy, RecoveryReport,
+    SegmentId, Snapshot, SyncMode, Verdict,
     faulty::{Keep, Medium},
 };
 use duralog_core::{Device, Seen};
@@ -150,6 +150,96 @@ fn a_first_segment_that_is_missing_and_held_by_a_checkpoint_is_told_and_read_pas
     assert!(read.as_ref().is_ok_and(|read| *read == all), "{read:?}");
 }
 
+/// The log as a killed writer leaves it, with these entries damaged.
+fn killed(entries: impl Fn(&Log<MemoryDevice>), lsns: &[u64]) -> MemoryDevice {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = Log::open_device(medium, config()).unwrap();
+    entries(&log);
+    damaged(&reader, lsns)
+}
+
+fn append(log: &Log<MemoryDevice>, n: u8, durability: Durability) {
+    log.append_with(&[n; 100][..], durability).unwrap();
+}
+
+#[test]
+fn salvage_keeps_what_is_sound_behind_damage_in_the_last_group() {
+    let entries = |log: &Log<MemoryDevice>| {
+        (1..=7_u8).for_each(|n| append(log, n, Durability::Durable));
+        (8..=10_u8).for_each(|n| append(log, n, Durability::Buffered));
+        log.sync().unwrap();
+    };
+    let medium = killed(entries, &[9]);
+    let config = config().with_expect_durable(Lsn::new(10));
+    let refused = Log::open_device(medium.writer().unwrap(), config.clone());
+    assert!(matches!(refused, Err(Error::Refused(_) | Error::Damaged(_))), "{refused:?}");
+    let log = Log::open_device(medium.writer().unwrap(), config.with_policy(Policy::Salvage));
+    let Ok(log) = log else { panic!("{log:?}") };
+    assert_eq!(
+        log.recovery().damage().filter_map(|finding| finding.lsns).collect::<Vec<_>>(),
+        [(Lsn::new(9), Lsn::new(9))]
+    );
+    log.append(&b"goes on"[..]).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let log = Log::open_device(medium.writer().unwrap(), self::config().with_full_check()).unwrap();
+    let read: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.map(|entry| entry.lsn.value())).collect();
+    assert_eq!(read.into_iter().filter_map(Result::ok).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7, 8, 10, 11]);
+}
+
+#[test]
+fn damage_to_an_entry_of_a_transaction_that_goes_over_the_low_water_mark_is_found_and_given_up() {
+    let entries = |log: &Log<MemoryDevice>| {
+        log.append(&b"before"[..]).unwrap();
+        let crossing = log.transaction().unwrap();
+        crossing.append(&[3; 100][..]).unwrap();
+        (4..=90_u8).for_each(|n| append(log, n, Durability::Durable));
+        crossing.commit().unwrap();
+        assert_eq!(log.discard_before(Lsn::new(80)).unwrap(), Lsn::new(80));
+        log.sync().unwrap();
+    };
+    let medium = killed(entries, &[3]);
+    let third = Some((Lsn::new(3), Lsn::new(3)));
+    let report = verified(&medium, Policy::Inspect);
+    assert_eq!(report.damage().map(|finding| finding.lsns).collect::<Vec<_>>(), [third]);
+    let refused = Log::open_device(medium.writer().unwrap(), config().with_full_check());
+    assert!(matches!(&refused, Err(Error::Refused(finding)) if finding.lsns == third), "{refused:?}");
+    let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+    let met = log.read_from(Lsn::ZERO).unwrap().find_map(Result::err);
+    assert_eq!(met.and_then(|error| error.lsn()), Some(Lsn::new(3)));
+    drop(log);
+    drop(Log::open_device(medium.writer().unwrap(), config().with_policy(Policy::Salvage)).unwrap());
+    let log = Log::open_device(medium.writer().unwrap(), config().with_full_check()).unwrap();
+    for entries in [log.read_from(Lsn::ZERO), log.replay_from(Lsn::ZERO)] {
+        let met = entries.unwrap().find_map(Result::err);
+        assert!(met.is_none(), "it was given up: {met:?}");
+    }
+}
+
+#[test]
+fn a_state_that_was_given_up_with_its_checkpoint_is_built_up_again_from_what_is_left() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = Log::open_device(medium, config()).unwrap();
+    (1..=90_u8).for_each(|n| append(&log, n, Durability::Durable));
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    log.append(&b"after it"[..]).unwrap();
+    log.truncate_before(Lsn::MAX).unwrap();
+    log.close().unwrap();
+    drop(log);
+    for name in reader.names().into_iter().filter(|name| matches!(name, Object::Checkpoint(_))) {
+        reader.writer().unwrap().remove(name).unwrap();
+    }
+    let open = |policy| Log::open_device(reader.writer().unwrap(), config().with_policy(policy));
+    let refused = open(Policy::Default);
+    assert!(refused.is_err(), "{refused:?}");
+    drop(open(Policy::Salvage).unwrap());
+    let log = open(Policy::Default).unwrap();
+    let rebuilt = log.rebuild(&mut duralog::Documents::default());
+    assert!(rebuilt.is_ok(), "{rebuilt:?}");
+}
+
 #[test]
 fn what_truncation_takes_from_under_a_reader_is_no_damage() {
     let medium = log(100, None);
@@ -206,7 +296,7 @@ fn a_cut_tail_is_kept_aside_until_the_next_checkpoint() {
     let log = Log::open_device(medium.device(), config().with_sync_mode(SyncMode::Async)).unwrap();
     log.append(&b"one"[..]).unwrap();
     log.sync().unwrap();
-    log.append_with(&[7; 300][..], duralog::Durability::Os).unwrap();
+    log.append_with(&[7; 300][..], Durability::Os).unwrap();
     medium.power_cut(|_| Keep::Prefix(200));
     drop(log);
     let first = Object::Segment(SegmentId::new(1));

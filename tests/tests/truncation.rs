@@ -2,7 +2,10 @@
 #![allow(missing_docs)]
 
 use Op::{Append, Batch, Checkpoint, Close, Cut, Discard, Fill, Kill, Leave, Open, Reset, Sync, Truncate};
-use duralog::{Entries, EntryRef, Flow, Log, LogReader, Lsn, Object, Policy, faulty::FaultyDevice};
+use duralog::{
+    Entries, EntryRef, Flow, Log, LogReader, Lsn, Object, Policy, SegmentId,
+    faulty::{FaultyDevice, Kind, Plan},
+};
 use duralog_tests::{
     Detail::{self, Coarse, Fine, Whole},
     Explorer, Moment, Op, Setup, figure,
@@ -188,4 +191,52 @@ fn what_an_epoch_ends_right_at_the_low_water_mark_is_not_handed_out_below_it() {
         let next = log.append(&b"three"[..]).unwrap().lsn().value();
         assert_eq!(lsns(), [next], "{}", setup.name);
     }
+}
+
+#[test]
+fn a_transaction_whose_commit_a_take_over_copied_is_handed_out_whole() {
+    for setup in Setup::ALL {
+        let moment = Moment::new(setup);
+        let open = || Log::open_device(moment.medium.device(), moment.config()).unwrap();
+        let log = open();
+        log.append(&b"1"[..]).unwrap();
+        let crossing = log.transaction().unwrap();
+        crossing.append(&b"3"[..]).unwrap();
+        log.sync().unwrap();
+        log.append(&b"4"[..]).unwrap();
+        crossing.commit().unwrap();
+        log.sync().unwrap();
+        drop(log);
+        moment.medium.kill();
+        let log = open();
+        log.append(&b"6"[..]).unwrap();
+        log.sync().unwrap();
+        assert_eq!(log.discard_before(Lsn::new(4)).unwrap(), Lsn::new(4));
+        let lsns = |entries: Entries<FaultyDevice>| entries.map(|entry| entry.unwrap().lsn.value()).collect::<Vec<_>>();
+        assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap()), [2, 3, 4, 5, 6], "{}", setup.name);
+        assert_eq!(lsns(log.read_back_to(Lsn::ZERO).unwrap()), [6, 5, 4, 3, 2], "{}", setup.name);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_is_no_damage_to_whoever_reads() {
+    let moment = Moment::new(Setup::ALL[0]);
+    let log = Log::open_device(moment.medium.device(), moment.config()).unwrap();
+    while moment.medium.names().iter().filter(|name| matches!(name, Object::Segment(_))).count() < 6 {
+        log.append(&[1; 60][..]).unwrap();
+    }
+    log.sync().unwrap();
+    let last = log.append(&b"last"[..]).unwrap().lsn();
+    log.sync().unwrap();
+    // The mark, its sync, the first removal; the second is refused.
+    moment.medium.set_plan(Plan { broken: vec![(3, Kind::Remove)], ..Plan::default() });
+    let refused = log.discard_before(last).map_err(|error| error.kind());
+    assert_eq!(refused, Err("device"));
+    let left = moment.medium.names();
+    assert!(left.contains(&Object::Segment(SegmentId::new(2))) && !left.contains(&Object::Segment(SegmentId::new(1))));
+    log.append(&b"goes on"[..]).unwrap();
+    let read: Result<Vec<_>, _> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.map(|entry| entry.lsn)).collect();
+    assert!(read.as_ref().is_ok_and(|read| read.first() == Some(&last)), "{read:?}");
+    let next = log.append(&b"and on"[..]);
+    assert!(next.is_ok(), "{next:?}");
 }

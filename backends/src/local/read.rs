@@ -4,8 +4,8 @@ use core::{cell::RefCell, fmt};
 use std::rc::Rc;
 
 use duralog_core::{
-    CheckpointId, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, ReadCheckpoint, Reader, Reading,
-    Recovered, Replay, ReverseReader, View, Writer,
+    CheckpointId, Crossing, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, ReadCheckpoint, Reader,
+    Reading, Recovered, Replay, ReverseReader, View, Writer,
     checkpoint::{CheckpointError, CheckpointHeader},
 };
 use uuid::Uuid;
@@ -217,6 +217,7 @@ async fn check<D: LocalDevice>(
     buf: &mut Vec<u8>,
 ) -> Fallible<()> {
     let mut checked = Checked::default();
+    drive(&mut Keeping::new(Crossing::new(view, Policy::Inspect)), device, buf, &mut checked).await?;
     let mut reader = Keeping::new(Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect));
     drive(&mut reader, device, buf, &mut checked).await?;
     report.take_in(&reader.output(), checked);

@@ -595,12 +595,13 @@ impl<D: LocalDevice> Worker<D> {
         // So a sync that fails loses what was removed, and no entry.
         self.commit_until(Settled::All).await?;
         let view = self.writer()?.view();
-        let mut retire = Keeping::new(Retire::new(view, retention));
-        self.drive(&mut retire, &mut ()).await?;
+        let mut retire = Retire::new(view, retention);
+        let retired = self.drive(&mut &mut retire, &mut ()).await;
+        self.writer()?.retired(retire.oldest());
+        retired?;
         // Removing takes effect with a sync, on media that gather what they do.
         self.device.sync().await.map_err(device_error)?;
         let writer = self.writer()?;
-        writer.retired(retire.output());
         if retention.evidence {
             writer.evidence_removed();
         }

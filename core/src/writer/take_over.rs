@@ -125,7 +125,8 @@ impl Writer {
         if unproven {
             writer.durable = tail.marked.unwrap_or(tail.header.first.previous());
         }
-        if settled && (unproven || tail.unproven_marks.is_some()) {
+        // Entries are copied one after the other: where some are gone between them, they all stay.
+        if settled && (unproven || tail.unproven_marks.is_some()) || unproven && tail.has_gap {
             // A sync makes it durable where it is.
             writer.unsynced = tail.end.saturating_sub(tail.proven.next).max(1);
         } else if unproven {
