@@ -557,7 +557,12 @@ impl<F: Files> FileDevice<F> {
             let Some(object) = newest else { continue };
             match self.file(object) {
                 Err(error) if error.kind() == ErrorKind::Gone => {}
-                file => self.lock_segment(object, &file?)?,
+                file => {
+                    let file = file?;
+                    self.lock_segment(object, &file)?;
+                    // What an earlier writer did with it may be in a cache only too.
+                    self.touch(object, &file, true);
+                }
             }
         }
         Err(FileError::Locked { path: self.dir.clone(), owner: None })

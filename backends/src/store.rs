@@ -8,7 +8,7 @@
 //! A state is a function of the entries alone: whoever applies the same ones in the same order has the same state,
 //! bit for bit. So it can be thrown away and made again, from the first entry or from a snapshot and what follows it.
 
-use core::fmt;
+use core::{fmt, ops::Bound};
 use std::{collections::BTreeMap, error};
 
 use duralog_core::{
@@ -90,54 +90,10 @@ impl Eq for Document {}
 ///
 /// Inserting and updating both set. Deleting what is not there does nothing. A checkpoint, the limits of a
 /// transaction and opaque bytes change nothing here.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Documents {
-    /// Ids ascend through all of them; none is empty or longer than [`LEAF`]. It does what a tree of the standard library
-    /// does, in a quarter of the code, which pages have to load.
-    leaves: Vec<Vec<(Uuid, Document)>>,
-    /// For each leaf an id that none in it is below, and all before it are: close together, so that they are quickly found.
-    firsts: Vec<Uuid>,
-    len: usize,
+    by_id: BTreeMap<Uuid, Document>,
 }
-
-/// So many documents stand together at most: that many are moved at worst to make room for one.
-const LEAF: usize = 64;
-
-impl PartialEq for Documents {
-    fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
-    }
-}
-
-impl Eq for Documents {}
-
-/// So many items, which the iterator is known to have.
-struct Counted<I> {
-    items: I,
-    left: usize,
-}
-
-impl<I: Iterator> Iterator for Counted<I> {
-    type Item = I::Item;
-
-    fn next(&mut self) -> Option<I::Item> {
-        self.left = self.left.saturating_sub(1);
-        self.items.next()
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.left, Some(self.left))
-    }
-}
-
-impl<I: DoubleEndedIterator> DoubleEndedIterator for Counted<I> {
-    fn next_back(&mut self) -> Option<I::Item> {
-        self.left = self.left.saturating_sub(1);
-        self.items.next_back()
-    }
-}
-
-impl<I: Iterator> ExactSizeIterator for Counted<I> {}
 
 /// The first byte of a snapshot of [`Documents`]. What follows is the payload of a batch of inserts, ids ascending.
 const VERSION: u8 = 1;
@@ -146,96 +102,40 @@ impl Documents {
     /// The document or chunk of this id.
     #[must_use]
     pub fn get(&self, id: Uuid) -> Option<&Document> {
-        let (leaf, index) = self.place(id);
-        Some(&self.leaves[leaf][index.ok()?].1)
+        self.by_id.get(&id)
     }
 
     /// Whether there is one of this id.
     #[must_use]
     pub fn contains(&self, id: Uuid) -> bool {
-        self.get(id).is_some()
+        self.by_id.contains_key(&id)
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.by_id.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.by_id.is_empty()
     }
 
     /// All of them, ids ascending.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (Uuid, &Document)> + DoubleEndedIterator {
-        Counted { items: self.behind(0, 0), left: self.len }
+        self.by_id.iter().map(|(id, document)| (*id, document))
     }
 
     /// Those behind the id, or all of them, ids ascending.
     pub fn iter_after(&self, id: Option<Uuid>) -> impl DoubleEndedIterator<Item = (Uuid, &Document)> {
-        let (leaf, index) = id.map_or((0, Err(0)), |id| self.place(id));
-        self.behind(leaf, index.map_or_else(|index| index, |index| index + 1))
-    }
-
-    /// Those from a place on.
-    fn behind(&self, leaf: usize, index: usize) -> impl DoubleEndedIterator<Item = (Uuid, &Document)> {
-        let (first, others) =
-            self.leaves[leaf..].split_first().map_or((&[][..], &[][..]), |(first, others)| (&first[index..], others));
-        first.iter().chain(others.iter().flatten()).map(|(id, document)| (*id, document))
-    }
-
-    /// The leaf that the id belongs to, and where it is there, or where it would be.
-    fn place(&self, id: Uuid) -> (usize, Result<usize, usize>) {
-        let leaf = self.firsts.partition_point(|first| *first <= id).saturating_sub(1);
-        let index = self.leaves.get(leaf).map_or(Err(0), |leaf| leaf.binary_search_by(|(other, _)| other.cmp(&id)));
-        (leaf, index)
+        let behind = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((behind, Bound::Unbounded)).map(|(id, document)| (*id, document))
     }
 
     fn set(&mut self, id: Uuid, kind: Kind, content: &str, embedding: &[f32]) {
-        self.put(id, Document { kind, content: content.to_owned(), embedding: embedding.to_owned() });
-    }
-
-    /// Puts it where it belongs. A leaf that is full goes on in a new one behind it: with nothing, where it is only added
-    /// to, else with its upper half.
-    fn put(&mut self, id: Uuid, document: Document) {
-        let (mut leaf, mut index) = match self.place(id) {
-            (leaf, Ok(index)) => return self.leaves[leaf][index].1 = document,
-            (leaf, Err(index)) => (leaf, index),
-        };
-        self.len += 1;
-        match self.leaves.get_mut(leaf) {
-            Some(full) if full.len() == LEAF => {
-                let split = if index == LEAF { LEAF } else { LEAF / 2 };
-                let upper = full.split_off(split);
-                self.firsts.insert(leaf + 1, upper.first().map_or(id, |(first, _)| *first));
-                self.leaves.insert(leaf + 1, upper);
-                if index >= split {
-                    (leaf, index) = (leaf + 1, index - split);
-                }
-            }
-            Some(_) => {}
-            None => {
-                self.firsts.push(id);
-                self.leaves.push(Vec::new());
-            }
-        }
-        if index == 0 {
-            self.firsts[leaf] = id;
-        }
-        self.leaves[leaf].insert(index, (id, document));
-    }
-
-    fn remove(&mut self, id: Uuid) {
-        if let (leaf, Ok(index)) = self.place(id) {
-            self.len -= 1;
-            self.leaves[leaf].remove(index);
-            if self.leaves[leaf].is_empty() {
-                self.firsts.remove(leaf);
-                self.leaves.remove(leaf);
-            }
-        }
+        self.by_id.insert(id, Document { kind, content: content.to_owned(), embedding: embedding.to_owned() });
     }
 
     fn ids(&self, wanted: Kind) -> Vec<Uuid> {
@@ -259,26 +159,13 @@ impl Documents {
         }
         let operation = OperationRef::decode(Code::BatchInsert.value(), None, payload).map_err(LoadError::Decode)?;
         let OperationRef::BatchInsert { items } = operation else { return Ok(Self::default()) };
-        let (mut this, mut last) = (Self::default(), None);
-        for item in items.iter() {
-            let id = item.id;
-            if last >= Some(id) {
-                return Err(LoadError::OutOfOrder { id });
-            }
-            // Behind all others: no place is looked for.
-            match this.leaves.last_mut() {
-                Some(leaf) if leaf.len() < LEAF => leaf.push((id, item.into())),
-                _ => {
-                    let mut leaf = Vec::with_capacity(LEAF);
-                    leaf.push((id, item.into()));
-                    this.leaves.push(leaf);
-                    this.firsts.push(id);
-                }
-            }
-            this.len += 1;
-            last = Some(id);
-        }
-        Ok(this)
+        let mut last = None;
+        let in_order = items.iter().map(|item| match item.id {
+            id if last.replace(id) >= Some(id) => Err(LoadError::OutOfOrder { id }),
+            id => Ok((id, item.into())),
+        });
+        // From what is in order a map is built at once, with nothing looked for.
+        Ok(Self { by_id: in_order.collect::<Result<_, _>>()? })
     }
 }
 
@@ -290,13 +177,17 @@ impl StateMachine for Documents {
             Operation::Insert { id, kind, content, embedding } | Operation::Update { id, kind, content, embedding } => {
                 self.set(*id, *kind, content, embedding);
             }
-            Operation::Delete { id } => self.remove(*id),
+            Operation::Delete { id } => drop(self.by_id.remove(id)),
             Operation::BatchInsert { items } => {
                 for BatchItem { id, kind, content, embedding } in items {
                     self.set(*id, *kind, content, embedding);
                 }
             }
-            Operation::BatchDelete { ids } => ids.iter().for_each(|id| self.remove(*id)),
+            Operation::BatchDelete { ids } => {
+                for id in ids {
+                    self.by_id.remove(id);
+                }
+            }
             Operation::Checkpoint { .. }
             | Operation::TxnBegin { .. }
             | Operation::TxnCommit { .. }
@@ -438,10 +329,11 @@ mod tests {
         assert_eq!(documents, sample());
     }
 
-    /// As many documents as take several leaves, put and deleted in an order of no pattern.
+    /// Many documents, put and deleted in an order of no pattern.
     #[test]
     fn many_documents_are_what_a_map_of_the_standard_library_holds() {
         let (mut documents, mut expected) = (Documents::default(), BTreeMap::new());
+        assert_eq!(documents.get(Uuid::nil()), None, "there is none in an empty store");
         let mut state = 1_u64;
         for step in 0..20_000_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -470,8 +362,6 @@ mod tests {
                 assert_eq!(documents.iter().len(), all.len());
                 let behind: Vec<_> = all.iter().filter(|(other, _)| *other > uuid).cloned().collect();
                 assert_eq!(documents.iter_after(Some(uuid)).map(of).collect::<Vec<_>>(), behind);
-                assert!(documents.leaves.iter().all(|leaf| (1..=LEAF).contains(&leaf.len())));
-                assert!(documents.firsts.is_sorted(), "what is looked for by halves is in order");
                 let mut loaded = Documents::default();
                 loaded.load(&documents.snapshot()).unwrap();
                 assert_eq!(loaded, documents);
