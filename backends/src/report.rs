@@ -198,7 +198,10 @@ impl RecoveryReport {
                 (finding.object, finding.witness),
                 (Object::Segment(id), Some(Witness::Successor(witness))) if id == witness
             );
-            if finding.seen != Seen::MissingSegment && !before && !self.findings.iter().any(told) {
+            // It tells of nothing below the low-water mark, where a transaction that ends above may have an entry.
+            let is_below = finding.lsns.is_some_and(|(_, last)| last < self.low_water);
+            let is_of_recovery = !is_below && (finding.seen == Seen::MissingSegment || before);
+            if !is_of_recovery && !self.findings.iter().any(told) {
                 self.findings.push(finding);
             }
         }

@@ -207,11 +207,14 @@ impl JudgeCheckpoints {
                     // There is room: as many are judged as there are heads.
                     let _ = self.judged.push(Judged { id, valid, named: None });
                     let from = lsn.next_or_max().max(self.view.low_water);
-                    self.state = Judging::Names(Reader::new(self.view.clone(), from, Lsn::MAX, Policy::Default));
+                    self.state = Judging::Names(Reader::new(self.view.clone(), from, Lsn::MAX, Policy::Inspect));
                 }
                 Judging::Names(reader) => {
                     let named = match reader.advance(turn) {
-                        Ok(_) => None,
+                        // The entry may be what is lost: what is whole serves for loading, and what is not is evidence.
+                        Ok(read) => {
+                            Some(lsn).filter(|_| read.damage > 0 && self.judged.last().is_some_and(|it| !it.valid))
+                        }
                         Err(Stopped) => match turn.stop() {
                             Stop::Need(Step::Entry(place)) if names(&Entry::new(place, turn.buf), id) => {
                                 Some(place.lsn)

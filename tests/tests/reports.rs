@@ -50,7 +50,7 @@ fn damaged(medium: &MemoryDevice, lsns: &[u64]) -> MemoryDevice {
     for entry in entries(medium).iter().filter(|entry| lsns.contains(&entry.lsn.value())) {
         let object = Object::Segment(entry.segment);
         let mut bytes = copy.object(object).unwrap();
-        bytes[entry.offset as usize + 50] ^= 8;
+        bytes[entry.offset as usize + 30] ^= 8;
         copy.put(object, bytes);
     }
     // Without the lock, which is the first handle's.
@@ -126,6 +126,29 @@ fn damage_that_a_checkpoint_holds_is_told_and_stops_nobody() {
     // And truncation heals it.
     let kept = log.truncate_before(Lsn::MAX).unwrap();
     assert!(log.read_from(Lsn::ZERO).unwrap().all(|entry| entry.unwrap().lsn >= kept));
+}
+
+#[test]
+fn where_the_entry_that_names_an_older_checkpoint_is_lost_a_newer_one_is_relied_on() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let log = Log::open_device(medium, config()).unwrap();
+    let checkpoint = || log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    (1..=40_u8).for_each(|n| append(&log, n, Durability::Durable));
+    let named = log.current_lsn();
+    checkpoint();
+    (1..=40_u8).for_each(|n| append(&log, n, Durability::Durable));
+    checkpoint();
+    log.close().unwrap();
+    drop(log);
+    let medium = damaged(&reader, &[named.value()]);
+    let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+    let met = log.read_from(Lsn::ZERO).unwrap().find_map(Result::err);
+    assert_eq!(met.as_ref().map(Error::kind), Some("damaged"), "{met:?}");
+    let next = log.append(&b"goes on"[..]);
+    assert!(next.is_ok(), "{next:?}");
+    let kept = log.truncate_before(Lsn::MAX);
+    assert!(kept.as_ref().is_ok_and(|kept| *kept > named), "{kept:?}");
 }
 
 #[test]
