@@ -224,6 +224,11 @@ impl Writer {
         for cut in &self.dead.0 {
             let _ = dead.found(*cut);
         }
+        if geometry.slots.is_some() {
+            // What the active segment replaced, if its writer was stopped before it removed that. Where nothing below the
+            // active segment is needed, recovery does not look there, and each slot counts.
+            let _ = dead.found(Cut { above: self.segment.predecessor.id, below: self.segment.id });
+        }
         self.state = State::Beginning;
         Ok(Plan {
             update: self.options.checksum,
