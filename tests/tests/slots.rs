@@ -4,7 +4,7 @@
 use duralog::slots::{
     AsyncMedium, AsyncSlots, BlockDevice, Info, Layout, Medium, Nor, OpenSlotsError, SECTOR, Sectors, Slot, Slots,
     Stream,
-    chip::{Chip, ChipError},
+    chip::{Chip, ChipError, Cut, Tear},
 };
 use duralog_core::{AsyncLog, Device, Each, Entry, Flow, Log, LogError, LogOptions, Lsn, Object};
 use duralog_tests::{Ended, Flash, Op, payload, poll_times};
@@ -260,7 +260,6 @@ fn a_full_chip_opens_after_every_crash() {
     assert!(flash.play(&[Op::Open, Op::Fill(60), Op::Fill(60), Op::Fill(60), Op::Fill(60), Op::Leave]).is_err());
     let mut cuts = 0;
     for cut in 0..150 {
-        use duralog::slots::chip::{Cut, Tear};
         flash.chip.power_up(Some(Cut { after: cut * 7 % 60, tear: Tear::Mix(cut) }));
         match flash.play(&[Op::Open, Op::Append(30), Op::Append(30), Op::Leave]) {
             Ok(()) | Err(Ended::Full) => {}
@@ -271,6 +270,39 @@ fn a_full_chip_opens_after_every_crash() {
     }
     assert!(cuts > 20, "{cuts} power cuts");
     flash.play(&[Op::Open, Op::Discard(1), Op::Append(9), Op::Fill(60), Op::Close, Op::Open, Op::Leave]).unwrap();
+}
+
+/// Opens the log of a chip, and gives up all but the last entry.
+fn truncated(chip: &mut Small, layout: Layout) -> Result<Lsn, String> {
+    let device = Slots::open(medium(chip), layout, table()).map_err(|error| error.to_string())?;
+    let mut buf = [0; 2048];
+    let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).map_err(|error| error.to_string())?;
+    let last = log.stats().next.previous();
+    let kept = log.discard_before(0, last).map_err(|error| error.to_string())?;
+    log.append(0, &b"goes on"[..]).map_err(|error| error.to_string())?;
+    Ok(kept)
+}
+
+#[test]
+fn a_full_chip_that_is_truncated_opens_after_every_crash_and_can_be_truncated_again() {
+    let mut cuts = 0;
+    for after in 0..200 {
+        let mut chip = Small::new(8, 0xFF);
+        let layout = layout(&mut chip);
+        let device = Slots::format(medium(&mut chip), layout, table()).unwrap();
+        let mut buf = [0; 2048];
+        let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+        while log.append(0, &payload(1, 60)[..]).is_ok() {}
+        // They take the room for marks: that of the truncation finds none, and the newest segment is replaced.
+        while log.set_slot(0, &[7; 60]).is_ok() {}
+        drop(log);
+        chip.power_up(Some(Cut { after, tear: Tear::Before }));
+        cuts += u32::from(truncated(&mut chip, layout).is_err());
+        chip.power_up(None);
+        let again = truncated(&mut chip, layout);
+        assert!(again.is_ok(), "cut after {after} calls: {again:?}");
+    }
+    assert!(cuts > 20, "{cuts} power cuts");
 }
 
 #[test]
