@@ -316,6 +316,27 @@ fn a_settled_medium_is_gone_on_with_in_the_newest_segment() {
 }
 
 #[test]
+fn who_waits_on_a_log_that_found_no_room_when_it_was_opened_is_told_so_until_there_is_some() {
+    let [medium, _] = media();
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    (0..3).for_each(|n| drop(log.done(append(n)).unwrap()));
+    drop(log);
+    medium.kill();
+    let full = Plan { fail: (0..500).map(|call| (call, Failure::NoSpace)).collect(), ..Plan::default() };
+    medium.set_plan(full);
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    for _ in 0..2 {
+        let waited = log.done(Request::Wait { lsn: Lsn::MAX });
+        assert!(matches!(waited, Err(Error::NoSpace(_))), "{waited:?}");
+    }
+    medium.set_plan(Plan::default());
+    let waited = log.done(Request::Wait { lsn: Lsn::MAX });
+    assert!(matches!(&waited, Ok(Outcome::Receipt(receipt)) if receipt.last == Lsn::new(3)), "{waited:?}");
+    log.done(append(3)).unwrap();
+    assert_eq!(log.read(Direction::Forward).len(), 4);
+}
+
+#[test]
 fn whatever_call_is_refused_room_nothing_is_lost_and_the_log_goes_on() {
     let mut refusals = 0;
     for (call, done) in (0..320).flat_map(|call| [(call, 20), (call, 200)]) {

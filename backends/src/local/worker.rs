@@ -317,8 +317,24 @@ impl<D: LocalDevice> Worker<D> {
                 }
                 (Settled::All, _) => Durability::Durable,
             };
-            self.commit(durability).await?;
+            let writer = self.writable()?;
+            if writer.needs_segment() && writer.staged() == 0 && writer.unsynced() == 0 {
+                self.take_over_later().await?;
+            } else {
+                self.commit(durability).await?;
+            }
         }
+    }
+
+    /// Begins the segment that an opening found no room for: only then is durable what was recovered.
+    async fn take_over_later(&mut self) -> Fallible<()> {
+        let begun = self.begin(&mut Writer::plan).await.map(drop);
+        if let Err(error) = &begun {
+            for waiting in core::mem::take(&mut self.waiting) {
+                self.client.answer(waiting.ticket, Err(error));
+            }
+        }
+        begun
     }
 
     /// Commits what is staged as one group.
