@@ -14,6 +14,8 @@ mod async_device;
 pub mod chip;
 mod device;
 #[cfg(feature = "std")]
+mod division;
+#[cfg(feature = "std")]
 mod image;
 mod label;
 mod layout;
@@ -31,6 +33,8 @@ use duralog_core::{DeviceError, ErrorKind, Object};
 
 pub use async_device::AsyncSlots;
 pub use device::Slots;
+#[cfg(feature = "std")]
+pub use division::ImageGeometry;
 #[cfg(feature = "std")]
 pub use image::{Image, ImageDevice, ImageError};
 pub use label::{LABEL_LEN, LABEL_MAGIC, LABEL_VERSION};

@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     exit::{Failure, tell},
-    image, line,
+    image::{self, ImageArgs},
+    line,
     outcome::Outcome,
     report::{PolicyArg, failure},
 };
@@ -22,6 +23,8 @@ use crate::{
 pub(crate) struct Args {
     /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
+    #[command(flatten)]
+    image: ImageArgs,
     /// The first LSN; the first one kept unless told otherwise
     #[arg(long, value_name = "LSN")]
     from: Option<u64>,
@@ -43,8 +46,8 @@ pub(crate) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn open(dir: &'a Path, policy: PolicyArg) -> Result<Self, Failure> {
-        let config = Config::new(image::folder(dir)?).existing().with_policy(policy.into());
+    pub(crate) fn open(dir: &'a Path, image: ImageArgs, policy: PolicyArg) -> Result<Self, Failure> {
+        let config = Config::new(image::folder(dir, image)?).existing().with_policy(policy.into());
         let reader = LogReader::open(config).map_err(Failure::log(dir))?;
         match failure(dir, reader.recovery()) {
             Some(refused) if policy == PolicyArg::Strict => Err(refused),
@@ -85,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 fn write_entries(args: &Args) -> Result<(), Failure> {
-    let source = Source::open(&args.dir, args.policy)?;
+    let source = Source::open(&args.dir, args.image, args.policy)?;
     let from = args.from.map_or(Lsn::ZERO, Lsn::new);
     let to = args.to.map_or(Lsn::MAX, Lsn::new);
     let mut entries = source.read(from, to)?;

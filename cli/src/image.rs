@@ -9,7 +9,7 @@ use std::{
 use duralog::{
     Object,
     core::Device as _,
-    slots::{ImageDevice, ImageError, OpenSlotsError},
+    slots::{ImageDevice, ImageError, ImageGeometry, OpenSlotsError},
 };
 use tempfile::TempDir;
 
@@ -21,24 +21,52 @@ static TAKEN_OUT: Mutex<Vec<TempDir>> = Mutex::new(Vec::new());
 /// Bytes taken out at once.
 const PIECE: usize = 64 << 10;
 
+/// How an image is divided, where its own bytes cannot tell.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct ImageArgs {
+    /// Of an image: the bytes of a slot, which the log erases at once. Where the labels and headers in it do not tell, or
+    /// to read by this in their place
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    erase_size: Option<u32>,
+    /// Of an image: the bytes that are written at once, likewise
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    write_size: Option<u32>,
+}
+
+fn size(text: &str) -> Result<u32, String> {
+    let (digits, factor) = match (text.strip_suffix('K'), text.strip_suffix('M')) {
+        (Some(digits), _) => (digits, 1 << 10),
+        (_, Some(digits)) => (digits, 1 << 20),
+        (None, None) => (text, 1),
+    };
+    let size = digits.parse().ok().and_then(|number: u32| number.checked_mul(factor)).filter(|size| *size > 0);
+    size.ok_or_else(|| "expected a number of bytes, as in 8, 512 or 4K".to_owned())
+}
+
 /// The folder to read: `dir` itself, or where the objects of the image `dir` were put.
-pub(crate) fn folder(dir: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn folder(dir: &Path, args: ImageArgs) -> Result<PathBuf, Failure> {
+    let ImageArgs { erase_size, write_size } = args;
+    let usage = |message: String| Failure::Usage { path: Some(dir.to_owned()), message };
     if !dir.is_file() {
-        return Ok(dir.to_owned());
+        return match (erase_size, write_size) {
+            (None, None) => Ok(dir.to_owned()),
+            _ => Err(usage("--erase-size and --write-size are for the image of a device, which is a file".to_owned())),
+        };
     }
     let unreadable = |error| Failure::Input { input: dir.display().to_string(), error };
-    let mut device = ImageDevice::of_image(fs::read(dir).map_err(unreadable)?).map_err(|error| match error {
+    let known = ImageGeometry { erase_size, write_size };
+    let opened = ImageDevice::of_image_with(fs::read(dir).map_err(unreadable)?, known);
+    let mut device = opened.map_err(|error| match error {
         OpenSlotsError::Medium(ImageError::NoSlots) => {
             Failure::log(dir)(duralog::Error::NotALog { path: dir.to_owned() })
         }
-        error => Failure::Usage { path: Some(dir.to_owned()), message: format!("the image cannot be read: {error}") },
+        error => usage(format!("the image cannot be read: {error}")),
     })?;
     let system = |error| Failure::System { action: "make a temporary folder", path: None, error };
     let folder = tempfile::tempdir().map_err(system)?;
     let mut after = None;
     while let Ok(Some(object)) = device.next(after) {
-        let bytes = bytes(&mut device, object)
-            .map_err(|error| Failure::Usage { path: Some(dir.to_owned()), message: error.to_string() })?;
+        let bytes = bytes(&mut device, object).map_err(|error| usage(error.to_string()))?;
         fs::write(folder.path().join(object.to_string()), bytes).map_err(system)?;
         after = Some(object);
     }

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use crate::{
     exit::Failure,
-    image, map,
+    image::{self, ImageArgs},
+    map,
     outcome::{Object, Outcome, object},
     paint::Paint,
     progress::Spinner,
@@ -22,6 +23,8 @@ use crate::{
 pub(crate) struct VerifyArgs {
     /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
+    #[command(flatten)]
+    image: ImageArgs,
     /// An LSN that is known to have been durable: a log that lost it is damaged
     #[arg(long, value_name = "LSN")]
     expect_durable: Option<u64>,
@@ -37,6 +40,8 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct StatArgs {
     /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
+    #[command(flatten)]
+    image: ImageArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -45,7 +50,7 @@ pub(crate) struct StatArgs {
 /// Runs `verify`.
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     let dir = &args.dir;
-    let folder = match image::folder(dir) {
+    let folder = match image::folder(dir, args.image) {
         Ok(folder) => folder,
         Err(failure) => return failure.into(),
     };
@@ -102,7 +107,7 @@ pub(crate) fn verified(
 /// Runs `stat`.
 pub(crate) fn stat(args: &StatArgs) -> Outcome {
     let dir = &args.dir;
-    let folder = match image::folder(dir) {
+    let folder = match image::folder(dir, args.image) {
         Ok(folder) => folder,
         Err(failure) => return failure.into(),
     };

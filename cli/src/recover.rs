@@ -6,7 +6,8 @@ use duralog::{Config, Error, Log, Lsn, RecoveryReport};
 
 use crate::{
     exit::Failure,
-    image, inspect,
+    image::{self, ImageArgs},
+    inspect,
     outcome::Outcome,
     paint::Paint,
     progress::Spinner,
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 fn looked_at(args: &Args, refused: Option<Error>) -> Outcome {
     let refused = refused.map(Failure::log(&args.dir));
-    let folder = match image::folder(&args.dir) {
+    let folder = match image::folder(&args.dir, ImageArgs::default()) {
         Ok(folder) => folder,
         Err(failure) => return failure.into(),
     };

@@ -10,6 +10,7 @@ use duralog::Documents;
 use crate::{
     exit::{Failure, tell},
     export::Source,
+    image::ImageArgs,
     line,
     outcome::Outcome,
     progress::Spinner,
@@ -24,6 +25,8 @@ use crate::{
 pub(crate) struct Args {
     /// The folder of the log, or an image of a device's flash
     dir: PathBuf,
+    #[command(flatten)]
+    image: ImageArgs,
     /// What to do about damage
     #[arg(long, value_enum, default_value_t)]
     policy: PolicyArg,
@@ -39,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 fn write_state(args: &Args) -> Result<(), Failure> {
     let spinner = Spinner::new("building the documents up");
-    let source = Source::open(&args.dir, args.policy)?;
+    let source = Source::open(&args.dir, args.image, args.policy)?;
     let mut documents = Documents::default();
     let rebuilt = source.reader.rebuild(&mut documents).map_err(Failure::log(&args.dir))?;
     for (id, message) in &rebuilt.checkpoints_rejected {

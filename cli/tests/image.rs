@@ -3,6 +3,8 @@
 
 mod program;
 
+use core::ops::Range;
+
 use duralog::{
     core::{Log, LogOptions},
     slots::{Info, Layout, Medium, Slot, Slots},
@@ -39,21 +41,146 @@ impl Medium for Flash {
     }
 }
 
-#[test]
-fn an_image_is_read_like_a_folder_and_imported_into_one() {
-    let folder = tempfile::tempdir().unwrap();
+/// Bytes of a slot of [`image`].
+const SLOT: usize = 4096;
+
+/// The image of a log in slots of `SLOT` bytes, with this many entries.
+fn image(entries: u8) -> Vec<u8> {
     let mut flash = Flash(vec![0xFF; 1 << 15]);
-    let layout = Layout::new(flash.info(), 4096);
+    let layout = Layout::new(flash.info(), SLOT.try_into().unwrap());
     let device = Slots::format(&mut flash, layout, [Slot::default(); 8]).unwrap();
     let mut buf = [0; 4096];
     let mut log = Log::format(device, &mut buf, LogOptions::default(), uuid::Uuid::from_u128(5), 0).unwrap();
-    for n in 0..100u8 {
+    for n in 0..entries {
         log.append(0, &[n; 60][..]).unwrap();
     }
     log.close(0).unwrap();
+    flash.0
+}
+
+/// Overwrites, in each slot for which `which` says so, the bytes of these ranges with what nothing is made of.
+fn ruin(image: &mut [u8], which: impl Fn(usize) -> bool, ranges: &[Range<usize>]) {
+    for (_, slot) in image.chunks_mut(SLOT).enumerate().filter(|(index, _)| which(*index)) {
+        ranges.iter().for_each(|range| slot[range.clone()].fill(0x5A));
+    }
+}
+
+/// Where the label stands in a slot, and the mark that it was given up.
+const LABEL: Range<usize> = 0..40;
+/// Where the copies of a segment's header stand in a slot.
+const HEADERS: [Range<usize>; 2] = [64..192, 192..320];
+const SIZES: [&str; 4] = ["--erase-size", "4K", "--write-size", "8"];
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn put(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+fn lines(image: &str, flags: &[&str]) -> usize {
+    ok(&[&["export", image], flags].concat()).lines().count()
+}
+
+fn refused(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert_eq!(code(&output), 2, "{arguments:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn an_image_whose_labels_are_ruined_is_read_by_the_headers_of_its_segments() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    for (name, of_headers) in [("none", &[][..]), ("first", &HEADERS[..1]), ("second", &HEADERS[1..])] {
+        let mut bytes = image(100);
+        ruin(&mut bytes, |_| true, &[&[LABEL], of_headers].concat());
+        let at_once = folder.put(name, &bytes);
+        assert_eq!(lines(&at_once, &[]), 100, "of the headers {name} are ruined");
+        assert_eq!(lines(&at_once, &SIZES), 100, "of the headers {name} are ruined");
+        let behind = folder.put(name, &[vec![0; 2048], bytes].concat());
+        assert_eq!(lines(&behind, &[]), 100, "of the headers {name} are ruined");
+    }
+    // One label: the slot counts as free, which is a segment lost; whoever says how the image is divided gets it back.
+    let mut bytes = image(100);
+    ruin(&mut bytes, |index| index == 1, &[LABEL]);
+    let one = folder.put("one", &bytes);
+    assert_eq!(code(&run(&["verify", &one])), 1);
+    assert_eq!(lines(&one, &["--erase-size", "4096"]), 100);
+    assert!(ok(&["verify", &one, "--write-size", "8"]).contains("100"));
+    assert!(ok(&["stat", &one, "--json", "--write-size", "8"]).contains("\"current_lsn\":101"));
+}
+
+#[test]
+fn what_stood_in_a_slot_without_label_and_header_is_damage_and_all_else_is_read() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let mut bytes = image(100);
+    ruin(&mut bytes, |index| index == 1, &[LABEL, HEADERS[0].clone(), HEADERS[1].clone()]);
+    let one = folder.put("one", &bytes);
+    for flags in [&[][..], &SIZES] {
+        assert_eq!(code(&run(&[&["verify", &one], flags].concat())), 1);
+        let output = run(&[&["export", &one, "--policy", "salvage"], flags].concat());
+        let left = String::from_utf8(output.stdout).unwrap().lines().count();
+        assert!((40..100).contains(&left), "{left} entries of other slots");
+    }
+    // Of all of them: there is nothing by which a frame could be told from anything else.
+    let mut bytes = image(100);
+    ruin(&mut bytes, |_| true, &[LABEL, HEADERS[0].clone(), HEADERS[1].clone()]);
+    let all = folder.put("all", &bytes);
+    for flags in [&[][..], &SIZES] {
+        let message = refused(&[&["verify", &all], flags].concat());
+        assert!(message.contains("is not a log") || message.contains("no log"), "{message}");
+    }
+    // The labels alone: the segments are known by their numbers, and nothing in them can be verified.
+    let mut bytes = image(100);
+    ruin(&mut bytes, |_| true, &HEADERS);
+    let headless = folder.put("headless", &bytes);
+    let output = run(&["verify", &headless]);
+    assert_eq!(code(&output), 1);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("a segment whose header is bad in both copies"), "{told}");
+}
+
+#[test]
+fn sizes_that_are_told_go_before_what_the_image_says() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    // Two logs on one chip: the first in slots of 4096 bytes, the second in slots of 2048 with other words.
+    let mut second = Flash(vec![0xFF; 1 << 15]);
+    let layout = Layout { granule: 16, slots: 4, ..Layout::new(second.info(), 2048) };
+    let device = Slots::format(&mut second, layout, [Slot::default(); 4]).unwrap();
+    let mut buf = [0; 4096];
+    let mut log = Log::format(device, &mut buf, LogOptions::default(), uuid::Uuid::from_u128(6), 0).unwrap();
+    log.append(0, &[1; 60][..]).unwrap();
+    log.close(0).unwrap();
+    let both = folder.put("both", &[image(100), second.0].concat());
+    assert_eq!(lines(&both, &[]), 100, "the one with most labels");
+    assert_eq!(lines(&both, &SIZES), 100);
+    assert_eq!(lines(&both, &["--erase-size", "2K"]), 1);
+    assert_eq!(lines(&both, &["--write-size", "16"]), 1);
+
+    let told = |flags: &[&str]| refused(&[&["verify", &both], flags].concat());
+    assert!(told(&["--erase-size", "1K"]).contains("slots of 4096 bytes, a granule of 8"));
+    assert!(told(&["--erase-size", "8", "--write-size", "8"]).contains("a slot must be a multiple"));
+    assert!(told(&["--erase-size", "4M", "--write-size", "8"]).contains("there must be 3 to 0 slots"));
+    assert!(told(&["--write-size", "12"]).contains("the granule must be a power of two"));
+    assert!(told(&["--write-size", "8K"]).contains("the granule must be a power of two"));
+    for size in ["0", "x", "5G", "4294967296"] {
+        refused(&["export", &both, "--erase-size", size]);
+    }
+    let dir = folder.0.path().to_str().unwrap();
+    for command in ["verify", "stat", "export", "state"] {
+        assert!(refused(&[command, dir, "--write-size", "8"]).contains("for the image of a device"));
+    }
+}
+
+#[test]
+fn an_image_is_read_like_a_folder_and_imported_into_one() {
+    let folder = tempfile::tempdir().unwrap();
     // What a programmer reads out begins before the log's slots.
     let image = folder.path().join("flash.bin");
-    std::fs::write(&image, [vec![0x42; 2048], flash.0].concat()).unwrap();
+    std::fs::write(&image, [vec![0x42; 2048], self::image(100)].concat()).unwrap();
     let image = image.to_str().unwrap();
 
     assert!(ok(&["verify", image]).contains("100"));

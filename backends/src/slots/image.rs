@@ -7,15 +7,15 @@ use duralog_core::Object;
 
 use super::{
     OpenSlotsError, SlotError, Slots,
-    label::{LABEL_LEN, Label},
-    layout::Layout,
+    division::{self, Division, ImageGeometry},
+    layout::InvalidLayout,
     medium::{Info, Medium},
     table::Slot,
 };
 use crate::device::SharedDevice;
 
-/// Labels stand at multiples of this from the beginning of an image, wherever in it the log's slots begin.
-const STEP: usize = 256;
+/// The largest granule.
+const GRANULE_MAX: u32 = 4096;
 
 /// The bytes of an image from where its slots begin; they can be read, not written.
 #[derive(Clone, Debug)]
@@ -51,25 +51,53 @@ impl fmt::Display for ImageError {
 pub type ImageDevice = Slots<Image, Vec<Slot>>;
 
 impl ImageDevice {
-    /// The device on an image, divided as the labels in it say.
+    /// The device on an image, divided as the labels in it say; where it has none that is whole, as the headers of the
+    /// segments do.
     ///
     /// # Errors
     /// [`OpenSlotsError::Medium`] with [`ImageError::NoSlots`], and as [`Slots::open`].
     pub fn of_image(bytes: impl Into<Arc<[u8]>>) -> Result<Self, OpenSlotsError<ImageError>> {
-        let bytes: Arc<[u8]> = bytes.into();
-        let heads =
-            (0..bytes.len()).step_by(STEP).filter_map(|at| Some((at, bytes.get(at..)?.first_chunk::<LABEL_LEN>()?)));
-        let found = heads.filter_map(|(at, head)| Some((at, Label::decode(head)?))).find_map(|(at, label)| {
-            let before = (label.slot_size as usize).checked_mul(label.index.into())?;
-            Some((at.checked_sub(before)?, label))
-        });
-        let (from, label) = found.ok_or(OpenSlotsError::Medium(ImageError::NoSlots))?;
-        let capacity = u32::try_from(bytes.len() - from).unwrap_or(u32::MAX);
-        let info =
-            Info { capacity, write_size: label.granule, erase_size: label.granule, is_flash: false, is_settled: true };
-        let layout = Layout { blank: label.blank, granule: label.granule, ..Layout::new(info, label.slot_size) };
+        Self::of_image_with(bytes, ImageGeometry::default())
+    }
+
+    /// The device on an image of which something is known from elsewhere: what the image says otherwise does not count.
+    ///
+    /// A slot whose label is ruined is read too where the header of what it holds is not. Where nothing in the image says
+    /// anything, both sizes are needed, and its first byte is the first slot's. What a slot held of which both label and
+    /// header are ruined cannot be told: the checksums of its frames begin from what the header said.
+    ///
+    /// # Errors
+    /// [`OpenSlotsError::Layout`]: such sizes cannot be, or the image has no room for so large slots.
+    /// [`OpenSlotsError::OtherLayout`]: the image was divided otherwise, and so. [`OpenSlotsError::Medium`] with
+    /// [`ImageError::NoSlots`]: there is no slot in it, or none of these sizes.
+    pub fn of_image_with(
+        bytes: impl Into<Arc<[u8]>>,
+        known: ImageGeometry,
+    ) -> Result<Self, OpenSlotsError<ImageError>> {
+        let mut bytes: Arc<[u8]> = bytes.into();
+        if known.write_size.is_some_and(|size| !size.is_power_of_two() || size > GRANULE_MAX) {
+            return Err(OpenSlotsError::Layout(InvalidLayout::Granule { write_size: 1 }));
+        }
+        let Some((division, ruined)) = division::find(&bytes, known) else { return Err(otherwise(&bytes)) };
+        for (at, label) in &ruined {
+            division::put_back(Arc::make_mut(&mut bytes), *at, label);
+        }
+        let (info, layout) = division.layout(bytes.len());
         let table = vec![Slot::default(); layout.slots.into()];
-        Self::open(Image { bytes, from, info }, layout, table)
+        let image = Image { bytes, from: division.from, info };
+        let read = Arc::clone(&image.bytes);
+        Self::open(image, layout, table).map_err(|error| match error {
+            OpenSlotsError::Blank | OpenSlotsError::Foreign => otherwise(&read),
+            error => error,
+        })
+    }
+}
+
+/// Why an image has no slots of the sizes asked for: it has others, or none.
+fn otherwise(bytes: &[u8]) -> OpenSlotsError<ImageError> {
+    match division::said(bytes) {
+        Some(Division { slot_size, granule, blank, .. }) => OpenSlotsError::OtherLayout { slot_size, granule, blank },
+        None => OpenSlotsError::Medium(ImageError::NoSlots),
     }
 }
 
