@@ -6,14 +6,17 @@ fn main() {
     eprintln!("this is firmware: `cargo xtask firmware` builds it for its boards and runs it in an emulator");
 }
 
-#[cfg(target_os = "none")]
+#[cfg(all(target_os = "none", not(feature = "count")))]
 mod flash;
 #[cfg(all(target_os = "none", feature = "all"))]
 mod stack;
 
 #[cfg(all(target_os = "none", feature = "all"))]
 mod board;
-#[cfg(all(target_os = "none", not(feature = "all")))]
+#[cfg(all(target_os = "none", feature = "count"))]
+#[path = "count.rs"]
+mod board;
+#[cfg(all(target_os = "none", not(any(feature = "all", feature = "count"))))]
 #[path = "small.rs"]
 mod board;
 

@@ -1,5 +1,5 @@
-//! What a log takes of a microcontroller: code, memory, stack, and places that could panic. The figures stand in
-//! `firmware/README.md`, in tables that are read and written here.
+//! What a log takes of a microcontroller: code, memory, stack, instructions, and places that could panic. The figures
+//! stand in `firmware/README.md`, in tables that are read and written here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,15 +15,18 @@ const MEASURED: &str = "thumbv7em-none-eabihf";
 /// One folder for all the builds: they differ in features of the last crates alone.
 const FOLDER: &str = "sizes";
 /// What the firmware is built with to be measured: the yardstick, what is looked at for panics, the one that runs.
-const BUILDS: [(&str, &str); 5] = [
+const BUILDS: [(&str, &str); 6] = [
     ("without a log", ""),
     (SMALL, "recover,table"),
     ("append and recover, table of 64 bytes", "recover"),
     ("append and recover, no table", "recover,no-table"),
     (WHOLE, "all,table"),
+    (COUNT, "count,table"),
 ];
 const SMALL: &str = "append and recover";
 const WHOLE: &str = "everything";
+/// Its size is of no account.
+const COUNT: &str = "instructions";
 const STACK: &str = "stack of an opening";
 /// What a figure may grow by, in percent, before it has to be looked at.
 const GROWTH: u64 = 2;
@@ -91,7 +94,7 @@ impl Found {
             for (name, bytes) in &self.figures {
                 match row(page, name).and_then(|row| row.parse::<u64>().ok()) {
                     Some(said) if *bytes <= said + said * GROWTH / 100 => {}
-                    Some(said) => faults.push(format!("{name}: {bytes} bytes, which were {said}")),
+                    Some(said) => faults.push(format!("{name}: {bytes}, which were {said}")),
                     None => faults.push(format!("{name}: not in the page")),
                 }
             }
@@ -143,6 +146,10 @@ fn measure() -> Result<Found, String> {
             return Err(format!("the firmware {name} was not built"));
         }
         let program = firmware::program(MEASURED, FOLDER);
+        if name == COUNT {
+            found.figures.extend(instructions(&program)?);
+            continue;
+        }
         let sections = sections(&program)?;
         let Some(base) = without else {
             without = Some(sections);
@@ -230,6 +237,34 @@ fn stack(program: &Path) -> Result<u64, String> {
         }
     }
     Ok(most)
+}
+
+/// What the firmware counts, and what it is called in the page.
+const COUNTED: [(&str, &str); 4] = [
+    ("append", "an append of 64 bytes, durable: instructions"),
+    ("beginning", "the same where it begins a segment: instructions"),
+    ("opening", "opening a log of two entries: instructions"),
+    ("recovery", "recovery, for each KiB in the newest segment: instructions"),
+];
+
+/// The instructions that the log takes, by an emulator that takes a nanosecond for each of them.
+fn instructions(program: &Path) -> Result<Vec<(String, u64)>, String> {
+    let mut emulator = Command::new("timeout");
+    emulator.args(["60", "qemu-system-arm", "-cpu", "cortex-m4", "-machine", "mps2-an386", "-icount", "shift=0"]);
+    emulator.args(["-nographic", "-monitor", "none", "-semihosting-config", "enable=on,target=native", "-kernel"]);
+    let done = emulator.arg(program).stdin(Stdio::null()).output();
+    let done = done.map_err(|why| format!("cannot run the emulator: {why}"))?;
+    let text = String::from_utf8_lossy(&done.stdout);
+    let told = |name: &str| {
+        let told = text.lines().find_map(|line| line.strip_prefix("count ")?.strip_prefix(name)?.trim().parse().ok());
+        told.filter(|_| done.status.success())
+    };
+    let figure = |(name, title): (&str, &str)| Some((title.to_owned(), told(name)?));
+    COUNTED
+        .into_iter()
+        .map(figure)
+        .collect::<Option<_>>()
+        .ok_or_else(|| format!("the instructions were not counted: {text}{}", String::from_utf8_lossy(&done.stderr)))
 }
 
 #[cfg(test)]
