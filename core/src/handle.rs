@@ -388,6 +388,7 @@ impl<'a> Handle<'a> {
     }
 
     /// A log that was recovered, and may be taken over.
+    #[inline(never)] // What it takes of the stack is free again while the log is used.
     pub(crate) fn taking_over(
         buf: &'a mut [u8],
         options: LogOptions,

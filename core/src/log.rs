@@ -80,6 +80,7 @@ impl<'a, D: Device> Log<'a, D> {
     ///
     /// # Errors
     /// [`OpenError::Drive`] with [`Fault::NoLog`] where there is none: this makes none. [`OpenError::Refused`].
+    #[inline(always)] // A log is large: it is made where the caller has it, not moved there once more.
     pub fn open(device: D, buf: &'a mut [u8], options: LogOptions, now: u64) -> Result<Self, OpenError<D::Error>> {
         let mut opened = Self::recovered(device, buf, options);
         if let Ok(log) = &mut opened

@@ -394,6 +394,7 @@ impl SegmentHeader {
     }
 
     /// What a successor's header says of this segment if it is cut right behind the entry at `last`, which ends at `size`.
+    #[inline(never)] // Rarely called, from several places.
     pub(crate) fn cut(&self, last: Lsn, size: u32) -> Predecessor {
         let truncated = self.low_water.previous().min(self.first.previous());
         let before = self.predecessor.last.max(truncated);

@@ -76,7 +76,12 @@ fn look(device: &mut Device<'_>, buf: &mut [u8], options: LogOptions) -> bool {
 }
 
 #[inline(never)]
-fn open<'a>(device: Device<'a>, buf: &'a mut [u8], options: LogOptions, is_log: bool) -> Log<'a, Device<'a>> {
+fn open<'a, 'm>(
+    device: &'a mut Device<'m>,
+    buf: &'a mut [u8],
+    options: LogOptions,
+    is_log: bool,
+) -> Log<'a, &'a mut Device<'m>> {
     let opened = match is_log {
         true => Log::open(device, buf, options, NOW),
         false => Log::format(device, buf, options, LOG, NOW),
@@ -90,7 +95,7 @@ pub fn run(bytes: &'static mut [u8; FLASH], buf: &mut [u8; BUFFER]) -> ! {
     let mut device = device(&mut medium);
     let options = LogOptions { durability: Durability::Durable, ..LogOptions::default() };
     let is_log = look(&mut device, buf, options);
-    let mut log = open(device, buf, options, is_log);
+    let mut log = open(&mut device, buf, options, is_log);
 
     // What the log holds: here one would build the state up again.
     let mut entries = 0u32;

@@ -259,22 +259,24 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         if self.first_of(object).is_none() {
             return Err(SlotError::Missing { object });
         }
-        let room = u64::from(self.layout.room());
+        // No medium has more bytes: a division of 64 bits would cost a small part half a kilobyte of code.
+        let at = u32::try_from(at).map_err(|_| SlotError::Full)?;
+        let room = self.layout.room();
         let part = u16::try_from(at / room).map_err(|_| SlotError::Full)?;
         if part > 0 && matches!(object, Object::Segment(_)) {
             return Ok(None);
         }
         let found = self.slots().iter().position(|slot| slot.part == part && slot.object() == Some(object));
         Ok(found.map(|slot| {
-            let within = u32::try_from(at % room).unwrap_or(0);
-            let len = len.min((self.layout.room() - within) as usize);
+            let within = at % room;
+            let len = len.min((room - within) as usize);
             Place { address: self.base(slot) + self.layout.label_area() + within, len }
         }))
     }
 
     /// The part of the object that holds the byte at `at`.
     pub(crate) fn part(&self, at: u64) -> u16 {
-        u16::try_from(at / u64::from(self.layout.room())).unwrap_or(u16::MAX)
+        u32::try_from(at).map_or(u16::MAX, |at| u16::try_from(at / self.layout.room()).unwrap_or(u16::MAX))
     }
 
     /// Bytes of the object's room.
