@@ -12,6 +12,7 @@ use crate::{
     drive::{Error, Machine, drive_async, drive_async_until_pause},
     fault::Fault,
     handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
+    part::Part,
     writer::{Commit, StageError, Writer},
 };
 
@@ -46,7 +47,11 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
             Err(Error::Fault(Fault::NoLog)) => {}
             Ok(_)
             | Err(Error::Fault(
-                Fault::Damaged(_) | Fault::Foreign { .. } | Fault::Misplaced { .. } | Fault::Unsupported { .. },
+                Fault::Damaged(_)
+                | Fault::Foreign { .. }
+                | Fault::Misplaced { .. }
+                | Fault::Unsupported { .. }
+                | Fault::LeftOut { .. },
             )) => {
                 return Err(OpenError::Exists);
             }
@@ -459,7 +464,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         if let Some(trim) = trim {
             let _ = drive_async(trim, &mut self.device, self.handle.buf, &mut ()).await;
         }
-        if self.handle.options.metadata {
+        if Part::Metadata.is_built() && self.handle.options.metadata {
             let _ = drive_async(self.handle.meta(clean), &mut self.device, self.handle.buf, &mut ()).await;
         }
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     Lsn,
     device::Object,
+    part::Part,
     report::{Finding, Verdict},
     segment::SegmentId,
 };
@@ -68,6 +69,14 @@ pub enum Fault {
         /// The version of a header, or the code of a frame.
         number: u8,
     },
+    /// The log needs what was left out of this build: a build with that part tells what it is. It is not damage by that
+    /// alone, and nothing was written.
+    LeftOut {
+        /// What cannot be read, or is missing and cannot be mended.
+        object: Object,
+        /// What was left out.
+        part: Part,
+    },
     /// The medium has room for one more segment, and that is kept for a take-over: nothing was done.
     Full,
     /// More segments lie beside the chain than a writer ever leaves.
@@ -112,6 +121,12 @@ impl fmt::Display for Fault {
                 "{object} holds at offset {offset} a version or type {number} that this version of duralog does not know; \
                  a newer one wrote it"
             ),
+            Self::LeftOut { object, part } => {
+                write!(
+                    f,
+                    "{object} takes a build of duralog-core with the feature `{part}`, which was left out of this one"
+                )
+            }
             Self::Full => f.write_str("the medium is full: truncate the log"),
             Self::TooManyDead => f.write_str("more segments lie beside the log than a writer ever leaves"),
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),

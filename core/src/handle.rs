@@ -18,6 +18,7 @@ use crate::{
     fault::Fault,
     kept::Checkpoints,
     meta::{Meta, PutMeta},
+    part::Part,
     recovery::{Recovered, RecoveryOptions},
     report::{Finding, Report},
     segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN, SegmentId, align_up},
@@ -417,6 +418,9 @@ impl<'a> Handle<'a> {
     ) -> Result<(Geometry, WriterOptions), OpenError<E>> {
         if !matches!(options.policy, Policy::Strict | Policy::Default) {
             return Err(OpenError::Policy(options.policy));
+        }
+        if options.metadata && !Part::Metadata.is_built() {
+            return Err(OpenError::Options(InvalidOptions::LeftOut(Part::Metadata)));
         }
         let writer = options.writer(geometry, old_writer);
         writer.validate().map_err(OpenError::Options)?;

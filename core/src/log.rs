@@ -17,6 +17,7 @@ use crate::{
     drive::{Error, Machine, drive, drive_unit, drive_until_pause},
     fault::Fault,
     handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
+    part::Part,
     writer::{Commit, StageError, Writer},
 };
 
@@ -61,7 +62,11 @@ impl<'a, D: Device> Log<'a, D> {
             Err(Error::Fault(Fault::NoLog)) => {}
             Ok(_)
             | Err(Error::Fault(
-                Fault::Damaged(_) | Fault::Foreign { .. } | Fault::Misplaced { .. } | Fault::Unsupported { .. },
+                Fault::Damaged(_)
+                | Fault::Foreign { .. }
+                | Fault::Misplaced { .. }
+                | Fault::Unsupported { .. }
+                | Fault::LeftOut { .. },
             )) => {
                 return Err(OpenError::Exists);
             }
@@ -510,7 +515,7 @@ impl<'a, D: Device> Log<'a, D> {
         if let Some(mut trim) = trim {
             let _ = self.drive(&mut trim);
         }
-        if self.handle.options.metadata {
+        if Part::Metadata.is_built() && self.handle.options.metadata {
             let _ = self.drive(&mut self.handle.meta(clean));
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     meta::{META_LEN, Meta},
+    part::Part,
     report::{Finding, Report, Seen, Verdict, Witness},
     segment::{COPY_OFFSETS, Predecessor, SEGMENT_HEADER_LEN, SegmentHeader, SegmentId},
     tail::{Claim, Tail, TailScan},
@@ -224,6 +225,14 @@ impl Recovery {
                 return Err(turn.need(Step::Finding(finding)));
             }
             match &mut self.state {
+                // What was left out of this build; the states that it alone comes to are compiled away with it.
+                State::Meta(_) if !Part::Metadata.is_built() => {
+                    return Err(turn.fault(Fault::LeftOut { object: Object::Meta, part: Part::Metadata }));
+                }
+                State::BehindHeader(_) | State::MakeOut(_) | State::End if !Part::Mending.is_built() => {
+                    let object = Object::Segment(self.chain.oldest.predecessor.id);
+                    return Err(turn.fault(Fault::LeftOut { object, part: Part::Mending }));
+                }
                 State::List { before, asked: asked @ false } => {
                     *asked = true;
                     return Err(turn.need(Step::Prev { before: *before }));
@@ -331,6 +340,11 @@ impl Recovery {
         };
     }
 
+    /// What the metadata say: nothing where they were left out.
+    fn meta(&self) -> Option<Meta> {
+        if Part::Metadata.is_built() { self.meta } else { None }
+    }
+
     fn reader(&self, id: SegmentId) -> HeaderReader {
         HeaderReader::new(self.options.checksum, id)
     }
@@ -374,7 +388,7 @@ impl Recovery {
             return Err(turn.fault(Fault::Unreadable { object: Object::Segment(id), offset: 0 }));
         }
         self.found.report.unfinished = Some(id);
-        self.headless |= self.meta.is_some_and(|meta| meta.segment == id.value());
+        self.headless |= self.meta().is_some_and(|meta| meta.segment == id.value());
         if let Some((log, found, _)) = read.stray {
             // More than are remembered, no crash leaves.
             let counts = self.strays.is_full();
@@ -395,7 +409,7 @@ impl Recovery {
         if let Some((id, number)) = self.found.report.unsupported {
             return Err(turn.fault(Fault::Unsupported { object: Object::Checkpoint(id), offset: 0, number }));
         }
-        let witnessed = self.meta.is_some() || !self.found.checkpoints.is_empty();
+        let witnessed = self.meta().is_some() || !self.found.checkpoints.is_empty();
         Err(turn.fault(match self.found.report.unfinished {
             Some(id) if witnessed => self.all_headless(id),
             Some(id) => {
@@ -403,7 +417,7 @@ impl Recovery {
                 return Ok(());
             }
             None if witnessed => {
-                let id = self.meta.map_or(SegmentId::new(1), |meta| SegmentId::new(meta.segment));
+                let id = self.meta().map_or(SegmentId::new(1), |meta| SegmentId::new(meta.segment));
                 Fault::Damaged(missing(id))
             }
             None => Fault::NoLog,
@@ -426,7 +440,7 @@ impl Recovery {
         for head in self.found.checkpoints.iter().filter(|head| head.log == newest.log && head.epoch >= newest.epoch) {
             add(head.lsn, Witness::Checkpoint { id: head.id, lsn: head.lsn });
         }
-        if let Some(meta) = self.meta.filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch) {
+        if let Some(meta) = self.meta().filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch) {
             add(meta.durable, Witness::Meta { durable: meta.durable });
         }
         if let Some(durable) = caller {
@@ -449,15 +463,15 @@ impl Recovery {
     fn names_missing(&self, newest: &SegmentHeader) -> Option<Meta> {
         let is_it = |meta: &Meta| (meta.segment, meta.nonce) == (newest.id.value(), newest.nonce);
         let is_newer = |meta: &Meta| meta.epoch > newest.epoch || meta.segment > newest.id.value();
-        let meta = self.meta.filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch)?;
+        let meta = self.meta().filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch)?;
         (is_newer(&meta) && !is_it(&meta)).then_some(meta)
     }
 
     fn scanned(&mut self) {
         let header = self.found.tail.header;
         self.found.checkpoints.retain(|head| head.log == header.log);
+        let meta = self.meta().filter(|meta| meta.log == header.log);
         let tail = &mut self.found.tail;
-        let meta = self.meta.filter(|meta| meta.log == header.log);
         let mut says = Object::Segment(header.id);
         if let Some(meta) = meta.filter(|meta| meta.epoch >= header.epoch) {
             // The mark itself may be what is damaged: what was truncated by it is not missing.
@@ -488,7 +502,7 @@ impl Recovery {
             finding.witness = Some(Witness::Meta { durable: meta.durable });
             self.tell(finding);
         }
-        if core::mem::take(&mut self.bad_meta) {
+        if Part::Metadata.is_built() && core::mem::take(&mut self.bad_meta) {
             // A crash while it was being replaced looks the same.
             let mut finding = Finding::rot(Seen::BadMeta, Object::Meta, 0);
             finding.verdict = Verdict::Unsynced;
@@ -607,6 +621,7 @@ impl Recovery {
     fn behind(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         let named = self.chain.oldest.predecessor.before();
         match turn.segment() {
+            Some(_) if !Part::Mending.is_built() => self.state = State::End,
             Some(id) if named.is_some_and(|named| id > named) => self.pass(id),
             // Where its predecessor is missing too, nothing tells which entries of the others were cut off.
             Some(id) if named == Some(id) || !self.chain.oldest.leftovers => {
@@ -651,6 +666,10 @@ impl Recovery {
     /// What stands behind the segment that is gone is known: is that one itself to be read?
     fn found_behind(&mut self) {
         let Some(gone) = self.chain.gone.as_ref().filter(|gone| gone.stands) else { return self.made_out(None) };
+        if !Part::Mending.is_built() {
+            self.state = State::End;
+            return;
+        }
         let make_out = MakeOut::new(self.options.checksum, &self.chain.oldest, gone.behind.as_ref(), gone.first);
         self.state = State::MakeOut(make_out);
     }
@@ -677,8 +696,7 @@ impl Recovery {
             self.gap(lost.id, (first, own.previous()), Seen::MissingSegment, Verdict::Rot, 0);
         }
         self.state = match behind {
-            None => State::Joined,
-            Some(behind) => {
+            Some(behind) if Part::Mending.is_built() => {
                 let until = first.previous();
                 // Its successor's header is gone, but that there was one proves it, if it is for certain its successor.
                 let claim = certain.then_some(Claim { durable: until, witness: successor });
@@ -686,6 +704,7 @@ impl Recovery {
                 self.scan.until = until;
                 State::End
             }
+            _ => State::Joined,
         };
     }
 
@@ -797,7 +816,7 @@ impl Recovery {
     fn misplaced(&self) -> Option<Fault> {
         let newest = &self.found.tail.header;
         let is_lost = |stray: &Stray| {
-            let is_named = self.meta.is_some_and(|meta| meta.log == stray.log && meta.segment == stray.found.value());
+            let is_named = self.meta().is_some_and(|meta| meta.log == stray.log && meta.segment == stray.found.value());
             is_named || self.strays.iter().any(|other| other.segment == stray.found)
         };
         let is_misplaced = |stray: &&Stray| {
@@ -832,9 +851,10 @@ impl Recovery {
             self.found.tail.low_water = first;
             self.found.tail.low_water_covered = true;
         }
+        let meta = self.meta();
         let Recovered { report, view, tail, checkpoints, epoch, .. } = &mut self.found;
         let header = &tail.header;
-        let meta = self.meta.iter().filter(|meta| meta.log == header.log).map(|meta| meta.epoch);
+        let meta = meta.iter().filter(|meta| meta.log == header.log).map(|meta| meta.epoch);
         *epoch = checkpoints.iter().map(|head| head.epoch).chain(meta).fold(tail.epoch, u64::max);
         report.log = header.log;
         report.epoch = tail.epoch;

@@ -147,6 +147,12 @@ fn embedded() -> Vec<Step> {
     let features =
         "-p duralog-core -p duralog --no-default-features --features duralog/defmt,duralog/nor,duralog/embedded-io";
     steps.push(Step::new(format!("{LOGGING_TARGET} with defmt"), with(command, features)).needing(needs));
+    // Each part that can be left out, left out; each alone, and none of them.
+    for part in ["", " --features duralog-core/mending", " --features duralog-core/metadata"] {
+        let test = format!("test -p duralog --no-default-features --test left_out{part}");
+        let name = format!("what a tiny device leaves out{}", part.replace(" --features duralog-core/", ", but "));
+        steps.push(Step::new(name, with(cargo(), &test)).counting_tests());
+    }
     let (_, needs) = cargo_for("build", LOGGING_TARGET, "core");
     let sizes = with(cargo(), "run --quiet --package xtask -- sizes --check");
     steps.push(Step::new("sizes", sizes).needing(needs).needing(sizes::NEEDS));

@@ -9,6 +9,8 @@ use crate::tools::{self, LLD, QEMU_ARM, QEMU_RISCV};
 
 /// The boards that the firmware runs on: their targets.
 const TARGETS: [&str; 3] = ["thumbv7m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"];
+/// The one on which it also runs with every part left out.
+const LEAST: &str = TARGETS[0];
 /// Lives on each board; nine of ten end by a power cut.
 const LIVES: u32 = 130;
 const MANIFEST: &str = "firmware/Cargo.toml";
@@ -23,6 +25,9 @@ pub(crate) fn steps() -> Vec<Step> {
         .collect();
     let mut host = cargo();
     host.args(["run", "--manifest-path", MANIFEST, "-p", "firmware-host", "--", &LIVES.to_string()]);
+    let (command, needs) = build(LEAST, "least", "--no-default-features --features all,table");
+    steps.push(Step::new("firmware without what may be left out", command).needing(needs).needing([LLD]));
+    host.arg(format!("{LEAST}={}", program(LEAST, "least").display()));
     for target in TARGETS {
         host.arg(format!("{target}={}", program(target, "lives").display()));
     }

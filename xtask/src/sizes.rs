@@ -15,13 +15,14 @@ const MEASURED: &str = "thumbv7em-none-eabihf";
 /// One folder for all the builds: they differ in features of the last crates alone.
 const FOLDER: &str = "sizes";
 /// What the firmware is built with to be measured: the yardstick, what is looked at for panics, the one that runs.
-const BUILDS: [(&str, &str); 6] = [
+const BUILDS: [(&str, &str); 7] = [
     ("without a log", ""),
-    (SMALL, "recover,table"),
-    ("append and recover, table of 64 bytes", "recover"),
-    ("append and recover, no table", "recover,no-table"),
-    (WHOLE, "all,table"),
-    (COUNT, "count,table"),
+    (SMALL, "recover,table,mending,metadata"),
+    ("append and recover, table of 64 bytes", "recover,mending,metadata"),
+    ("append and recover, no table", "recover,no-table,mending,metadata"),
+    ("append and recover, without mending and metadata", "recover,table"),
+    (WHOLE, "all,table,mending,metadata"),
+    (COUNT, "count,table,mending,metadata"),
 ];
 const SMALL: &str = "append and recover";
 const WHOLE: &str = "everything";

@@ -5,6 +5,7 @@ use core::fmt;
 use crate::{
     checksum::{Update, portable},
     device::OldWriter,
+    part::Part,
     segment::{Geometry, SegmentHeader, TRANSACTIONS_MAX},
 };
 
@@ -97,6 +98,8 @@ pub enum InvalidOptions {
     },
     /// The most open transactions are not 1 to 16.
     MaxTransactions,
+    /// They ask for what was left out of this build.
+    LeftOut(Part),
 }
 
 impl fmt::Display for InvalidOptions {
@@ -108,6 +111,7 @@ impl fmt::Display for InvalidOptions {
                 write!(f, "the segment size must be {least} to {most} bytes and a multiple of the granule")
             }
             Self::WriteLimit { least, most } => write!(f, "the write limit must be {least} to {most} bytes"),
+            Self::LeftOut(part) => write!(f, "the feature `{part}` of duralog-core was left out of this build"),
             Self::MaxTransactions => f.write_str("the most open transactions must be 1 to 16"),
         }
     }
