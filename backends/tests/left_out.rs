@@ -6,8 +6,8 @@
 
 use duralog::slots::{Info, Layout, Medium, OpenSlotsError, Slot, SlotError, Slots};
 use duralog_core::{
-    Device, Each, Error, Fault, Flow, Geometry, InvalidOptions, Log, LogOptions, Lsn, Object, OldWriter, OpenError,
-    Part, Room, SegmentId,
+    CheckpointId, Device, Each, Error, Fault, Flow, Geometry, InvalidOptions, Log, LogError, LogOptions, Lsn, Object,
+    OldWriter, OpenError, Part, Room, SegmentId,
 };
 
 const SIZE: usize = 1 << 15;
@@ -189,12 +189,12 @@ fn a_gap_in_the_chain_is_refused_by_the_name_of_the_part() {
     }
 }
 
-/// A device that has metadata too.
-struct WithMetadata<'a>(Slots<&'a mut Flash, [Slot; 8]>);
+/// A device that lists this object too, and has no bytes of it.
+struct With<'a>(Slots<&'a mut Flash, [Slot; 8]>, Object);
 
 type DeviceFailure = SlotError<PowerIsOff>;
 
-impl Device for WithMetadata<'_> {
+impl Device for With<'_> {
     type Error = DeviceFailure;
 
     fn geometry(&self) -> Geometry {
@@ -210,7 +210,7 @@ impl Device for WithMetadata<'_> {
     }
 
     fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, DeviceFailure> {
-        if before.is_none() { Ok(Some(Object::Meta)) } else { self.0.prev(before) }
+        if before.is_none() { Ok(Some(self.1)) } else { self.0.prev(before) }
     }
 
     fn create(&mut self, object: Object, size: u64) -> Result<Room, DeviceFailure> {
@@ -238,19 +238,22 @@ impl Device for WithMetadata<'_> {
     }
 }
 
-#[test]
-fn metadata_are_refused_where_they_are_found_and_where_they_are_asked_for() {
+/// What an opening fails with where it finds this object; where the part is there, bytes that cannot be read are no witness.
+fn refused_with(object: Object, part: Part) {
     let mut flash = flash(3);
     let mut buf = [0; 4096];
-    let opened = Log::open(WithMetadata(flash.device()), &mut buf, LogOptions::default(), 0);
-    match opened.map(drop) {
-        // They are read, and there are none: that loses nothing.
-        Ok(()) | Err(OpenError::Drive(Error::Device { .. })) if Part::Metadata.is_built() => {}
-        Err(OpenError::Drive(Error::Fault(fault))) => {
-            assert_eq!(fault, Fault::LeftOut { object: Object::Meta, part: Part::Metadata });
-        }
+    match Log::open(With(flash.device(), object), &mut buf, LogOptions::default(), 0).map(drop) {
+        Ok(()) if part.is_built() => {}
+        Err(OpenError::Drive(Error::Fault(fault))) => assert_eq!(fault, Fault::LeftOut { object, part }),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn metadata_are_refused_where_they_are_found_and_where_they_are_asked_for() {
+    refused_with(Object::Meta, Part::Metadata);
+    let mut flash = flash(3);
+    let mut buf = [0; 4096];
     let options = LogOptions { metadata: true, ..LogOptions::default() };
     match Log::open(flash.device(), &mut buf, options, 0).map(drop) {
         Ok(()) if Part::Metadata.is_built() => {}
@@ -259,4 +262,23 @@ fn metadata_are_refused_where_they_are_found_and_where_they_are_asked_for() {
     }
     let blank = Slots::open(&mut Flash::blank(), Flash::layout(), [Slot::default(); 8]).map(drop);
     assert_eq!(blank, Err(OpenSlotsError::Blank), "and what is no log is told as ever");
+}
+
+#[test]
+fn checkpoints_are_refused_where_they_are_found_and_where_they_are_asked_for() {
+    refused_with(Object::Checkpoint(CheckpointId::new(1)), Part::Checkpoints);
+    let mut flash = flash(60);
+    let mut buf = [0; 4096];
+    let mut log = Log::open(flash.device(), &mut buf, LogOptions::default(), 0).unwrap();
+    match log.checkpoint(0, |_| 0) {
+        Ok(_) => assert!(Part::Checkpoints.is_built()),
+        Err(LogError::Drive(Error::Fault(Fault::LeftOut { part, .. }))) => assert_eq!(part, Part::Checkpoints),
+        other => panic!("{other:?}"),
+    }
+    // The log goes on, and gives entries up all the same.
+    let kept = log.discard_before(0, Lsn::new(40)).unwrap();
+    assert!(kept > Lsn::FIRST);
+    log.append(0, &[1; 60][..]).unwrap();
+    drop(log);
+    assert_eq!(opened(&mut flash).unwrap(), if Part::Checkpoints.is_built() { 62 } else { 61 });
 }

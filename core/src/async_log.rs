@@ -276,12 +276,13 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// options keep are gone.
     ///
     /// # Errors
-    /// [`LogError::Full`]: there is no checkpoint, and the log goes on.
+    /// [`LogError::Full`]: there is no checkpoint, and the log goes on. [`Fault::LeftOut`] in a build without checkpoints.
     pub async fn checkpoint(
         &mut self,
         now: u64,
         fill: impl FnMut(&mut [u8]) -> usize,
     ) -> Result<CheckpointId, LogError<D::Error>> {
+        self.handle.may_checkpoint()?;
         self.commit(Durability::Durable).await?;
         self.check_checkpoints().await?;
         let head = self.handle.checkpoint_header(now)?;
@@ -317,7 +318,8 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     pub async fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints().await?;
         self.write_out().await?;
-        let Some(newest) = self.handle.checkpoints.newest().copied() else { return Ok(None) };
+        let newest = self.handle.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
+        let Some(newest) = newest else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host).await?;
@@ -486,7 +488,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// Reads checkpoints that were there when the log was opened, once: what is not valid, or not named by the log, holds
     /// nothing, and what is neither is removed.
     async fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
-        if self.handle.checkpoints.are_judged() {
+        if !Part::Checkpoints.is_built() || self.handle.checkpoints.are_judged() {
             return Ok(());
         }
         // What is staged stands in the buffer that reading needs.

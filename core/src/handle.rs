@@ -479,6 +479,15 @@ impl<'a> Handle<'a> {
         self.stats.segments += u32::from(self.writer.end().0 != before);
     }
 
+    /// Whether this build has checkpoints.
+    pub(crate) fn may_checkpoint<E>(&self) -> Result<(), LogError<E>> {
+        if Part::Checkpoints.is_built() {
+            return Ok(());
+        }
+        let object = Object::Checkpoint(self.highest_checkpoint);
+        Err(Error::Fault(Fault::LeftOut { object, part: Part::Checkpoints }).into())
+    }
+
     /// What the metadata say of the log.
     pub(crate) fn meta(&self, clean: bool) -> PutMeta {
         let meta: Meta = self.writer.meta(clean);

@@ -316,12 +316,13 @@ impl<'a, D: Device> Log<'a, D> {
     /// the reading of checkpoints that were there when the log was opened, and of entries up to the one that names each.
     ///
     /// # Errors
-    /// [`LogError::Full`]: there is no checkpoint, and the log goes on.
+    /// [`LogError::Full`]: there is no checkpoint, and the log goes on. [`Fault::LeftOut`] in a build without checkpoints.
     pub fn checkpoint(
         &mut self,
         now: u64,
         fill: impl FnMut(&mut [u8]) -> usize,
     ) -> Result<CheckpointId, LogError<D::Error>> {
+        self.handle.may_checkpoint()?;
         self.commit(Durability::Durable)?;
         self.check_checkpoints()?;
         let head = self.handle.checkpoint_header(now)?;
@@ -358,7 +359,8 @@ impl<'a, D: Device> Log<'a, D> {
     pub fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints()?;
         self.write_out()?;
-        let Some(newest) = self.handle.checkpoints.newest().copied() else { return Ok(None) };
+        let newest = self.handle.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
+        let Some(newest) = newest else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host)?;
@@ -537,7 +539,7 @@ impl<'a, D: Device> Log<'a, D> {
     /// Reads checkpoints that were there when the log was opened, once: what is not valid, or not named by the log, holds
     /// nothing, and what is neither is removed.
     fn check_checkpoints(&mut self) -> Result<(), LogError<D::Error>> {
-        if self.handle.checkpoints.are_judged() {
+        if !Part::Checkpoints.is_built() || self.handle.checkpoints.are_judged() {
             return Ok(());
         }
         // What is staged stands in the buffer that reading needs.

@@ -17,6 +17,9 @@ pub enum Part {
     /// The feature `metadata`: the metadata object, as a witness and as what a handle keeps up to date. Without it a log with
     /// one is refused, and [`LogOptions::metadata`](crate::LogOptions::metadata) with it.
     Metadata,
+    /// The feature `checkpoints`: writing them, reading them, and what they witness. Without it a log that has one is
+    /// refused, and entries are given up by [`Log::discard_before`](crate::Log::discard_before) alone.
+    Checkpoints,
 }
 
 impl Part {
@@ -26,6 +29,7 @@ impl Part {
         match self {
             Self::Mending => cfg!(feature = "mending"),
             Self::Metadata => cfg!(feature = "metadata"),
+            Self::Checkpoints => cfg!(feature = "checkpoints"),
         }
     }
 
@@ -35,6 +39,7 @@ impl Part {
         match self {
             Self::Mending => "mending",
             Self::Metadata => "metadata",
+            Self::Checkpoints => "checkpoints",
         }
     }
 }

@@ -25,8 +25,8 @@ use crate::{
     window::{Bytes, Window},
 };
 
-/// How many checkpoints are remembered, newest first; a log retains fewer.
-pub const CHECKPOINTS_MAX: usize = 8;
+/// How many checkpoints are remembered, newest first; a log retains fewer. Where checkpoints are left out, there is none.
+pub const CHECKPOINTS_MAX: usize = if Part::Checkpoints.is_built() { 8 } else { 1 };
 
 /// How far the LSN that a caller knows of may lie beyond all that the bytes prove, and still be given up for good: the
 /// log goes on above it, so a slip of the pen would use up the LSNs that there are. So many of the smallest entries take
@@ -228,6 +228,10 @@ impl Recovery {
                 // What was left out of this build; the states that it alone comes to are compiled away with it.
                 State::Meta(_) if !Part::Metadata.is_built() => {
                     return Err(turn.fault(Fault::LeftOut { object: Object::Meta, part: Part::Metadata }));
+                }
+                State::Checkpoint(window) if !Part::Checkpoints.is_built() => {
+                    let object = window.object();
+                    return Err(turn.fault(Fault::LeftOut { object, part: Part::Checkpoints }));
                 }
                 State::BehindHeader(_) | State::MakeOut(_) | State::End if !Part::Mending.is_built() => {
                     let object = Object::Segment(self.chain.oldest.predecessor.id);

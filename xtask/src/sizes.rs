@@ -17,12 +17,12 @@ const FOLDER: &str = "sizes";
 /// What the firmware is built with to be measured: the yardstick, what is looked at for panics, the one that runs.
 const BUILDS: [(&str, &str); 7] = [
     ("without a log", ""),
-    (SMALL, "recover,table,mending,metadata"),
-    ("append and recover, table of 64 bytes", "recover,mending,metadata"),
-    ("append and recover, no table", "recover,no-table,mending,metadata"),
-    ("append and recover, without mending and metadata", "recover,table"),
-    (WHOLE, "all,table,mending,metadata"),
-    (COUNT, "count,table,mending,metadata"),
+    (SMALL, "recover,table,mending,metadata,checkpoints"),
+    ("append and recover, table of 64 bytes", "recover,mending,metadata,checkpoints"),
+    ("append and recover, no table", "recover,no-table,mending,metadata,checkpoints"),
+    ("append and recover, without mending, metadata and checkpoints", "recover,table"),
+    (WHOLE, "all,table,mending,metadata,checkpoints"),
+    (COUNT, "count,table,mending,metadata,checkpoints"),
 ];
 const SMALL: &str = "append and recover";
 const WHOLE: &str = "everything";
