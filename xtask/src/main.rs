@@ -24,7 +24,7 @@ const HELP: &str = "\
 cargo xtask ci [PART ...]   run the checks; parts, all by default:
     native     format, lints, docs, tests, the reader in Python, packages
     speed      format and lints of the benchmark, instruction counts
-    embedded   the core without std and alloc for three microcontroller targets
+    embedded   the core for three microcontroller targets, with defmt, without what can be left out, and what it takes
     wasm       the core for wasm32-unknown-unknown
     cross      type checks for Windows, macOS and a 32-bit system
     mutants    five of the mutants, other ones with each commit
