@@ -1,6 +1,6 @@
 //! The core without one or all of the parts that a tiny device may leave out: it appends, is cut and recovers as ever, and
-//! refuses the logs that take what is not there. Built by `cargo test -p duralog --no-default-features --test left_out`, with
-//! `--features duralog-core/mending` or another part, or without; with the feature `std` all are there, and this file is empty.
+//! refuses the logs that take what is not there. Built by `cargo test -p duralog-core --no-default-features --test left_out`,
+//! with `--features mending` or another part, or without; with the feature `std` all are there, and this file is empty.
 #![cfg(not(feature = "std"))]
 #![allow(missing_docs)]
 
