@@ -69,6 +69,8 @@ pub(crate) struct Tail {
     pub(crate) torn: Option<TornTail>,
     /// Whether damage ended the scan before the end of the log.
     pub(crate) damaged: bool,
+    /// The highest LSN that is gone, as far as was told.
+    pub(crate) lost: Lsn,
     /// Whether entries are missing between those that are left.
     pub(crate) has_gap: bool,
 }
@@ -123,6 +125,7 @@ impl Tail {
             free_at: None,
             torn: None,
             damaged: false,
+            lost: Lsn::ZERO,
             has_gap: false,
         }
     }
@@ -366,6 +369,9 @@ impl TailScan {
         finding.witness = claim.map(|claim| claim.witness);
         // Where no LSN is missing, a mark was lost: what it said, later ones say too.
         finding.harmless = covered || first > last;
+        if !finding.harmless {
+            self.tail.lost = self.tail.lost.max(last);
+        }
         match halt.next {
             Some(next) if finding.harmless || self.policy.skips_damage() => {
                 self.tail.has_gap |= first <= last;

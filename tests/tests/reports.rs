@@ -212,6 +212,23 @@ fn salvage_keeps_what_is_sound_behind_damage_in_the_last_group() {
 }
 
 #[test]
+fn what_salvage_lists_as_lost_in_an_unreadable_place_is_not_given_out_again() {
+    let medium = Medium::new(GEOMETRY);
+    let log = Log::open_device(medium.device(), config()).unwrap();
+    for n in 1..=9_u8 {
+        log.append(&[n; 100][..]).unwrap();
+    }
+    let place = log.read_from(Lsn::new(8)).unwrap().next().unwrap().unwrap();
+    drop(log);
+    medium.kill();
+    medium.make_unreadable(Object::Segment(place.segment), place.offset.into()..u64::from(place.offset) + 100);
+    let log = Log::open_device(medium.device(), config().with_policy(Policy::Salvage)).unwrap();
+    let lost = log.recovery().findings.iter().filter_map(|finding| finding.lsns).map(|(_, last)| last).max();
+    let next = log.append(&b"goes on"[..]).unwrap().lsn();
+    assert!(lost.is_some_and(|lost| lost >= Lsn::new(8) && lost < next), "{lost:?} is lost, and {next} given out");
+}
+
+#[test]
 fn damage_to_an_entry_of_a_transaction_that_goes_over_the_low_water_mark_is_found_and_given_up() {
     let entries = |log: &Log<MemoryDevice>| {
         log.append(&b"before"[..]).unwrap();
