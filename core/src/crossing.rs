@@ -80,25 +80,24 @@ impl Crossing {
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
         loop {
-            let (advanced, epoch) = match &mut self.way {
+            let (advanced, found) = match &mut self.way {
                 Way::Finding(reader) => {
                     let advanced = reader.advance(turn);
                     // Where the log ends at the mark, an epoch may have begun behind it all.
-                    (advanced, Some(if advanced.is_ok() { reader.newest_epoch() } else { reader.marked_epoch() }))
+                    let epoch = if advanced.is_ok() { reader.newest_epoch() } else { reader.marked_epoch() };
+                    (advanced, Some((epoch, reader.floor())))
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),
                 Way::Back(reader) => (reader.advance(turn), None),
             };
-            match (advanced, epoch) {
-                (Err(Stopped), Some(epoch)) => match turn.stop() {
-                    Stop::Need(Step::Entry(place)) => self.passed(place, turn.buf, epoch),
+            match (advanced, found) {
+                (Err(Stopped), Some((epoch, floor))) => match turn.stop() {
+                    Stop::Need(Step::Entry(place)) => self.passed(place, turn.buf, epoch, floor),
                     Stop::Need(Step::Finding(_)) => {}
                     _ => return Err(Stopped),
                 },
-                (Ok(_), Some(epoch)) => {
-                    if !self.is_past {
-                        self.ended_before(epoch);
-                    }
+                (Ok(_), Some((epoch, floor))) => {
+                    self.reached(epoch, floor);
                     let Some(first) = self.open.iter().copied().min().map(Lsn::new) else { return Ok(Read::default()) };
                     let last = self.batch.unwrap_or(self.low_water).previous();
                     let view = self.view.clone();
@@ -122,12 +121,11 @@ impl Crossing {
     }
 
     /// Takes an entry below the mark in.
-    fn passed(&mut self, place: &Place, buf: &[u8], epoch: u64) {
-        self.ended_before(epoch);
+    fn passed(&mut self, place: &Place, buf: &[u8], epoch: u64, floor: Lsn) {
         if place.lsn >= self.low_water {
-            self.is_past = true;
-            return;
+            return self.reached(epoch, floor);
         }
+        self.ended_before(epoch);
         self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
         let Some(id) = place.transaction(buf) else { return };
         match Code::from_u8(place.kind.code()) {
@@ -135,6 +133,15 @@ impl Crossing {
             // No more are open at once; a log that says otherwise is not of version 1.
             _ if !self.open.contains(&id) => drop(self.open.push(id)),
             _ => {}
+        }
+    }
+
+    /// The mark is reached, in a segment where nothing that began below `floor` was open when it was begun: its end may be
+    /// what was lost to damage.
+    fn reached(&mut self, epoch: u64, floor: Lsn) {
+        if !core::mem::replace(&mut self.is_past, true) {
+            self.ended_before(epoch);
+            self.open.retain(|id| Lsn::new(*id) >= floor);
         }
     }
 

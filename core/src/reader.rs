@@ -120,6 +120,11 @@ impl Reader {
         self.newest
     }
 
+    /// No transaction that began below it is open where the segment begins in which the way is.
+    pub(crate) fn floor(&self) -> Lsn {
+        self.segment.as_ref().map_or(Lsn::FIRST, |segment| segment.header.transaction_floor)
+    }
+
     /// Forgets what is in the buffer: something else was put there.
     pub(crate) fn forget(&mut self) {
         if let Some(segment) = &mut self.segment {

@@ -89,6 +89,8 @@ pub struct Recovery {
     headless: bool,
     /// The LSNs of which a witness proves that they stood behind the newest segment, in one that is missing.
     lost_behind: Option<(Lsn, Lsn)>,
+    /// The lowest LSNs that are missing between segments and held by a checkpoint: from the first up to below the second.
+    held: Option<(Lsn, Lsn)>,
     /// What it comes to, as far as that is known.
     found: Recovered,
     /// The scan of the newest segment, or of one behind a gap: beside the state, as moving it there would take stack.
@@ -207,6 +209,7 @@ impl Recovery {
             strays: Vec::new(),
             headless: false,
             lost_behind: None,
+            held: None,
             found: Recovered::nothing(&options),
             scan: TailScan::new(options.checksum, &SegmentHeader::NONE, options.policy, None, Lsn::ZERO),
             chain: Chain::new(&SegmentHeader::NONE),
@@ -802,6 +805,11 @@ impl Recovery {
         finding.witness = Some(Witness::Successor(self.chain.oldest.id));
         finding.harmless = self.is_harmless(last);
         self.tell(finding);
+        // The way goes down: the last of these is the lowest.
+        if last < self.covered_below(self.chain.oldest.log) {
+            let above = self.held.filter(|(above, _)| *above == last.next_or_max());
+            self.held = Some((first, above.map_or(last.next_or_max(), |(_, end)| end)));
+        }
     }
 
     /// What a caller knows of is not made final by consent where nothing on the medium comes near it.
@@ -850,9 +858,8 @@ impl Recovery {
         self.found.report.low_water = self.low_water();
         // Missing at the front, and held by a checkpoint: a truncation on a full medium, which has to remove before there is
         // room to say so, leaves this behind where it is cut short. It is told, and it is done.
-        let first = self.chain.oldest.first;
-        if self.low_water() < first && first <= self.covered_below(self.chain.oldest.log) {
-            self.found.tail.low_water = first;
+        if let Some((_, end)) = self.held.filter(|(first, _)| *first == self.low_water()) {
+            self.found.tail.low_water = end;
             self.found.tail.low_water_covered = true;
         }
         let meta = self.meta();
