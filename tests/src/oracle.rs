@@ -120,9 +120,9 @@ pub struct Oracle {
     marks: Vec<Mark>,
     /// Payloads of entries that were cut off or lost, by the LSNs that they had.
     gone: Vec<(u64, Option<(u64, usize)>)>,
-    /// An append that was refused for lack of room, behind so many entries: until another one is acknowledged a crash may
-    /// still find it, where the medium ran out behind its last byte.
-    refused: Option<(usize, Vec<Appended>)>,
+    /// Appends that were refused for lack of room, each behind so many entries: until another one is acknowledged a crash may
+    /// still find one, where the medium ran out behind its last byte.
+    refused: Vec<(usize, Vec<Appended>)>,
     /// Whether a write that finds no room may have been done in part, or wholly.
     in_part: bool,
     /// An opening found no room to make durable what it found, up to an LSN: until a later entry is, the medium may go back
@@ -153,7 +153,7 @@ impl Default for Oracle {
             made: 0,
             marks: Vec::new(),
             gone: Vec::new(),
-            refused: None,
+            refused: Vec::new(),
             in_part: false,
             before: None,
         }
@@ -323,7 +323,7 @@ impl Oracle {
         let at = self.entries.len() - count;
         let refused = self.entries.split_off(at);
         if self.in_part {
-            self.refused = Some((at, refused));
+            self.refused.push((at, refused));
         }
     }
 
@@ -444,11 +444,9 @@ impl Oracle {
             Ok(()) => return Ok(kept),
             Err(violation) => violation,
         };
-        if let Some((at, refused)) = &self.refused
-            && self.acknowledged < self.first + *at as u64
-        {
+        for (at, refused) in self.refused.iter().filter(|(at, _)| self.acknowledged < self.first + *at as u64) {
             let entries = [&self.entries[..(*at).min(self.entries.len())], refused].concat();
-            let found = Self { entries, refused: None, ..kept };
+            let found = Self { entries, refused: Vec::new(), ..kept.clone() };
             if found.matches(held).is_ok() {
                 return Ok(found);
             }
@@ -548,7 +546,7 @@ impl Oracle {
         self.bury(held.last);
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
         self.marks.retain(|mark| mark.before <= held.last);
-        self.refused = None;
+        self.refused.clear();
         self.room_before = 0;
         self.acknowledged = self.acknowledged.max(durable);
         Ok(())
