@@ -288,8 +288,7 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             Err(error) => rebuilt.checkpoints_rejected.push((head.id, error.to_string())),
         }
     }
-    let is_accepted = view.low_water().previous() <= view.accepted_loss();
-    if from < view.low_water() && view.is_covered() && !is_accepted && !policy.skips_damage() {
+    if view.lacks_state(from) && !policy.skips_damage() {
         return Err(Error::StateLost { low_water: view.low_water() });
     }
     let replay = Replay::new(view.clone(), from.max(view.low_water()), policy);
@@ -527,7 +526,9 @@ impl<D: SharedDevice> Shared<D> {
         if let Some(overtaken) = self.overtaken(seen, &error) {
             return overtaken;
         }
-        if error.finding().is_some_and(|finding| !self.is_held(finding)) {
+        // A checkpoint that is written now would make the loss of the state before it final.
+        let is_lost = matches!(error, Error::StateLost { .. });
+        if is_lost || error.finding().is_some_and(|finding| !self.is_held(finding)) {
             self.poisoned_by(error.clone());
         }
         error
@@ -543,14 +544,12 @@ impl<D: SharedDevice> Shared<D> {
             return Some(Error::Superseded);
         }
         let view = guard.writer.view();
-        let is_given_up = matches!(object, Object::Segment(id) if seen.view.counts(id) && !view.counts(id));
-        is_given_up.then_some(Error::Truncated { low_water: view.low_water() })
+        view.has_given_up(&seen.view, object).then_some(Error::Truncated { low_water: view.low_water() })
     }
 
     /// Whether a checkpoint that may be relied on holds all that is gone by this damage.
     fn is_held(&self, finding: &Finding) -> bool {
-        let Some((_, last)) = finding.lsns else { return false };
-        let held = || self.lock().checkpoints.newest_relied_on().is_some_and(|head| last <= head.lsn);
+        let held = || self.lock().checkpoints.hold(finding);
         held() && self.check_checkpoints().is_ok() && held()
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use duralog_core::{
     Begin, Begun, CHECKPOINTS_MAX, Checkpoints, Commit, Consent, Consequence, Durability, Error as DriveError, Fault,
     Finding, Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, StageError,
-    TakeOverError, View, Writer, WriterOptions, drive,
+    TakeOverError, View, Writer, WriterOptions, drive, meta::PutMeta,
 };
 use uuid::Uuid;
 
@@ -565,6 +565,10 @@ fn begin<D: SharedDevice>(
         match drive(Begin::new(plan), device, buf, &mut ()) {
             Ok(begun) => {
                 writer.begun(&begun);
+                // Before anything in it is acknowledged: without it, that this segment was there is known from itself alone.
+                if let Err(error) = drive(PutMeta::new(writer.meta(false), device.geometry()), device, buf, &mut ()) {
+                    tracing::warn!(%error, "the metadata could not be brought up to date");
+                }
                 return Ok(begun);
             }
             Err(error) if give_up(writer, &error) == Consequence::Again => {}

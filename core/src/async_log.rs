@@ -13,6 +13,7 @@ use crate::{
     fault::Fault,
     handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
     part::Part,
+    segment::SegmentId,
     writer::{Commit, StageError, Writer},
 };
 
@@ -314,16 +315,16 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// read twice, so that the host gets no byte of one that is not valid.
     ///
     /// # Errors
-    /// The device's.
+    /// [`LogError::Drive`]: the device's; damage, which poisons the handle, if the log was truncated because a checkpoint
+    /// held what went, and none that does is valid: no state can be built up from what is left.
     pub async fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints().await?;
         self.write_out().await?;
-        let newest = self.handle.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
-        let Some(newest) = newest else { return Ok(None) };
+        let Some(newest) = self.handle.to_load()? else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host).await?;
-        Ok(read.and_then(Result::ok).map(|head| head.lsn))
+        self.handle.loaded(newest.id, read)
     }
 
     /// Gives up entries below `lsn`, as far as the oldest checkpoint that is kept holds them, and returns the first LSN that
@@ -385,7 +386,8 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                     committed => committed.map(|()| true)?,
                 };
             let end = self.handle.writer.end();
-            self.tidy(Some(Trim::new(end)), sealed).await;
+            self.trim(end).await;
+            self.put_meta(sealed).await;
         }
         Ok(self.device)
     }
@@ -405,8 +407,9 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                     let end = self.handle.writer.end();
                     self.begin(now).await?;
                     // A segment that is continued is none that was sealed.
-                    let sealed = end.0 != self.handle.writer.end().0;
-                    self.tidy(sealed.then(|| Trim::new(end)), false).await;
+                    if end.0 != self.handle.writer.end().0 {
+                        self.trim(end).await;
+                    }
                 }
                 Err(error) => return Err(self.handle.refused(error)),
             }
@@ -453,6 +456,8 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                     let begun = begin.begun();
                     self.handle.begun(&begun);
                     if self.handle.writer.is_ready() {
+                        // Before anything in it is acknowledged.
+                        self.put_meta(false).await;
                         return Ok(begun.copied());
                     }
                 }
@@ -461,11 +466,13 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         }
     }
 
-    /// Gives back what a segment did not use, and replaces the metadata where they are kept. Neither has to succeed.
-    async fn tidy(&mut self, trim: Option<Trim>, clean: bool) {
-        if let Some(trim) = trim {
-            let _ = drive_async(trim, &mut self.device, self.handle.buf, &mut ()).await;
-        }
+    /// Gives back what a segment did not use, which need not succeed.
+    async fn trim(&mut self, end: (SegmentId, u32)) {
+        let _ = drive_async(Trim::new(end), &mut self.device, self.handle.buf, &mut ()).await;
+    }
+
+    /// Replaces the metadata where they are kept, which need not succeed.
+    async fn put_meta(&mut self, clean: bool) {
         if Part::Metadata.is_built() && self.handle.options.metadata {
             let _ = drive_async(self.handle.meta(clean), &mut self.device, self.handle.buf, &mut ()).await;
         }

@@ -419,6 +419,20 @@ impl View {
         })
     }
 
+    /// Whether a state that is built up from the entries from `from` on, and holds what is before, lacks some: truncation
+    /// relied on a checkpoint for them, and their loss was not accepted.
+    #[must_use]
+    pub fn lacks_state(&self, from: Lsn) -> bool {
+        let low_water = self.low_water;
+        from < low_water && self.low_water_covered && low_water.previous() > self.accepted_loss
+    }
+
+    /// Whether this view no longer has what a reader of the view `seen` was reading there: that was given up since.
+    #[must_use]
+    pub fn has_given_up(&self, seen: &Self, object: Object) -> bool {
+        matches!(object, Object::Segment(id) if seen.counts(id) && !self.counts(id))
+    }
+
     /// Whether the segment is part of the log, by its id.
     #[must_use]
     pub fn counts(&self, id: SegmentId) -> bool {

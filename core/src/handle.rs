@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     CheckpointId, Lsn,
     begin::Begun,
-    checkpoint::{CheckpointHeader, HEADER_LEN},
+    checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
     device::{DeviceError, ErrorKind, Object, OldWriter},
@@ -20,7 +20,7 @@ use crate::{
     meta::{Meta, PutMeta},
     part::Part,
     recovery::{Recovered, RecoveryOptions},
-    report::{Finding, Report},
+    report::{Finding, Report, Seen},
     segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN, SegmentId, align_up},
     writer::{
         Consent, Consequence, Durability, Group, InvalidOptions, StageError, TakeOverError, Writer, WriterOptions,
@@ -492,6 +492,35 @@ impl<'a> Handle<'a> {
     pub(crate) fn meta(&self, clean: bool) -> PutMeta {
         let meta: Meta = self.writer.meta(clean);
         PutMeta::new(meta, self.geometry)
+    }
+
+    /// The checkpoint that a state is loaded from, if there is one: the newest, once all were judged. Where truncation relied
+    /// on one for what it does not hold, that is lost.
+    pub(crate) fn to_load<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
+        let newest = self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
+        let view = self.writer.view();
+        let from = newest.map_or(Lsn::FIRST, |head| head.lsn.next_or_max());
+        if !Part::Checkpoints.is_built() || !view.lacks_state(from) {
+            return Ok(newest);
+        }
+        let (says, low_water, accepted) = (Object::Segment(view.newest()), view.low_water(), view.accepted_loss());
+        Err(self.unfit(Error::Fault(Fault::Damaged(Finding::state_lost(says, low_water, None, accepted)))))
+    }
+
+    /// What reading a checkpoint to its end came to, which was found valid before.
+    pub(crate) fn loaded<E: DeviceError>(
+        &mut self,
+        id: CheckpointId,
+        read: Option<Result<CheckpointHeader, CheckpointError>>,
+    ) -> Result<Option<Lsn>, LogError<E>> {
+        match read {
+            Some(Err(_)) => {
+                let finding = Finding::rot(Seen::BadCheckpoint, Object::Checkpoint(id), 0);
+                Err(self.unfit(Error::Fault(Fault::Damaged(finding))))
+            }
+            Some(Ok(head)) => Ok(Some(head.lsn)),
+            None => Ok(None),
+        }
     }
 
     /// Why nothing was staged.

@@ -17,6 +17,7 @@ use crate::{
     operation::OperationRef,
     reader::Reader,
     recovery::CHECKPOINTS_MAX,
+    report::Finding,
     snapshot::{ReadCheckpoint, Reading},
 };
 
@@ -96,6 +97,13 @@ impl Checkpoints {
     #[must_use]
     pub fn newest_relied_on(&self) -> Option<&CheckpointHeader> {
         self.0.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
+    }
+
+    /// Whether one that may be relied on holds all that is gone by this damage: truncation heals it. Where it may, of those
+    /// of which only the head was read it is to be asked again once they are judged.
+    #[must_use]
+    pub fn hold(&self, damage: &Finding) -> bool {
+        damage.lsns.is_some_and(|(_, last)| self.newest_relied_on().is_some_and(|head| last <= head.lsn))
     }
 
     /// The LSN below which nothing is needed, by the oldest that may be relied on.

@@ -18,6 +18,7 @@ use crate::{
     fault::Fault,
     handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
     part::Part,
+    segment::SegmentId,
     writer::{Commit, StageError, Writer},
 };
 
@@ -355,16 +356,16 @@ impl<'a, D: Device> Log<'a, D> {
     /// Costs at most 2 reads for each part of the checkpoints that the buffer holds.
     ///
     /// # Errors
-    /// The device's.
+    /// [`LogError::Drive`]: the device's; damage, which poisons the handle, if the log was truncated because a checkpoint
+    /// held what went, and none that does is valid: no state can be built up from what is left.
     pub fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints()?;
         self.write_out()?;
-        let newest = self.handle.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
-        let Some(newest) = newest else { return Ok(None) };
+        let Some(newest) = self.handle.to_load()? else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host)?;
-        Ok(read.and_then(Result::ok).map(|head| head.lsn))
+        self.handle.loaded(newest.id, read)
     }
 
     /// Gives up entries below `lsn`, as far as the oldest checkpoint that is kept holds them, and returns the first LSN that
@@ -434,7 +435,8 @@ impl<'a, D: Device> Log<'a, D> {
                     committed => committed.map(|()| true)?,
                 };
             let end = self.handle.writer.end();
-            self.tidy(Some(Trim::new(end)), sealed);
+            self.trim(end);
+            self.put_meta(sealed);
         }
         Ok(self.device)
     }
@@ -454,8 +456,9 @@ impl<'a, D: Device> Log<'a, D> {
                     let end = self.handle.writer.end();
                     self.begin(now)?;
                     // A segment that is continued is none that was sealed.
-                    let sealed = end.0 != self.handle.writer.end().0;
-                    self.tidy(sealed.then(|| Trim::new(end)), false);
+                    if end.0 != self.handle.writer.end().0 {
+                        self.trim(end);
+                    }
                 }
                 Err(error) => return Err(self.handle.refused(error)),
             }
@@ -504,6 +507,8 @@ impl<'a, D: Device> Log<'a, D> {
                     let begun = begin.begun();
                     self.handle.begun(&begun);
                     if self.handle.writer.is_ready() {
+                        // Before anything in it is acknowledged.
+                        self.put_meta(false);
                         return Ok(begun.copied());
                     }
                 }
@@ -512,11 +517,13 @@ impl<'a, D: Device> Log<'a, D> {
         }
     }
 
-    /// Gives back what a segment did not use, and replaces the metadata where they are kept. Neither has to succeed.
-    fn tidy(&mut self, trim: Option<Trim>, clean: bool) {
-        if let Some(mut trim) = trim {
-            let _ = self.drive(&mut trim);
-        }
+    /// Gives back what a segment did not use, which need not succeed.
+    fn trim(&mut self, end: (SegmentId, u32)) {
+        let _ = self.drive(&mut Trim::new(end));
+    }
+
+    /// Replaces the metadata where they are kept, which need not succeed.
+    fn put_meta(&mut self, clean: bool) {
         if Part::Metadata.is_built() && self.handle.options.metadata {
             let _ = self.drive(&mut self.handle.meta(clean));
         }

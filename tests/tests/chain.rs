@@ -1113,6 +1113,34 @@ fn a_newest_segment_that_the_metadata_name_is_missed_also_within_an_epoch() {
     assert_eq!(bytes.opened().0, (1..first).collect::<Vec<_>>());
 }
 
+/// The first segment of a log, and the one that an opening after a kill begins: neither has a successor that could tell.
+#[test]
+fn a_segment_begun_at_an_opening_is_missed_from_its_first_entry_on() {
+    let opened_and_killed = |device: MemoryDevice| {
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        append(&log, 1);
+        let bytes = Bytes::of(&medium);
+        log.close().unwrap();
+        bytes
+    };
+    let first = opened_and_killed(MemoryDevice::new(GEOMETRY));
+    let second = opened_and_killed(first.device());
+    for (bytes, newest) in [(first, 1), (second, 2)] {
+        assert_eq!(bytes.ids(), (1..=newest).collect::<Vec<_>>());
+        let finding = bytes.without(&[newest]).refused(config(Policy::Default));
+        assert_eq!((finding.seen, finding.object), (Seen::MissingSegment, segment(newest)));
+        // Under a higher number it is no segment that a crash left unfinished.
+        let mut renamed = bytes.without(&[newest]);
+        renamed.0.insert(segment(newest + 4), bytes.0[&segment(newest)].clone());
+        let device = renamed.device();
+        let medium = device.reader();
+        let error = Log::open_device(device, config(Policy::Default)).unwrap_err();
+        assert!(matches!(&error, Error::Misplaced { found, .. } if found.value() == newest), "{error}");
+        assert_eq!(Bytes::of(&medium).0, renamed.0, "nothing was changed");
+    }
+}
+
 /// Of a log of four epochs, the newest segments are gone: what is given up once stays given up, though the process that
 /// did it is killed before it replaces the metadata.
 #[test]

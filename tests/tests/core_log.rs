@@ -8,7 +8,7 @@ use duralog::{
     Config, Durability, Environment, Geometry, Log, Lsn, MemoryDevice, Object, Snapshot, SyncMode, Transaction,
 };
 use duralog_core::{
-    AsyncLog, Cause, Each, Error, Fault, Flow, LogError, LogOptions, OpenError, Policy, TransactionEnd,
+    AsyncLog, Cause, Each, Error, Fault, Finding, Flow, LogError, LogOptions, OpenError, Policy, Seen, TransactionEnd,
 };
 use duralog_tests::{Awaited, payload, poll_times};
 use uuid::Uuid;
@@ -377,4 +377,55 @@ fn a_log_that_found_no_room_for_a_segment_is_closed_without_a_seal_and_loses_not
     assert!(!log.report().closed);
     assert_eq!(log.report().last.value(), appended);
     log.append(NOW, &b"there is room again"[..]).unwrap();
+}
+
+#[test]
+fn a_state_that_truncation_relied_on_a_checkpoint_for_is_not_lost_in_silence() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let (mut buf, mut other) = ([0; 8192], [0; 8192]);
+    let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
+    for _ in 0..40 {
+        log.append(NOW, &b"in the checkpoint"[..]).unwrap();
+    }
+    let mut once = Some(b"state");
+    let fill = |buf: &mut [u8]| {
+        let Some(state) = once.take() else { return 0 };
+        buf[..state.len()].copy_from_slice(state);
+        state.len()
+    };
+    let id = log.checkpoint(NOW, fill).unwrap();
+    log.append(NOW, &b"behind it"[..]).unwrap();
+    assert_eq!(log.truncate_before(NOW, Lsn::MAX).unwrap(), Lsn::new(41));
+    log.close(NOW).unwrap();
+
+    let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
+    assert_eq!(log.load_checkpoint(&mut ()).unwrap(), Some(Lsn::new(40)));
+    log.close(NOW).unwrap();
+    // The head is whole, and what it holds is not.
+    let mut bytes = medium.object(Object::Checkpoint(id)).unwrap();
+    let at = bytes.windows(5).position(|bytes| bytes == b"state").unwrap();
+    bytes[at] ^= 1;
+    medium.put(Object::Checkpoint(id), bytes);
+
+    let lost = |finding: &Finding| finding.seen == Seen::StateLost && finding.lsns == Some((Lsn::FIRST, Lsn::new(40)));
+    let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
+    let loaded = log.load_checkpoint(&mut ());
+    assert!(
+        matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) if lost(finding)),
+        "{loaded:?}"
+    );
+    let written = log.checkpoint(NOW, |_| 0);
+    assert!(
+        matches!(written, Err(LogError::Poisoned { cause: Cause::Fault })),
+        "a loss is not made final: {written:?}"
+    );
+    drop(log);
+    let device = Awaited(medium.writer().unwrap());
+    let mut log = now(AsyncLog::open(device, &mut other, LogOptions::default(), NOW)).unwrap();
+    let loaded = now(log.load_checkpoint(&mut ()));
+    assert!(
+        matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) if lost(finding)),
+        "{loaded:?}"
+    );
 }

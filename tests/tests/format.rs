@@ -342,7 +342,7 @@ fn the_metadata_stands_as_the_table_says() {
         );
         read += 1;
     }
-    assert_eq!(read, 2);
+    assert_eq!(read, 3);
 }
 
 #[test]

@@ -785,3 +785,215 @@ fn whatever_is_asked_for_and_refused_the_state_is_that_of_the_log() {
         "{told:?}"
     );
 }
+
+/// Bytes of a blocking log: 100 entries, a checkpoint, and 50 more.
+fn checkpointed() -> MemoryDevice {
+    let device = memory();
+    let bytes = device.reader();
+    let log = duralog::Log::open_device(device, config()).unwrap();
+    (0..100u32).for_each(|n| drop(log.append(n.to_le_bytes()).unwrap()));
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    (0..50u32).for_each(|n| drop(log.append(n.to_le_bytes()).unwrap()));
+    log.close().unwrap();
+    bytes
+}
+
+/// The same bytes on a medium of their own, but for what `change` makes of an object; what it makes nothing of is not there.
+fn changed(bytes: &MemoryDevice, change: impl Fn(Object, Vec<u8>) -> Option<Vec<u8>>) -> MemoryDevice {
+    let device = memory();
+    for object in bytes.names() {
+        if let Some(bytes) = change(object, bytes.object(object).unwrap()) {
+            device.put(object, bytes);
+        }
+    }
+    device.reader()
+}
+
+/// Goes on with a reader to its end, or to its error.
+fn to_the_end(log: &mut Opened, mut place: Outcome) -> Result<usize> {
+    let mut pages = 0;
+    while let Outcome::Cursor(Some(cursor)) = place {
+        place = log.done(Request::Page { cursor, sink: Box::new(|_| Flow::Pause) })?;
+        pages += 1;
+    }
+    Ok(pages)
+}
+
+fn documents() -> Rc<RefCell<Documents>> {
+    Rc::default()
+}
+
+#[test]
+fn a_reader_that_a_truncation_overtakes_is_told_so_and_the_log_goes_on() {
+    for direction in [Direction::Forward, Direction::Back, Direction::Counting] {
+        let mut log = Opened::open(memory(), config()).unwrap();
+        (0..400).for_each(|n| drop(log.done(append(n)).unwrap()));
+        let place = log.done(Request::Read { from: Lsn::ZERO, to: Lsn::MAX, direction }).unwrap();
+        let Outcome::Cursor(Some(cursor)) = place else { panic!("{place:?}") };
+        let place = log.done(Request::Page { cursor, sink: Box::new(|_| Flow::Pause) }).unwrap();
+        log.done(Request::Truncate { lsn: Lsn::new(300), give_up: GiveUp::Anyway }).unwrap();
+        let read = to_the_end(&mut log, place);
+        let low_water = Lsn::new(300);
+        assert!(
+            matches!(read, Err(Error::Truncated { low_water: told }) if told == low_water),
+            "{direction:?}: {read:?}"
+        );
+        log.done(append(401)).unwrap();
+    }
+}
+
+#[test]
+fn damage_stops_writing_unless_a_checkpoint_holds_what_is_gone() {
+    let first = Object::Segment(duralog::SegmentId::new(1));
+    for (object_holds, goes_on) in [(true, true), (false, false)] {
+        let bytes = changed(&checkpointed(), |object, mut bytes| {
+            if object == first {
+                bytes[700] ^= 1;
+            }
+            Some(bytes).filter(|_| object_holds || !matches!(object, Object::Checkpoint(_)))
+        });
+        let mut log = Opened::open(bytes.writer().unwrap(), config()).unwrap();
+        let read = Request::Read { from: Lsn::ZERO, to: Lsn::MAX, direction: Direction::Forward };
+        let place = log.done(read).unwrap();
+        let read = to_the_end(&mut log, place);
+        assert!(matches!(read, Err(Error::Damaged(_))), "{read:?}");
+        let appended = log.done(append(7));
+        assert_eq!(appended.is_ok(), goes_on, "{appended:?}");
+        assert!(goes_on || matches!(appended, Err(Error::Poisoned { .. })));
+    }
+}
+
+#[test]
+fn truncation_makes_room_on_a_full_medium_also_for_a_log_that_was_closed_on_it() {
+    for (room, entries) in [3, 4, 6].into_iter().flat_map(|segments| [(segments << 12, 60), (segments << 12, 80)]) {
+        for is_closed in [false, true] {
+            let device = memory().with_capacity_limit(room);
+            let medium = device.reader();
+            let mut log = Opened::open(device, config()).unwrap();
+            (0..entries).for_each(|n| drop(log.done(append(n)).unwrap()));
+            log.done(Request::Checkpoint { snapshot: Some(Snapshot::default()) }).unwrap();
+            while log.done(append(entries)).is_ok() {}
+            if is_closed {
+                log.done(Request::Close).unwrap();
+                drop(log);
+                log = Opened::open(medium.writer().unwrap(), config()).unwrap();
+            }
+            let truncated = log.done(Request::Truncate { lsn: Lsn::MAX, give_up: GiveUp::Covered });
+            let low_water = u64::from(entries) + 1;
+            assert!(
+                matches!(truncated, Ok(Outcome::Number(lsn)) if lsn == low_water),
+                "room {room}, {entries} entries, closed {is_closed}: {truncated:?}"
+            );
+            log.done(append(0)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_refused_for_want_of_room_is_not_in_the_log_once_it_was_closed() {
+    for done in [1, 40, 60, 80, 100, 140, 200] {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = Opened::open(medium.device(), config()).unwrap();
+        (0..5).for_each(|n| drop(log.done(append(n)).unwrap()));
+        medium.set_plan(Plan { fail: vec![(0, Failure::NoSpaceAfter(done))], ..Plan::default() });
+        let tickets = [log.ask(append(100)), log.ask(append(101))];
+        for ticket in tickets {
+            assert!(matches!(log.outcome(ticket), Err(Error::NoSpace(_))));
+        }
+        medium.set_plan(Plan::default());
+        log.done(Request::Close).unwrap();
+        let reader = duralog::LogReader::open_device(medium.reader(), config()).unwrap();
+        let found = reader.recovery();
+        assert_eq!((found.last_valid_lsn, found.closed), (Lsn::new(5), true), "after {done} bytes: {found:?}");
+        assert_eq!(found.torn_tail, None, "after {done} bytes");
+    }
+}
+
+#[test]
+fn a_lost_state_stops_the_log_until_its_loss_was_accepted() {
+    let whole = checkpointed();
+    let log = duralog::Log::open_device(whole.writer().unwrap(), config()).unwrap();
+    log.truncate_before(Lsn::MAX).unwrap();
+    log.close().unwrap();
+    drop(log);
+    // Its head is whole, and what it holds is not.
+    let bytes = changed(&whole, |object, mut bytes| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= u8::from(matches!(object, Object::Checkpoint(_)));
+        Some(bytes)
+    });
+    let mut log = Opened::open(bytes.writer().unwrap(), config()).unwrap();
+    let rebuilt = log.done(Request::Rebuild { state: documents() });
+    assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "{rebuilt:?}");
+    let written = log.done(Request::Checkpoint { snapshot: Some(Snapshot::default()) });
+    assert!(matches!(written, Err(Error::Poisoned { .. })), "{written:?}");
+    drop(log);
+    let blocking = duralog::Log::open_device(bytes.writer().unwrap(), config()).unwrap();
+    assert!(matches!(blocking.rebuild(&mut Documents::default()), Err(Error::StateLost { .. })));
+    let written = blocking.checkpoint(blocking.checkpoint_at(), &Snapshot::default());
+    assert!(matches!(written, Err(Error::Poisoned { .. })), "{written:?}");
+    drop(blocking);
+
+    let gone = changed(&whole, |object, bytes| Some(bytes).filter(|_| !matches!(object, Object::Checkpoint(_))));
+    let salvage = config().with_policy(duralog::Policy::Salvage);
+    duralog::Log::open_device(gone.writer().unwrap(), salvage).unwrap().close().unwrap();
+    let mut log = Opened::open(gone.writer().unwrap(), config()).unwrap();
+    let rebuilt = log.done(Request::Rebuild { state: documents() });
+    assert!(matches!(&rebuilt, Ok(Outcome::Rebuilt(rebuilt)) if rebuilt.entries_replayed == 50), "{rebuilt:?}");
+    log.done(append(1)).unwrap();
+}
+
+#[test]
+fn checkpoints_that_crashes_left_half_written_hide_none_that_is_whole() {
+    let medium = Medium::new(GEOMETRY);
+    let snapshot = || Some(Snapshot { bytes: vec![7; 40 << 10], ..Snapshot::default() });
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    (0..100).for_each(|n| drop(log.done(append(n)).unwrap()));
+    log.done(Request::Checkpoint { snapshot: snapshot() }).unwrap();
+    log.done(Request::Truncate { lsn: Lsn::MAX, give_up: GiveUp::Covered }).unwrap();
+    log.done(Request::Close).unwrap();
+    drop(log);
+    for crash in 0..20 {
+        let mut log = Opened::open(medium.device(), config()).unwrap();
+        log.done(append(crash)).unwrap();
+        log.done(Request::Rebuild { state: Rc::new(RefCell::new(Held::default())) }).unwrap();
+        let loaded = Rc::new(RefCell::new(Held::default()));
+        let rebuilt = log.done(Request::Rebuild { state: loaded.clone() });
+        let used = matches!(&rebuilt, Ok(Outcome::Rebuilt(rebuilt)) if rebuilt.checkpoint_used.is_some());
+        assert!(used && loaded.borrow().0 == 40 << 10, "after {crash} crashes: {rebuilt:?}");
+        // The process ends as soon as the checkpoint's head is on the medium.
+        let ticket = log.ask(Request::Checkpoint { snapshot: snapshot() });
+        let checkpoints = |medium: &Medium| medium.names().into_iter().filter(is_checkpoint).collect::<Vec<_>>();
+        let before = checkpoints(&medium);
+        while checkpoints(&medium) == before || checkpoints(&medium).len() < 2 {
+            log.run(1);
+        }
+        log.run(2);
+        assert!(log.told.0.borrow().iter().all(|(told, _)| *told != ticket), "it was written before the crash");
+        drop(log);
+        medium.kill();
+    }
+}
+
+fn is_checkpoint(object: &Object) -> bool {
+    matches!(object, Object::Checkpoint(_))
+}
+
+/// How many bytes it was loaded from.
+#[derive(Debug, Default)]
+struct Held(usize);
+
+impl StateMachine for Held {
+    type Error = Infallible;
+
+    fn apply(&mut self, _: Lsn, _: &Operation) {}
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), Infallible> {
+        self.0 = snapshot.bytes.len();
+        Ok(())
+    }
+}

@@ -121,8 +121,8 @@ fn begun_again_in_its_own_room(setup: Setup) -> Moment {
         run.play(&[Open]).unwrap();
         run.calls()
     };
-    // The last calls of an opening: the sync of what was copied, two copies of the header and their sync.
-    let mut run = moment.fork().run(Plan { cut_at_call: Some(calls - 4), ..Plan::default() });
+    // The last calls of an opening: the sync of what was copied, two copies of the header and their sync, the metadata.
+    let mut run = moment.fork().run(Plan { cut_at_call: Some(calls - 6), ..Plan::default() });
     run.play(&[Open]).unwrap_err();
     moment = run.end();
     // Of the old segment's writes all but the first is lost, of the new one's nothing.

@@ -39,6 +39,8 @@ pub enum Direction {
 pub struct Cursor {
     machine: Box<dyn Machine<Output = ()>>,
     buf: Vec<u8>,
+    /// The log as it was when reading began.
+    seen: Box<View>,
 }
 
 impl fmt::Debug for Cursor {
@@ -54,11 +56,11 @@ impl<D: LocalDevice> Worker<D> {
         }
         let from = from.max(view.low_water());
         let machine: Box<dyn Machine<Output = ()>> = match direction {
-            Direction::Forward => Box::new(Keeping::new(Reader::new(*view, from, to, self.policy))),
-            Direction::Back => Box::new(Keeping::new(ReverseReader::new(*view, from, to))),
-            Direction::Counting => Box::new(Keeping::new(Replay::new(*view, from, self.policy))),
+            Direction::Forward => Box::new(Keeping::new(Reader::new((*view).clone(), from, to, self.policy))),
+            Direction::Back => Box::new(Keeping::new(ReverseReader::new((*view).clone(), from, to))),
+            Direction::Counting => Box::new(Keeping::new(Replay::new((*view).clone(), from, self.policy))),
         };
-        Ok(Cursor { machine, buf: scratch(self.options.geometry) })
+        Ok(Cursor { machine, buf: scratch(self.options.geometry), seen: view })
     }
 
     pub(super) async fn page(&mut self, mut cursor: Cursor, sink: Sink) -> Fallible<Option<Cursor>> {
@@ -66,14 +68,28 @@ impl<D: LocalDevice> Worker<D> {
         match drive(&mut *cursor.machine, &mut self.device, &mut cursor.buf, &mut host).await {
             Ok(Ended::Paused) => Ok(Some(cursor)),
             Ok(Ended::Done) => Ok(None),
-            Err(error) => Err(self.met(error.into())),
+            Err(error) => Err(self.met(&cursor.seen, error.into()).await),
         }
     }
 
-    /// A reader met an error: after damage nothing more is written.
-    fn met(&mut self, error: Box<Error>) -> Box<Error> {
-        if let Some(finding) = error.finding() {
-            self.poison(Error::Damaged(*finding));
+    /// What the error of a reader that saw this comes to, as for the blocking log: a segment that truncation has given up
+    /// since the reader began is no damage; damage stops writing, unless a checkpoint holds what is gone.
+    async fn met(&mut self, seen: &View, error: Box<Error>) -> Box<Error> {
+        let Some(writer) = &self.writer else { return error };
+        let view = writer.view();
+        if error.place().is_some_and(|(object, _)| view.has_given_up(seen, object)) {
+            return Error::Truncated { low_water: view.low_water() }.into();
+        }
+        let stops = match error.finding() {
+            Some(finding) => {
+                let held = self.checkpoints.hold(finding);
+                !(held && self.safe_floor().await.is_ok() && self.checkpoints.hold(finding))
+            }
+            // A checkpoint that is written now would make the loss of the state before it final.
+            None => matches!(*error, Error::StateLost { .. }),
+        };
+        if stops {
+            self.poison((*error).clone());
         }
         error
     }
@@ -100,8 +116,8 @@ impl<D: LocalDevice> Worker<D> {
                 Err(error) => rebuilt.checkpoints_rejected.push((head.id, error)),
             }
         }
-        if from < view.low_water() && view.is_covered() && !self.policy.skips_damage() {
-            return Err(Error::StateLost { low_water: view.low_water() }.into());
+        if view.lacks_state(from) && !self.policy.skips_damage() {
+            return Err(self.met(&view, Error::StateLost { low_water: view.low_water() }.into()).await);
         }
         let from = from.max(view.low_water());
         let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
@@ -111,7 +127,9 @@ impl<D: LocalDevice> Worker<D> {
         if let Some(error) = applier.failed {
             return Err(error.into());
         }
-        replayed.map_err(|error| self.met(error.into()))?;
+        if let Err(error) = replayed {
+            return Err(self.met(&view, error.into()).await);
+        }
         if self.state.is_none() {
             self.reopen_transactions(*view).await?;
         }
@@ -124,9 +142,10 @@ impl<D: LocalDevice> Worker<D> {
         let floor = self.writer.as_ref().map_or(Lsn::MAX, Writer::replay_floor);
         let mut held = Transactions::default();
         if floor <= view.last() {
-            let mut reader = Keeping::new(Reader::new(view, floor, Lsn::MAX, self.policy));
-            let read = self.drive(&mut reader, &mut held).await;
-            read.map_err(|error| self.met(error.into()))?;
+            let mut reader = Keeping::new(Reader::new(view.clone(), floor, Lsn::MAX, self.policy));
+            if let Err(error) = self.drive(&mut reader, &mut held).await {
+                return Err(self.met(&view, error.into()).await);
+            }
         }
         self.transactions = held;
         Ok(())

@@ -488,6 +488,12 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     async fn close(&mut self) -> Fallible<()> {
+        // What was refused for lack of space is not to be found by the next recovery, if there is room by now.
+        while self.writable().is_ok_and(|writer| writer.holds_refused()) {
+            if self.begin(&mut Writer::plan).await.is_err() {
+                break;
+            }
+        }
         let synced = if self.writer.is_some() { self.commit_until(Settled::All).await } else { Ok(()) };
         self.closed = true;
         synced?;
@@ -521,6 +527,8 @@ impl<D: LocalDevice> Worker<D> {
 
     async fn checkpoint(&mut self, snapshot: Option<Snapshot>) -> Fallible<CheckpointId> {
         self.commit_until(Settled::All).await?;
+        // What crashes left half written goes, or it would hide what is whole. What cannot be read is kept.
+        drop(self.safe_floor().await);
         let snapshot = match (snapshot, &self.state) {
             (Some(snapshot), _) => snapshot,
             (None, Some(state)) => state.borrow().snapshot(),
@@ -586,11 +594,14 @@ impl<D: LocalDevice> Worker<D> {
             None => return Ok(self.writable()?.low_water()),
         };
         let writer = self.writable()?;
-        let lsn = lsn.min(writer.durable().next_or_max());
-        if lsn > writer.low_water() {
+        let low_water = writer.low_water();
+        let lsn = lsn.min(writer.durable().next_or_max()).max(low_water);
+        if lsn > low_water || writer.low_water_due() {
             match self.give_up(lsn, covered).await {
-                // Not even room for a segment: what a checkpoint covers may go first.
+                // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given
+                // up.
                 Err(error) if covered && matches!(*error, Error::NoSpace(_)) => {
+                    self.writer()?.give_up(lsn);
                     self.retire(Retention::default()).await?;
                     self.give_up(lsn, covered).await?;
                 }
