@@ -221,6 +221,9 @@ impl<D: SharedDevice> Log<D> {
             }
         }
         let full = writer.needs_segment();
+        if let Some(recovered) = &recovered {
+            report.end_before_damage(recovered.highest_told());
+        }
         report.duration_us = config.environment.now_us().saturating_sub(started);
         let (last, clean, closed) = (report.last_valid_lsn.value(), report.clean, report.closed);
         tracing::info!(last, clean, closed, "recovered");

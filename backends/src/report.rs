@@ -167,6 +167,25 @@ impl RecoveryReport {
         first.filter(|first| self.policy == Policy::PointInTime && *first <= self.last_valid_lsn)
     }
 
+    /// By a policy that ends the log before the first damage, all from there up to `highest` is given up, whole or not: says
+    /// so, once every entry was looked at.
+    pub(crate) fn end_before_damage(&mut self, highest: Lsn) {
+        let low_water = self.low_water;
+        let kept =
+            |finding: &&mut Finding| !finding.harmless && finding.lsns.is_some_and(|(_, last)| last >= low_water);
+        let lowest = self.findings.iter_mut().filter(kept).min_by_key(|finding| finding.lsns);
+        let Some(finding) = lowest.filter(|_| self.policy == Policy::PointInTime) else { return };
+        let Some((first, last)) = finding.lsns else { return };
+        finding.lsns = Some((first, last.max(highest)));
+        let end = first.previous();
+        self.last_valid_lsn = self.last_valid_lsn.min(end);
+        // Every entry was read: those from the last gap on that is left.
+        let gaps = self.findings.iter().filter_map(|finding| finding.lsns).filter(|(_, last)| *last <= end);
+        let from = gaps.map(|(_, last)| last.next_or_max()).fold(low_water, Lsn::max);
+        self.verified = (from <= end).then_some((from, end));
+        self.sum_up();
+    }
+
     /// Reads and verifies every entry of the log that `view` shows. What is gone and in one of these checkpoints does no
     /// harm.
     pub(crate) fn check_all<D: SharedDevice>(
@@ -277,9 +296,16 @@ impl RecoveryReport {
         // Hostile bytes claim any LSN: what is counted may be absurd, never more than can be counted.
         let low_water = self.low_water;
         let count = |first: Lsn, last: Lsn| last.next_or_max().value().saturating_sub(first.max(low_water).value());
+        let mut ranges: Vec<_> = self.findings.iter().filter_map(|finding| finding.lsns).collect();
+        ranges.sort_unstable();
+        // What is given up behind damage may hold more damage: each LSN counts once.
         let sum = |most: Lsn| {
-            let ranges = self.findings.iter().filter_map(|finding| finding.lsns);
-            ranges.map(|(first, last)| count(first, last.min(most))).fold(0, u64::saturating_add)
+            let mut counted = Lsn::ZERO;
+            ranges.iter().fold(0_u64, |sum, &(first, last)| {
+                let (first, last) = (first.max(counted.next_or_max()), last.min(most));
+                counted = counted.max(last);
+                sum.saturating_add(count(first, last))
+            })
         };
         let lost = sum(Lsn::MAX);
         let inside = sum(self.last_valid_lsn);

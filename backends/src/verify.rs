@@ -153,6 +153,7 @@ impl<D: SharedDevice> LogReader<D> {
             });
         }
         self.report.sum_up();
+        self.report.end_before_damage(self.recovered.highest_told());
         Ok(())
     }
 
@@ -231,6 +232,8 @@ impl<D: SharedDevice> LogReader<D> {
 /// What tells whether a writer has taken something away since a log was looked at.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
+    /// What decides how much of a damaged log is seen.
+    policy: Policy,
     epoch: u64,
     low_water: Lsn,
     checkpoint: CheckpointId,
@@ -248,12 +251,17 @@ enum Changes {
 impl Seen {
     fn of(recovered: &Recovered) -> Self {
         let (epoch, low_water) = (recovered.report.epoch, recovered.view.low_water());
-        Self { epoch, low_water, checkpoint: recovered.highest_checkpoint }
+        let policy = match recovered.report.policy {
+            // It sees the same, and is not refused for it.
+            Policy::Strict => Policy::Default,
+            policy => policy,
+        };
+        Self { policy, epoch, low_water, checkpoint: recovered.highest_checkpoint }
     }
 
     /// Whether it was. What cannot be read now has not changed for all that is known.
     fn has_changed<D: SharedDevice>(self, device: &mut D, what: Changes) -> bool {
-        let options = RecoveryOptions { policy: Policy::Inspect, ..RecoveryOptions::default() };
+        let options = RecoveryOptions { policy: self.policy, ..RecoveryOptions::default() };
         let mut buf = scratch(device.geometry());
         (0..TRIES).any(|_| match drive(Recovery::new(options), device, &mut buf, &mut ()) {
             Ok(now) => {

@@ -892,6 +892,13 @@ impl Recovery {
 }
 
 impl Recovered {
+    /// The highest LSN that anything tells of: whoever gives up what is gone gives up all above the end of the log up to
+    /// here, and goes on behind it.
+    #[must_use]
+    pub fn highest_told(&self) -> Lsn {
+        self.report.durable.max(self.tail.last).max(self.tail.lost)
+    }
+
     /// What is known before anything was read.
     fn nothing(options: &RecoveryOptions) -> Self {
         let header = SegmentHeader::NONE;

@@ -1418,3 +1418,35 @@ fn is_misplaced(bytes: &Bytes, which: &[(u64, u64)]) {
         assert!(matches!(bytes.reader(policy), Err(Error::Misplaced { .. })), "{which:?}, {policy:?}");
     }
 }
+
+#[test]
+fn point_in_time_tells_of_all_that_it_gives_up_before_and_when_it_does() {
+    let whole = sample(4);
+    let (spans, last) = (whole.spans(), *whole.spans()[&4].end());
+    // In a sealed segment, in the newest, and in both.
+    for places in [vec![2], vec![4], vec![2, 3, 4]] {
+        let mut bytes = whole.clone();
+        let mut damaged = Vec::new();
+        for &id in &places {
+            let lsn = spans[&id].start() + 2;
+            let needle = payload(lsn);
+            let segment = bytes.0.get_mut(&segment(id)).unwrap();
+            let at = segment.windows(needle.len()).position(|bytes| bytes == needle).unwrap();
+            segment[at] ^= 1;
+            damaged.push(lsn);
+        }
+        let kept = damaged[0] - 1;
+        let mut reader = bytes.reader(Policy::PointInTime).unwrap();
+        let told = reader.verify().unwrap().clone();
+        let (ended, report, next) = bytes.given_up(Policy::PointInTime);
+        for report in [&told, &report] {
+            assert_eq!((report.entries_recovered, report.entries_skipped), (kept, last - kept), "{report:?}");
+            assert_eq!((report.last_valid_lsn, report.verified), (Lsn::new(kept), Some((Lsn::FIRST, Lsn::new(kept)))));
+            assert!(report.damage().any(|finding| finding.lsns == range(&(kept + 1..=last))), "{report:?}");
+        }
+        assert_eq!(next, last + 1);
+        let (found, report) = ended.opened();
+        assert_eq!(found, [(1..=kept).collect(), vec![next]].concat());
+        assert_eq!(report.gaps().collect::<Vec<_>>(), [range(&(kept + 1..=last)).unwrap()]);
+    }
+}

@@ -101,6 +101,9 @@ impl Log {
                 let _ = worker.device.tidy(Object::Segment(recovered.view.newest())).await;
             }
         }
+        if let Some(recovered) = &recovered {
+            report.end_before_damage(recovered.highest_told());
+        }
         report.duration_us = config.environment.now_us().saturating_sub(started);
         let shared = Rc::new(Shared {
             queue: Default::default(),

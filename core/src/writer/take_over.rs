@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::{InvalidOptions, Writer, WriterOptions};
-use crate::{CheckpointId, Lsn, begin::Copying, decision::Policy, device::OldWriter, recovery::Recovered};
+use crate::{CheckpointId, begin::Copying, decision::Policy, device::OldWriter, recovery::Recovered};
 
 /// Why a log cannot be taken over for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +95,10 @@ impl Writer {
     /// The writer of a take-over that is allowed.
     pub(crate) fn taking_over(options: WriterOptions, recovered: &Recovered, consent: Consent) -> Self {
         let Recovered { report, tail, view, .. } = recovered;
-        let told = if consent == Consent::AcceptLoss { tail.lost } else { Lsn::ZERO };
-        let lost = report.durable.max(tail.last).max(told);
+        let lost = match consent {
+            Consent::None => report.durable.max(tail.last),
+            Consent::AcceptLoss => recovered.highest_told(),
+        };
         let mut writer = Self::new(options, &tail.header, lost);
         // What tells of a later epoch would go on to prove that something is missing.
         writer.epoch = recovered.epoch;
