@@ -17,7 +17,7 @@ use std::{
 use duralog_core::{
     Action, Begin, CheckpointId, Checkpoints, Commit, Consequence, Device, DeviceError, Durability,
     Error as DriveError, ErrorKind, Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step,
-    Stop, Syncing, View, Writer, WriterOptions, drive, meta::PutMeta,
+    Stop, Syncing, TransactionEnd, View, Writer, WriterOptions, drive, meta::PutMeta,
 };
 
 use crate::{
@@ -123,8 +123,11 @@ pub(crate) struct State {
     pub(crate) gathering: Gathering,
     /// So much is staged that the background thread should write it.
     pub(crate) hand_over: bool,
-    /// The last LSN of an append that was answered before it was written.
+    /// The last LSN of an append that was answered before it was written, and is to stay.
     pub(crate) buffered: Lsn,
+    /// Transactions of this handle that are not over, and how many it ever began.
+    pub(crate) transactions: Vec<InTransaction>,
+    pub(crate) begun: u64,
     /// Changes with each append: the background thread sees whether the log fell idle.
     pub(crate) activity: u64,
     /// The background thread has nothing to do until it is woken.
@@ -188,11 +191,35 @@ pub(crate) enum Ends {
     History,
 }
 
-/// A transaction, and the history that it was begun in: behind a cut its id is given out again.
-#[derive(Clone, Copy, Debug)]
+/// A transaction, and what tells it from another one with its id: behind a cut the id is given out again, and where its
+/// begin was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InTransaction {
     pub(crate) id: u64,
     pub(crate) history: History,
+    pub(crate) number: u64,
+}
+
+/// What is promised of an entry that is in memory only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// It is part of the log: where it is refused later, the log stops, or the loss would pass in silence.
+    ToStay,
+    /// Nothing: it counts with a commit to come, which is refused if it is, or it says that none will come.
+    Nothing,
+}
+
+impl Promise {
+    pub(crate) fn of(transaction: Option<InTransaction>) -> Self {
+        if transaction.is_some() { Self::Nothing } else { Self::ToStay }
+    }
+
+    pub(crate) fn of_end(end: TransactionEnd) -> Self {
+        match end {
+            TransactionEnd::Commit => Self::ToStay,
+            TransactionEnd::Rollback => Self::Nothing,
+        }
+    }
 }
 
 /// What a reader sees of the log, and the history that it belongs to.
@@ -288,7 +315,7 @@ impl<D: SharedDevice> Shared<D> {
         durability: Durability,
     ) -> Result<Receipt> {
         let (guard, first, last) = self.stage_entries(payloads, transaction)?;
-        self.reached(guard, first, last, durability)
+        self.reached(guard, first, last, durability, Promise::of(transaction))
     }
 
     /// Stages entries: one, or a batch.
@@ -297,9 +324,9 @@ impl<D: SharedDevice> Shared<D> {
         payloads: &[P],
         transaction: Option<InTransaction>,
     ) -> Result<(Guard<'_>, Lsn, Lsn)> {
-        let (id, history) = (transaction.map(|of| of.id), transaction.map(|of| of.history));
+        let id = transaction.map(|of| of.id);
         let (mut guard, (first, last)) =
-            self.stage_in(self.lock(), history, |writer, buf, now| writer.stage(buf, now, id, payloads))?;
+            self.stage_in(self.lock(), transaction, |writer, buf, now| writer.stage(buf, now, id, payloads))?;
         tracing::trace!(lsn = last.value(), "append");
         guard.counts.appends += payloads.len() as u64;
         Ok((guard, first, last))
@@ -314,11 +341,11 @@ impl<D: SharedDevice> Shared<D> {
         self.stage_in(guard, None, stage)
     }
 
-    /// [`stage`](Self::stage), for a transaction of this history.
+    /// [`stage`](Self::stage), for a transaction.
     pub(crate) fn stage_in<'a, T>(
         &'a self,
         mut guard: Guard<'a>,
-        history: Option<History>,
+        transaction: Option<InTransaction>,
         mut stage: impl FnMut(&mut Writer, &mut Vec<u8>, u64) -> Result<T, StageError>,
     ) -> Result<(Guard<'a>, T)> {
         loop {
@@ -326,8 +353,8 @@ impl<D: SharedDevice> Shared<D> {
                 guard = self.wait_for_leader(guard);
             }
             guard.check()?;
-            // A cut may come while room is made.
-            if history.is_some_and(|history| history != guard.history) {
+            // A cut may come while room is made, or a refusal.
+            if transaction.is_some_and(|of| of.history != guard.history || !guard.transactions.contains(&of)) {
                 return Err(Error::NoTransaction);
             }
             let now = self.environment.now_us();
@@ -357,9 +384,12 @@ impl<D: SharedDevice> Shared<D> {
         first: Lsn,
         last: Lsn,
         durability: Durability,
+        promise: Promise,
     ) -> Result<Receipt> {
         if durability == Durability::Buffered {
-            guard.buffered = last;
+            if promise == Promise::ToStay {
+                guard.buffered = last;
+            }
             return Ok(Receipt { first, last, durability });
         }
         let durable = self.wait(guard, last, durability)?;

@@ -234,6 +234,8 @@ impl<D: SharedDevice> Log<D> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 buffered: writer.written(),
+                transactions: Vec::new(),
+                begun: 0,
                 writer,
                 buf,
                 spare: Vec::new(),

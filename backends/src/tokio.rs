@@ -80,7 +80,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    commit::{Guard, InTransaction},
+    commit::{Guard, InTransaction, Promise},
     config::Config,
     device::{DeviceFailure, SharedDevice},
     error::{Error, Result},
@@ -401,7 +401,7 @@ fn work<D: SharedDevice>(log: &Blocking<D>, mut queue: mpsc::Receiver<Request<D>
             match request {
                 Request::Append { payloads, transaction, durability, answer } => {
                     let entries = log.shared.stage_entries(&payloads, transaction);
-                    reach(log, entries, None, durability, answer, &mut staged);
+                    reach(log, entries, Promise::of(transaction), None, durability, answer, &mut staged);
                 }
                 Request::Begin { answer } => {
                     // Whom nobody waits for any more is dropped, and so left to be rolled back.
@@ -409,7 +409,7 @@ fn work<D: SharedDevice>(log: &Blocking<D>, mut queue: mpsc::Receiver<Request<D>
                 }
                 Request::End { open, end, durability, answer } => {
                     let entry = log.shared.stage_end(open.of, end).map(|(guard, lsn)| (guard, lsn, lsn));
-                    reach(log, entry, Some(open), durability, answer, &mut staged);
+                    reach(log, entry, Promise::of_end(end), Some(open), durability, answer, &mut staged);
                 }
                 Request::Job(job) => {
                     commit(log, &mut staged);
@@ -428,6 +428,7 @@ fn work<D: SharedDevice>(log: &Blocking<D>, mut queue: mpsc::Receiver<Request<D>
 fn reach<'a, D: SharedDevice>(
     log: &'a Blocking<D>,
     entries: Result<(Guard<'a>, Lsn, Lsn)>,
+    promise: Promise,
     ends: Option<Open<D>>,
     durability: Option<Durability>,
     answer: Answer<Receipt>,
@@ -440,7 +441,7 @@ fn reach<'a, D: SharedDevice>(
             let durability = log.shared.reached.told(durability);
             return staged.push(Staged { receipt: Receipt { first, last, durability }, before, ends, answer });
         }
-        Ok((guard, first, last)) => log.shared.reached(guard, first, last, durability),
+        Ok((guard, first, last)) => log.shared.reached(guard, first, last, durability, promise),
         Err(error) => Err(error),
     };
     told(reached, ends, answer);

@@ -3,7 +3,7 @@
 use duralog_core::{Durability, Lsn, Payload, TransactionEnd, Writer};
 
 use crate::{
-    commit::{Guard, InTransaction, Shared},
+    commit::{Guard, InTransaction, Promise, Shared},
     device::SharedDevice,
     error::{Error, Result},
     file::FileDevice,
@@ -95,14 +95,15 @@ impl<D: SharedDevice> Transaction<'_, D> {
     /// # Errors
     /// As [`Log::append`]. The transaction does not count in any case: a commit alone makes it.
     pub fn rollback(mut self) -> Result<()> {
+        self.end(TransactionEnd::Rollback, Durability::Buffered)?;
         self.open = false;
-        self.end(TransactionEnd::Rollback, Durability::Buffered).map(|_| ())
+        Ok(())
     }
 
     fn end(&self, end: TransactionEnd, durability: Durability) -> Result<Receipt> {
         let shared = &self.log.shared;
         let (guard, lsn) = shared.stage_end(self.of, end)?;
-        shared.reached(guard, lsn, lsn, durability)
+        shared.reached(guard, lsn, lsn, durability, Promise::of_end(end))
     }
 }
 
@@ -126,25 +127,34 @@ impl<D: SharedDevice> Shared<D> {
             begun => begun?,
         };
         guard.counts.appends += 1;
-        guard.buffered = Lsn::new(id);
-        Ok(InTransaction { id, history: guard.history })
+        guard.begun += 1;
+        let state = &mut *guard;
+        let of = InTransaction { id, history: state.history, number: state.begun };
+        // Ids ascend, but where a begin was refused: one that is not lower is not there any more.
+        let is_there = |other: &InTransaction| other.id < id && state.writer.knows_transaction(other.id);
+        state.transactions.retain(|other| is_there(other) && other.history == of.history);
+        state.transactions.push(of);
+        Ok(of)
     }
 
     /// Stages the end of a transaction, and gives its LSN.
     pub(crate) fn stage_end(&self, of: InTransaction, end: TransactionEnd) -> Result<(Guard<'_>, Lsn)> {
-        let InTransaction { id, history } = of;
         let (mut guard, lsn) =
-            self.stage_in(self.lock(), Some(history), |writer, buf, now| writer.stage_end(buf, now, id, end))?;
+            self.stage_in(self.lock(), Some(of), |writer, buf, now| writer.stage_end(buf, now, of.id, end))?;
         guard.counts.appends += 1;
         Ok((guard, lsn))
     }
 
     /// Rolls back a transaction that nobody goes on with. It does not count in any case: a commit alone makes it.
     pub(crate) fn roll_back(&self, of: InTransaction) {
-        let staged = self.stage_end(of, TransactionEnd::Rollback);
-        match staged.and_then(|(guard, lsn)| self.reached(guard, lsn, lsn, Durability::Buffered)) {
-            Ok(_) | Err(Error::NoTransaction | Error::Closed | Error::Poisoned { .. }) => {}
-            Err(error) => tracing::warn!(%error, "the rollback of a transaction was not logged; it does not count"),
+        let Err(error) = self.stage_end(of, TransactionEnd::Rollback) else { return };
+        if matches!(error, Error::NoTransaction | Error::Closed | Error::Poisoned { .. }) {
+            return;
+        }
+        tracing::warn!(%error, "the rollback of a transaction was not logged; it does not count");
+        let mut guard = self.lock();
+        if guard.transactions.contains(&of) {
+            guard.writer.forget(of.id);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     Replay, Report, Retention, Retire, TransactionEnd,
     begin::{Begin, Plan},
     device::Device,
-    drive::{Error, Machine, drive, drive_unit, drive_until_pause},
+    drive::{Action, Error, Machine, drive, drive_unit, drive_until_pause},
     fault::Fault,
     handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
     part::Part,
@@ -82,7 +82,8 @@ impl<'a, D: Device> Log<'a, D> {
     /// durable when this returns.
     ///
     /// Costs at most 9 reads for each object on the medium, 2 *B* reads of the newest segment and 2 S + C listings. Where
-    /// entries were found that may not be durable, what a rotation costs, and 2 *B* reads, writes and syncs for copying.
+    /// entries were found that may not be durable, what a rotation costs, and 2 *B* reads, writes and syncs for copying. Where
+    /// there is no room for that, the log can be read and truncated, and whatever writes tries again.
     ///
     /// # Errors
     /// [`OpenError::Drive`] with [`Fault::NoLog`] where there is none: this makes none. [`OpenError::Refused`].
@@ -113,7 +114,12 @@ impl<'a, D: Device> Log<'a, D> {
             self.commit(Durability::Durable)?;
         }
         if self.handle.writer.needs_segment() {
-            self.handle.report.repersisted = self.begin(now)?;
+            match self.begin(now) {
+                Ok(copied) => self.handle.report.repersisted = copied,
+                // It can be read and truncated, and written once there is room.
+                Err(LogError::Full) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -181,8 +187,10 @@ impl<'a, D: Device> Log<'a, D> {
     ) -> Result<Appended, LogError<D::Error>> {
         let staged = self.stage(now, |writer, buf, now| writer.stage(buf, now, transaction, payloads));
         let (first, last) = staged?;
-        let durability = if transaction.is_some() { Durability::Buffered } else { self.handle.options.durability };
-        self.reach(first, last, durability)
+        if transaction.is_some() {
+            return Ok(self.unpromised(first, last));
+        }
+        self.reach(first, last, self.handle.options.durability)
     }
 
     /// Begins a transaction and returns its id. Its entries count if it is committed.
@@ -193,7 +201,6 @@ impl<'a, D: Device> Log<'a, D> {
     /// As [`append`](Self::append); [`LogError::TooManyTransactions`].
     pub fn begin_transaction(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
         let id = self.stage(now, |writer, buf, now| writer.stage_begin(buf, now))?;
-        self.reach(Lsn::new(id), Lsn::new(id), Durability::Buffered)?;
         Ok(id)
     }
 
@@ -228,11 +235,10 @@ impl<'a, D: Device> Log<'a, D> {
         end: TransactionEnd,
     ) -> Result<Appended, LogError<D::Error>> {
         let lsn = self.stage(now, |writer, buf, now| writer.stage_end(buf, now, transaction, end))?;
-        let durability = match end {
-            TransactionEnd::Commit => self.handle.options.durability,
-            TransactionEnd::Rollback => Durability::Buffered,
-        };
-        self.reach(lsn, lsn, durability)
+        match end {
+            TransactionEnd::Commit => self.reach(lsn, lsn, self.handle.options.durability),
+            TransactionEnd::Rollback => Ok(self.unpromised(lsn, lsn)),
+        }
     }
 
     /// Makes everything that was appended durable, and returns the durable LSN. Nothing is done if it is already.
@@ -387,10 +393,11 @@ impl<'a, D: Device> Log<'a, D> {
     /// Gives up entries below `lsn`, whether a checkpoint holds them or not, and returns the first LSN that is kept from then
     /// on. Whole segments below it are removed; what a batch or transaction that ends above it needs stays.
     ///
-    /// It needs no free room. When this returns, the low-water mark is durable.
+    /// What a checkpoint holds needs no free room to go; where none does, that may take a mark, or another segment. When this
+    /// returns, the low-water mark is durable.
     ///
     /// Costs at most 2 writes and 4 syncs, and then 6 reads and 3 listings for each segment, and a removal for each that
-    /// goes.
+    /// goes. On a full medium the removals come first, with a sync, and then what a rotation costs.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -401,15 +408,32 @@ impl<'a, D: Device> Log<'a, D> {
     }
 
     fn truncate(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<Lsn, LogError<D::Error>> {
-        let lsn = lsn.min(self.handle.writer.durable().next_or_max());
-        if lsn > self.handle.writer.low_water() {
-            self.stage(now, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered))?;
-            self.commit(Durability::Durable)?;
+        let low_water = self.handle.writer.low_water();
+        let lsn = lsn.min(self.handle.writer.durable().next_or_max()).max(low_water);
+        if lsn > low_water || self.handle.writer.low_water_due() {
+            match self.say_low_water(now, lsn, covered) {
+                // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
+                Err(LogError::Full) if covered => {
+                    self.handle.writer.give_up(lsn);
+                    self.retire(Retention::default())?;
+                    // Only then is the room free.
+                    let synced = self.device.sync();
+                    let failed = |error| Error::Device { action: Action::Sync, object: None, error };
+                    synced.map_err(|error| self.handle.unfit(failed(error)))?;
+                    self.say_low_water(now, lsn, true)?;
+                }
+                said => said?,
+            }
         }
         // Where the number of slots is fixed, what was kept as evidence takes room that the log needs.
         let evidence = self.handle.geometry.slots.is_some();
         self.retire(Retention { evidence, ..Retention::default() })?;
         Ok(self.handle.writer.low_water())
+    }
+
+    fn say_low_water(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<(), LogError<D::Error>> {
+        self.stage(now, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered))?;
+        self.commit(Durability::Durable)
     }
 
     /// Closes the log: everything appended is durable, and a seal says so where there is room for one. Gives the
@@ -463,6 +487,11 @@ impl<'a, D: Device> Log<'a, D> {
                 Err(error) => return Err(self.handle.refused(error)),
             }
         }
+    }
+
+    /// What is said of entries that count with a commit to come, or tell that none will come: their loss is none.
+    fn unpromised(&self, first: Lsn, last: Lsn) -> Appended {
+        Appended { first, last, durability: self.device.reaches(Durability::Buffered) }
     }
 
     /// Waits for what was staged to be as durable as asked, and says so.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use duralog::{
     Config, Durability, Environment, Geometry, Log, Lsn, MemoryDevice, Object, Snapshot, SyncMode, Transaction,
+    faulty::{Failure, Medium, Plan},
 };
 use duralog_core::{
     AsyncLog, Cause, Each, Error, Fault, Finding, Flow, LogError, LogOptions, OpenError, Policy, Seen, TransactionEnd,
@@ -428,4 +429,57 @@ fn a_state_that_truncation_relied_on_a_checkpoint_for_is_not_lost_in_silence() {
         matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) if lost(finding)),
         "{loaded:?}"
     );
+}
+
+#[test]
+fn a_transaction_that_finds_no_room_is_rolled_back_and_the_handle_goes_on() {
+    let medium = Medium::new(GEOMETRY);
+    let mut buf = [0; 8192];
+    let mut log = duralog_core::Log::format(medium.device(), &mut buf, LogOptions::default(), ID, NOW).unwrap();
+    let id = log.begin_transaction(NOW).unwrap();
+    log.append_to(NOW, id, &[&b"x"[..]]).unwrap();
+    medium.set_plan(Plan { fail: vec![(0, Failure::NoSpaceAfter(50))], ..Plan::default() });
+    let committed = log.end_transaction(NOW, id, TransactionEnd::Commit);
+    assert!(matches!(committed, Err(LogError::Full)), "{committed:?}");
+    medium.set_plan(Plan::default());
+    log.append(NOW, &b"goes on"[..]).unwrap();
+    assert!(matches!(log.end_transaction(NOW, id, TransactionEnd::Commit), Err(LogError::NoTransaction)));
+    let mut counts = Vec::new();
+    let mut each = Each(|entry: duralog_core::Entry<'_>| {
+        counts.push(entry.payload.to_vec());
+        Flow::Continue
+    });
+    log.replay(Lsn::ZERO, &mut each).unwrap();
+    assert_eq!(counts, [b"goes on"]);
+}
+
+#[test]
+fn on_a_full_medium_a_log_opens_and_truncation_makes_room() {
+    for (segments, settled, is_reopened) in
+        [6, 7, 10].into_iter().flat_map(|n| [(n, true, false), (n, true, true), (n, false, false), (n, false, true)])
+    {
+        let geometry = Geometry { settled, ..GEOMETRY };
+        let room = u64::from(geometry.segment_size) * segments;
+        let device = MemoryDevice::new(geometry).with_capacity_limit(room);
+        let medium = device.reader();
+        let (mut buf, mut other) = ([0; 8192], [0; 8192]);
+        let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
+        for _ in 0..30 {
+            log.append(NOW, &b"held by a checkpoint"[..]).unwrap();
+        }
+        log.checkpoint(NOW, |_| 0).unwrap();
+        while log.append(NOW, &b"until there is no room"[..]).is_ok() {}
+        if is_reopened {
+            drop(log);
+            let device = medium.writer().unwrap();
+            log = duralog_core::Log::open(device, &mut other, LogOptions::default(), NOW).unwrap();
+        }
+        let truncated = log.truncate_before(NOW, Lsn::MAX);
+        assert!(matches!(truncated, Ok(lsn) if lsn == Lsn::new(31)), "{segments}, {is_reopened}: {truncated:?}");
+        log.append(NOW, &b"there is room again"[..]).unwrap();
+        let last = log.close(NOW).map(drop);
+        assert!(last.is_ok(), "{last:?}");
+        let log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
+        assert_eq!(log.report().low_water, Lsn::new(31));
+    }
 }

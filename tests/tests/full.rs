@@ -4,7 +4,7 @@
 use Op::{Append, Checkpoint, Close, Fill, Open, Write};
 use duralog::{
     Durability, Error, Log, Lsn, Object, Policy,
-    faulty::{Failure, FaultyDevice, Keep, Plan},
+    faulty::{Failure, FaultyDevice, Keep, Medium, Plan},
 };
 use duralog_tests::{Moment, Op, Setup};
 
@@ -264,4 +264,83 @@ fn what_was_removed_to_make_room_is_given_up_though_the_truncation_was_refused_a
         }
     }
     assert!(refused > 0, "no truncation was refused after it had made room");
+}
+
+/// The next call has no room, or room for so much.
+fn refuse_next(medium: &Medium, failure: &Failure) {
+    medium.set_plan(Plan { fail: vec![(0, failure.clone())], ..Plan::default() });
+}
+
+#[test]
+fn a_transaction_that_finds_no_room_is_rolled_back_and_the_log_goes_on() {
+    for (setup, failure) in
+        COPYING.into_iter().flat_map(|setup| [0, 1, 50].map(|done| (setup, Failure::NoSpaceAfter(done))))
+    {
+        let moment = Moment::new(setup);
+        let log = open(&moment, Plan::default()).unwrap();
+        log.append_with(b"first", Durability::Durable).unwrap();
+        // All of it in the write that is refused.
+        let transaction = log.transaction().unwrap();
+        transaction.append(b"x").unwrap();
+        refuse_next(&moment.medium, &failure);
+        let committed = transaction.commit_with(Durability::Durable);
+        assert!(matches!(committed, Err(Error::NoSpace(_))), "{}: {committed:?}", setup.name);
+        // Begun and durable, when what it holds is refused with another's entry.
+        let transaction = log.transaction().unwrap();
+        log.append_with(b"second", Durability::Durable).unwrap();
+        transaction.append(b"x").unwrap();
+        refuse_next(&moment.medium, &failure);
+        let appended = log.append_with(b"refused", Durability::Durable);
+        assert!(matches!(appended, Err(Error::NoSpace(_))), "{}: {appended:?}", setup.name);
+        log.append_with(b"third", Durability::Durable).unwrap();
+        assert!(matches!(transaction.append(b"y"), Err(Error::NoTransaction)));
+        assert!(matches!(transaction.commit(), Err(Error::NoTransaction)));
+        // What it held before, and all of it, is there where the commit alone is refused: it can be rolled back.
+        let transaction = log.transaction().unwrap();
+        transaction.append(b"x").unwrap();
+        log.append_with(b"fourth", Durability::Durable).unwrap();
+        refuse_next(&moment.medium, &failure);
+        let committed = transaction.commit_with(Durability::Durable);
+        assert!(matches!(committed, Err(Error::NoSpace(_))), "{}: {committed:?}", setup.name);
+        let transaction = log.transaction().unwrap();
+        transaction.append(b"fifth").unwrap();
+        transaction.commit_with(Durability::Durable).unwrap();
+        drop(log);
+        moment.medium.kill();
+        let log = open(&moment, Plan::default()).unwrap();
+        let counts: Vec<_> = log.replay_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().payload).collect();
+        assert_eq!(counts, [&b"first"[..], b"second", b"third", b"fourth", b"fifth"], "{}", setup.name);
+    }
+}
+
+#[test]
+fn a_transaction_whose_begin_was_refused_is_not_the_one_that_gets_its_id() {
+    let moment = Moment::new(Setup::BYTES);
+    let log = open(&moment, Plan::default()).unwrap();
+    log.append_with(b"first", Durability::Durable).unwrap();
+    let refused = log.transaction().unwrap();
+    refuse_next(&moment.medium, &Failure::NoSpace);
+    assert!(matches!(log.append_with(b"refused", Durability::Durable), Err(Error::NoSpace(_))));
+    let transaction = log.transaction().unwrap();
+    assert_eq!(transaction.id(), refused.id());
+    assert!(matches!(refused.append(b"of the other"), Err(Error::NoTransaction)));
+    drop(refused);
+    transaction.append(b"second").unwrap();
+    transaction.commit_with(Durability::Durable).unwrap();
+    let counts: Vec<_> = log.replay_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().payload).collect();
+    assert_eq!(counts, [&b"first"[..], b"second"]);
+}
+
+#[test]
+fn transactions_that_could_not_be_rolled_back_for_want_of_room_make_room_for_others() {
+    let moment = Moment::new(Setup::BYTES);
+    let log = open(&moment, Plan::default()).unwrap();
+    for n in 0..100_u8 {
+        let transaction = log.transaction().unwrap();
+        log.append_with([n], Durability::Durable).unwrap();
+        moment.medium.set_plan(Plan { fail: (0..9).map(|call| (call, Failure::NoSpace)).collect(), ..Plan::default() });
+        assert!(matches!(transaction.commit_with(Durability::Durable), Err(Error::NoSpace(_))));
+        moment.medium.set_plan(Plan::default());
+    }
+    assert_eq!(log.replay_from(Lsn::ZERO).unwrap().map(Result::unwrap).count(), 100);
 }

@@ -533,6 +533,8 @@ struct Life {
     numbers: u32,
     truncates: bool,
     told: Told,
+    /// How many refusals there were before the requests that are under way.
+    refusals: u32,
 }
 
 /// A transaction that is open, with its entries.
@@ -540,6 +542,8 @@ struct Open {
     id: u64,
     entries: Vec<(u64, u32)>,
     ending: bool,
+    /// How many refusals there were before the requests of which one began it.
+    refusals: u32,
 }
 
 /// How often what is worth to be tested came.
@@ -547,6 +551,7 @@ struct Open {
 struct Told {
     refused: u32,
     poisoned: u32,
+    broken: u32,
     commits: u32,
     checkpoints: u32,
     rebuilt: u32,
@@ -588,6 +593,7 @@ impl Life {
             numbers: 0,
             truncates,
             told: Told::default(),
+            refusals: 0,
         }
     }
 
@@ -625,6 +631,7 @@ impl Life {
 
     /// Asks for several things at once, and lets so many steps pass, or as many as it takes; tells whether the log goes on.
     fn turn(&mut self, steps: Option<usize>) -> bool {
+        self.refusals = self.told.refused;
         let requests = 1 + self.random.below(6);
         let asked: Vec<(u32, Asked)> = (0..requests)
             .map(|_| {
@@ -665,6 +672,18 @@ impl Life {
             _ => None,
         };
         match (asked, &outcome) {
+            // Something of it was refused, with whatever else was to be written: it never counts.
+            (Asked::Append { transaction: Some(id), .. } | Asked::End { id, .. }, Err(Error::NoTransaction)) => {
+                let refused = self.told.refused;
+                self.open.retain(|open| {
+                    assert!(
+                        open.id != id || refused > open.refusals,
+                        "transaction {id} is open, and nothing was refused"
+                    );
+                    open.id != id
+                });
+                self.told.broken += 1;
+            }
             (Asked::Append { numbers, transaction }, Ok(_)) => {
                 let entries = (receipt.unwrap().0..).zip(numbers);
                 match self.open.iter_mut().find(|open| Some(open.id) == transaction) {
@@ -673,10 +692,19 @@ impl Life {
                 }
             }
             (Asked::Begin, Ok(Outcome::Number(id))) => {
-                self.open.push(Open { id: *id, entries: Vec::new(), ending: false });
+                self.open.push(Open { id: *id, entries: Vec::new(), ending: false, refusals: self.refusals });
             }
             (Asked::End { id, end }, _) => {
-                let at = self.open.iter().position(|open| open.id == id).unwrap();
+                if outcome.is_err() {
+                    self.told.refused += 1;
+                }
+                let Some(at) = self.open.iter().position(|open| open.id == id) else {
+                    assert!(
+                        receipt.is_none() || end == TransactionEnd::Rollback,
+                        "{id} lost entries, and is committed"
+                    );
+                    return true;
+                };
                 self.open[at].ending = false;
                 if let Some((place, _)) = receipt {
                     let ended = self.open.swap_remove(at).entries;
@@ -779,9 +807,9 @@ fn whatever_is_asked_for_and_refused_the_state_is_that_of_the_log() {
         told = life.told;
     }
     println!("{told:?}");
-    let Told { refused, poisoned, commits, checkpoints, rebuilt, crashes } = told;
+    let Told { refused, poisoned, broken, commits, checkpoints, rebuilt, crashes } = told;
     assert!(
-        [refused, poisoned, commits, checkpoints, rebuilt, crashes].into_iter().all(|times| times > 100),
+        [refused, poisoned, broken, commits, checkpoints, rebuilt, crashes].into_iter().all(|times| times > 100),
         "{told:?}"
     );
 }
@@ -996,4 +1024,40 @@ impl StateMachine for Held {
         self.0 = snapshot.bytes.len();
         Ok(())
     }
+}
+
+#[test]
+fn a_transaction_that_finds_no_room_is_rolled_back_and_its_number_is_no_others() {
+    let medium = Medium::new(GEOMETRY);
+    let state = Kept::default();
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    log.done(Request::Rebuild { state: state.clone() }).unwrap();
+    let begin = |log: &mut Opened| match log.done(Request::Begin).unwrap() {
+        Outcome::Number(number) => number,
+        other => panic!("{other:?}"),
+    };
+    let commit = |id| Request::End { id, end: TransactionEnd::Commit, durability: Durability::Durable };
+    log.done(numbered(&[1], None, Durability::Durable)).unwrap();
+    let refused = begin(&mut log);
+    log.done(numbered(&[9], Some(refused), Durability::Buffered)).unwrap();
+    medium.set_plan(Plan { fail: vec![(0, Failure::NoSpaceAfter(50))], ..Plan::default() });
+    let committed = log.done(commit(refused));
+    assert!(matches!(committed, Err(Error::NoSpace(_))), "{committed:?}");
+    medium.set_plan(Plan::default());
+    let other = begin(&mut log);
+    assert_ne!(other, refused);
+    let appended = log.done(numbered(&[8], Some(refused), Durability::Buffered));
+    assert!(matches!(appended, Err(Error::NoTransaction)), "{appended:?}");
+    assert!(matches!(log.done(commit(refused)), Err(Error::NoTransaction)));
+    log.done(numbered(&[2], Some(other), Durability::Buffered)).unwrap();
+    log.done(commit(other)).unwrap();
+    log.done(numbered(&[3], None, Durability::Durable)).unwrap();
+    let numbers = |state: &Kept| state.borrow().0.iter().map(|(_, number)| *number).collect::<Vec<_>>();
+    assert_eq!(numbers(&state), [1, 2, 3]);
+    drop(log);
+    medium.kill();
+    let again = Kept::default();
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    log.done(Request::Rebuild { state: again.clone() }).unwrap();
+    assert_eq!(numbers(&again), [1, 2, 3]);
 }

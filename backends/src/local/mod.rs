@@ -107,16 +107,16 @@ pub enum Request {
     Append {
         /// The entries, one at least.
         operations: Vec<Operation>,
-        /// The id of the transaction that they belong to.
+        /// The number of the transaction that they belong to.
         transaction: Option<u64>,
         /// How durable they are to be.
         durability: Durability,
     },
-    /// Begin a transaction; the answer is its id.
+    /// Begin a transaction; the answer is its number: the LSN of its begin, unless a transaction with that number was refused.
     Begin,
     /// End a transaction; the answer is a receipt.
     End {
-        /// Its id.
+        /// Its number.
         id: u64,
         /// Whether it counts.
         end: TransactionEnd,

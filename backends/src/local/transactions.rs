@@ -24,8 +24,9 @@ impl Transactions {
         at.map(|at| self.0.swap_remove(at).1).unwrap_or_default()
     }
 
-    /// What was appended behind this LSN was refused.
+    /// What was appended behind this LSN was refused: the id of a transaction that was begun there is given out again.
     pub(super) fn refused_behind(&mut self, last: Lsn) {
+        self.0.retain(|(id, _)| *id <= last.value());
         for (_, entries) in &mut self.0 {
             entries.retain(|(lsn, _)| *lsn <= last);
         }

@@ -53,6 +53,10 @@ pub(super) struct Worker<D> {
     pub(super) state: Option<Rc<RefCell<dyn State>>>,
     /// What is to be applied to it when transactions commit that are open.
     pub(super) transactions: Transactions,
+    /// Transactions of this handle: by which number it knows them, and their ids, which are given out again where a begin is
+    /// refused. The numbers are not; but for that, the two are the same.
+    open: Vec<(u64, u64)>,
+    numbers: u64,
 }
 
 /// Entries that were staged, and whom to tell when they are as durable as asked.
@@ -65,6 +69,8 @@ struct Waiting {
     entries: Vec<(Lsn, Operation)>,
     /// The transaction that it ends, of which the state is told then.
     ends: Option<(u64, TransactionEnd)>,
+    /// Whether it is to stay once it was answered: not what counts with a commit to come, or says that none will come.
+    promised: bool,
 }
 
 impl Waiting {
@@ -110,6 +116,8 @@ impl<D: LocalDevice> Worker<D> {
             client,
             state: None,
             transactions: Transactions::default(),
+            open: Vec::new(),
+            numbers: 0,
         }
     }
 
@@ -156,7 +164,7 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// Serves a request. `None`: it is answered later, or has no answer.
-    async fn serve(&mut self, ticket: u32, request: Request, shared: &Shared) -> Fallible<Option<Outcome>> {
+    async fn serve(&mut self, ticket: u32, mut request: Request, shared: &Shared) -> Fallible<Option<Outcome>> {
         if self.closed {
             return if matches!(request, Request::Close) { Ok(Some(Outcome::Done)) } else { Err(Error::Closed.into()) };
         }
@@ -167,7 +175,13 @@ impl<D: LocalDevice> Worker<D> {
             durability: Durability::Durable,
             entries: Vec::new(),
             ends: None,
+            promised: true,
         };
+        if let Request::Append { transaction: Some(id), .. } | Request::End { id, .. } = &mut request {
+            self.writable()?;
+            let open = self.open.iter().find(|(number, _)| number == id);
+            *id = open.map(|(_, id)| *id).ok_or(Error::NoTransaction)?;
+        }
         if let Request::Append { .. } | Request::Begin | Request::End { .. } = &request {
             (waiting.first, waiting.last) = self
                 .stage(&mut |writer, buf, now| match &request {
@@ -182,6 +196,7 @@ impl<D: LocalDevice> Worker<D> {
         let outcome = match request {
             Request::Append { operations, transaction, durability } => {
                 waiting.durability = durability;
+                waiting.promised = transaction.is_none();
                 if self.state.is_some() {
                     let entries = (waiting.first.value()..).map(Lsn::new).zip(operations);
                     match transaction {
@@ -192,12 +207,19 @@ impl<D: LocalDevice> Worker<D> {
                 return Ok(self.await_reaching(waiting));
             }
             Request::Begin => {
-                self.buffered = waiting.first;
-                Outcome::Number(waiting.first.value())
+                let id = waiting.first.value();
+                self.numbers = id.max(self.numbers + 1);
+                let writer = self.writer.as_ref();
+                let knows = |id| writer.is_some_and(|writer| writer.knows_transaction(id));
+                // Ids ascend, but where a begin was refused: one that is not lower is not there any more.
+                self.open.retain(|(_, other)| *other < id && knows(*other));
+                self.open.push((self.numbers, id));
+                Outcome::Number(self.numbers)
             }
             Request::End { id, end, durability } => {
                 waiting.durability = durability;
                 waiting.ends = self.state.is_some().then_some((id, end));
+                waiting.promised = end == TransactionEnd::Commit;
                 return Ok(self.await_reaching(waiting));
             }
             Request::Wait { lsn } => {
@@ -265,7 +287,7 @@ impl<D: LocalDevice> Worker<D> {
 
     /// What was appended is as durable as asked, and all before it is applied to the state: so is it.
     fn apply(&mut self, waiting: Waiting) -> Receipt {
-        let Waiting { first, last, durability, mut entries, ends, .. } = waiting;
+        let Waiting { first, last, durability, mut entries, ends, promised, .. } = waiting;
         if let Some((id, end)) = ends {
             let held = self.transactions.end(id);
             if end == TransactionEnd::Commit {
@@ -277,7 +299,7 @@ impl<D: LocalDevice> Worker<D> {
                 state.borrow_mut().apply(*lsn, operation);
             }
         }
-        if durability == Durability::Buffered {
+        if durability == Durability::Buffered && promised {
             self.buffered = self.buffered.max(last);
         }
         Receipt { first, last, durability }

@@ -270,7 +270,8 @@ impl Writer {
     /// kind.
     ///
     /// Refused for lack of space, the writer goes on: what was staged or under way is dropped and its LSNs are given
-    /// out again, in a new segment, for the refused bytes may stand in this one. Any other failure, and any failed
+    /// out again, in a new segment, for the refused bytes may stand in this one. A transaction that was begun there is not,
+    /// and its id is given out again too; one that lost entries by it can only be rolled back. Any other failure, and any failed
     /// sync, poisons it; and any failed removal, for the new segment may count by then: a copy-on-write file system refuses
     /// a removal too when it is full. Where a segment was to be continued, another can be begun instead: nothing was lost.
     pub fn failed(&mut self, action: Action, kind: ErrorKind) -> Consequence {
@@ -295,11 +296,7 @@ impl Writer {
             // Nothing counts from there on, and the room may be given back.
             self.at = flight.map_or(self.at, |group| group.at);
         }
-        let written = self.written;
-        self.transactions.retain(|transaction| transaction.id <= written.value());
-        for transaction in &mut self.transactions {
-            transaction.end = transaction.end.filter(|end| *end <= written);
-        }
+        self.transactions_refused_behind(self.written);
         self.stage = Stage::default();
         self.staged_marks = Said::default();
         self.flying_marks = Said::default();

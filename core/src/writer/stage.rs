@@ -152,6 +152,9 @@ impl Writer {
         let first = self.next;
         self.frame_entries(buf, transaction, items);
         debug_assert_eq!(self.next.previous(), last);
+        for open in self.transactions.iter_mut().filter(|open| Some(open.id) == transaction) {
+            open.last = last;
+        }
         Ok((first, last))
     }
 
