@@ -19,8 +19,9 @@ pub const META_MAGIC: [u8; 4] = *b"WALM";
 /// The version of the format that is written, and the only one that is read.
 pub const META_VERSION: u8 = 1;
 /// The length of the metadata in bytes.
-pub const META_LEN: usize = 72;
-const LEN: u32 = 72;
+pub const META_LEN: usize = 80;
+const LEN: u32 = 80;
+const CHECKSUM_AT: usize = META_LEN - 4;
 
 const CLEAN: u8 = 1;
 const COVERED: u8 = 2;
@@ -46,6 +47,8 @@ pub struct Meta {
     pub low_water_covered: bool,
     /// The offset behind the last frame in that segment.
     pub position: u32,
+    /// The last LSN that counts in the segments before it: should it be missing one day, what stands behind was cut off.
+    pub before: Lsn,
     /// Whether the log was closed.
     pub clean: bool,
 }
@@ -65,8 +68,9 @@ impl Meta {
         bytes[48..56].copy_from_slice(&self.nonce.to_le_bytes());
         bytes[56..64].copy_from_slice(&self.low_water.value().to_le_bytes());
         bytes[64..68].copy_from_slice(&self.position.to_le_bytes());
-        let checksum = compute_checksum(&bytes[..68]);
-        bytes[68..].copy_from_slice(&checksum.to_le_bytes());
+        bytes[68..76].copy_from_slice(&self.before.value().to_le_bytes());
+        let checksum = compute_checksum(&bytes[..CHECKSUM_AT]);
+        bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 
@@ -79,7 +83,7 @@ impl Meta {
         if bytes[..4] != META_MAGIC {
             return Err(MetaError::WrongMagic);
         }
-        if !verify_checksum(&bytes[..68], u32_at(bytes, 68)) {
+        if !verify_checksum(&bytes[..CHECKSUM_AT], u32_at(bytes, CHECKSUM_AT)) {
             return Err(MetaError::Checksum);
         }
         if bytes[4] != META_VERSION {
@@ -99,6 +103,7 @@ impl Meta {
             low_water: Lsn::new(u64_at(bytes, 56)),
             low_water_covered: bytes[5] & COVERED != 0,
             position: u32_at(bytes, 64),
+            before: Lsn::new(u64_at(bytes, 68)),
             clean: bytes[5] & CLEAN != 0,
         })
     }
@@ -191,6 +196,7 @@ mod tests {
             low_water: Lsn::new(5),
             low_water_covered: true,
             position: 0xA1B2_C3D4,
+            before: Lsn::new(0x0900),
             clean: true,
         }
     }
@@ -205,12 +211,13 @@ mod tests {
         bytes[48..56].copy_from_slice(&[0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF]);
         bytes[56] = 5;
         bytes[64..68].copy_from_slice(&[0xD4, 0xC3, 0xB2, 0xA1]);
+        bytes[69] = 9;
         resummed(bytes)
     }
 
     fn resummed(mut bytes: [u8; META_LEN]) -> [u8; META_LEN] {
-        let checksum = compute_checksum(&bytes[..68]);
-        bytes[68..].copy_from_slice(&checksum.to_le_bytes());
+        let checksum = compute_checksum(&bytes[..CHECKSUM_AT]);
+        bytes[CHECKSUM_AT..].copy_from_slice(&checksum.to_le_bytes());
         bytes
     }
 

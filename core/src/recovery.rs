@@ -388,6 +388,10 @@ impl Recovery {
             let claim = self.claim(header, self.options.expect_durable);
             let below = self.covered_below(header.log);
             self.scan = TailScan::new(self.options.checksum, header, self.options.policy, claim, below);
+            if let Some(missing) = self.names_missing(header) {
+                // What stands behind, the missing segment has cut off, or copied.
+                self.scan.until = missing.before;
+            }
             self.state = State::Tail;
             return Ok(());
         }
@@ -505,7 +509,9 @@ impl Recovery {
             let mut finding = if self.headless { headless(id) } else { missing(id) };
             // It was finished.
             self.found.report.unfinished = self.found.report.unfinished.filter(|unfinished| *unfinished != id);
-            finding.lsns = self.lost_behind;
+            let known = self.found.tail.durable.map_or(meta.durable, |claim| claim.durable.max(meta.durable));
+            let behind = (self.found.tail.last.next_or_max(), known);
+            finding.lsns = self.lost_behind.or(Some(behind).filter(|(first, last)| first <= last));
             finding.witness = Some(Witness::Meta { durable: meta.durable });
             self.tell(finding);
         }

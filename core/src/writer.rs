@@ -334,6 +334,7 @@ impl Writer {
             low_water: self.low_water(),
             low_water_covered: self.is_covered(),
             position: self.at,
+            before: self.segment.predecessor.last,
             clean,
         }
     }

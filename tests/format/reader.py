@@ -23,7 +23,7 @@ SEGMENT_FIELDS = ("magic version flags granule max_txns uuid id epoch nonce firs
                   "span pred pred_nonce pred_last pred_size size limit sum").split()
 FRAME = struct.Struct("<4sIIQQB")
 CHECKPOINT = struct.Struct("<4sB3s16s5Q4I")
-META = struct.Struct("<4sBBH16s5QII")
+META = struct.Struct("<4sBBH16s5QIQI")
 OPS = ("INSERT UPDATE DELETE BATCH_INSERT BATCH_DELETE CHECKPOINT TXN_BEGIN TXN_COMMIT TXN_ROLLBACK OPAQUE").split()
 DURABLE, EPOCH, LOW_WATER, SLOT, SEAL = range(32, 37)
 IN_TXN, BATCH = 0x40, 0x80
@@ -389,14 +389,14 @@ class Log:
     def read_meta(self):
         path = self.folder / "wal.meta"
         raw = path.read_bytes() if path.exists() else b""
-        if len(raw) < 72 or raw[:5] != b"WALM\x01" or crc32c(raw[:68]) != struct.unpack_from("<I", raw, 68)[0]:
+        if len(raw) < 80 or raw[:5] != b"WALM\x01" or crc32c(raw[:76]) != struct.unpack_from("<I", raw, 76)[0]:
             return None
-        _, _, flags, zero, log, epoch, durable, newest, nonce, low_water, position, _ = META.unpack(raw[:72])
+        _, _, flags, zero, log, epoch, durable, newest, nonce, low_water, position, before, _ = META.unpack(raw[:80])
         if flags > 3 or zero or log != self.newest.uuid:
             return None
         return {"clean": bool(flags & 1), "uuid": str(UUID(bytes=log)), "epoch": epoch, "durable_lsn": durable,
                 "newest_segment": newest, "nonce": nonce, "low_water": low_water,
-                "low_water_covered": bool(flags & 2), "position": position}
+                "low_water_covered": bool(flags & 2), "position": position, "last_before": before}
 
     def read_checkpoint(self, path):
         name, raw = int(path.stem[11:], 16), path.read_bytes()

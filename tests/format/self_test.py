@@ -77,7 +77,7 @@ def make_checkpoint(id, lsn, epoch=1):
 
 
 def make_meta(durable, epoch=1, low_water=1, newest=1):
-    raw = META.pack(b"WALM", 1, 1, 0, LOG.bytes, epoch, durable, newest, 78, low_water, 300, 0)[:68]
+    raw = META.pack(b"WALM", 1, 1, 0, LOG.bytes, epoch, durable, newest, 78, low_water, 300, 0, 0)[:76]
     return raw + struct.pack("<I", crc32c(raw))
 
 
@@ -271,7 +271,7 @@ def checks(folder):
     path.write_bytes(make_meta(2))
     yield "metadata", read(folder)[1]["meta"] == {
         "clean": True, "uuid": str(LOG), "epoch": 1, "durable_lsn": 2, "newest_segment": 1, "nonce": 78, "low_water": 1, "low_water_covered": False,
-        "position": 300}
+        "position": 300, "last_before": 0}
     path.write_bytes(make_meta(3))
     yield "metadata is a witness", refuses(folder, "wal.meta proves")
     path.write_bytes(make_meta(3, epoch=0))

@@ -1187,6 +1187,48 @@ fn an_epoch_that_only_the_metadata_or_a_checkpoint_tell_of_is_not_issued_again()
 }
 
 #[test]
+fn what_the_missing_newest_segment_had_cut_off_does_not_come_back() {
+    // Killed right after the cut, closed some entries later, and reset: nothing of what was before counts.
+    for (more, is_reset) in [(0, false), (3, false), (3, true)] {
+        let device = MemoryDevice::new(GEOMETRY);
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        append(&log, 5);
+        let before = Bytes::of(&medium);
+        // A reset gives up what was before; it is there, and does not count.
+        let (kept, end) = if is_reset { (0, 5) } else { (3, 3) };
+        if is_reset {
+            log.reset_to(Lsn::new(20)).unwrap();
+        } else {
+            log.truncate_after(Lsn::new(kept)).unwrap();
+        }
+        append(&log, more);
+        let last = log.current_lsn().value() - 1;
+        if more > 0 {
+            log.close().unwrap();
+        }
+        let whole = Bytes::of(&medium);
+        assert_eq!(whole.ids(), if is_reset { vec![2] } else { vec![1, 2] });
+        // A reset removes what was before, and a crash may undo that.
+        for gone in [whole.without(&[2]), whole.headless(&[2])] {
+            let mut gone = gone;
+            if is_reset {
+                gone.0.insert(segment(1), before.0[&segment(1)].clone());
+            }
+            let reader = gone.reader(Policy::Default).unwrap();
+            assert_eq!(read(&reader), (1..=kept).collect::<Vec<_>>());
+            let finding = gone.refused(config(Policy::Default));
+            assert_eq!((finding.object, finding.lsns), (segment(2), range(&(end + 1..=last)).filter(|_| last > end)));
+            for policy in [Policy::Salvage, Policy::PointInTime] {
+                let (ended, report, next) = gone.given_up(policy);
+                assert_eq!((report.last_valid_lsn.value(), next), (end, last.max(end) + 1), "{report:?}");
+                assert_eq!(ended.opened().0, [(1..=kept).collect(), vec![next]].concat());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_checkpoint_does_not_hold_what_a_missing_newest_segment_held() {
     let device = MemoryDevice::new(GEOMETRY);
     let medium = device.reader();

@@ -337,7 +337,8 @@ fn the_metadata_stands_as_the_table_says() {
                 ("its nonce", meta.nonce),
                 ("low-water mark", meta.low_water.value()),
                 ("position", meta.position.into()),
-                ("checksum over bytes 0..68", compute_checksum(&bytes[..68]).into()),
+                ("the last LSN that counts in the segments before it", meta.before.value()),
+                ("checksum over bytes 0..76", compute_checksum(&bytes[..76]).into()),
             ],
         );
         read += 1;
