@@ -354,7 +354,7 @@ impl Reader {
             Event::Stop => return self.damage(turn),
             Event::Finding => {
                 let finding = segment.walk.finding();
-                return Err(self.skipped(turn, finding));
+                return self.skipped(turn, finding);
             }
         };
         match batch {
@@ -368,17 +368,20 @@ impl Reader {
     }
 
     /// Damage was passed over, and all that went with it is known: its batch may reach into what is to be read.
-    fn skipped(&mut self, turn: &mut Turn<'_>, mut finding: Finding) -> Stopped {
+    fn skipped(&mut self, turn: &mut Turn<'_>, mut finding: Finding) -> Result<(), Stopped> {
         if let Some((first, last)) = finding.lsns {
             finding.harmless &= last < self.from || first <= self.view.accepted_loss;
             if self.read.damage == 0 {
                 (self.read.verified, self.has_gap) = (None, true);
             }
+            if last < self.from {
+                return Ok(());
+            }
         }
         if !finding.harmless && !self.policy.skips_damage() {
-            return turn.fault(Fault::Damaged(finding));
+            return Err(turn.fault(Fault::Damaged(finding)));
         }
-        self.tell(turn, finding)
+        Err(self.tell(turn, finding))
     }
 
     /// Hands out an entry that stands alone.

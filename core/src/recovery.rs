@@ -392,6 +392,9 @@ impl Recovery {
                 // What stands behind, the missing segment has cut off, or copied.
                 self.scan.until = missing.before;
             }
+            if let Some(meta) = self.meta().filter(|meta| meta.log == header.log && meta.epoch >= header.epoch) {
+                self.scan.given_up = self.scan.given_up.max(meta.low_water);
+            }
             self.state = State::Tail;
             return Ok(());
         }

@@ -83,6 +83,10 @@ pub(crate) struct TailScan {
     policy: Policy,
     /// What is gone below this LSN, a checkpoint holds.
     covered_below: Lsn,
+    /// Truncation has given up what is below this LSN, by what is known so far: where it is damaged, nothing is.
+    pub(crate) given_up: Lsn,
+    /// The damage that is being passed over is of what was given up.
+    passes_given_up: bool,
     /// The last LSN that may count: of a sealed segment whose successor is missing, not all do.
     pub(crate) until: Lsn,
     walk: Walk,
@@ -152,6 +156,8 @@ impl TailScan {
             tail,
             policy,
             covered_below,
+            given_up: header.low_water,
+            passes_given_up: false,
             until: Lsn::MAX,
             boundaries: Deque::new(),
             transactions: Transactions { carried, open: Vec::new() },
@@ -177,7 +183,19 @@ impl TailScan {
                         return Ok(());
                     }
                 }
-                Event::Finding => return Err(turn.need(Step::Finding(self.walk.finding()))),
+                Event::Finding => {
+                    let mut finding = self.walk.finding();
+                    if core::mem::take(&mut self.passes_given_up) {
+                        if finding.lsns.is_none_or(|(_, last)| last < self.given_up) {
+                            continue;
+                        }
+                        // A batch that ends above the mark goes with it.
+                        finding.harmless = false;
+                        self.tail.lost = self.tail.lost.max(finding.lsns.map_or(Lsn::ZERO, |(_, last)| last));
+                        self.ended = !self.policy.skips_damage();
+                    }
+                    return Err(turn.need(Step::Finding(finding)));
+                }
             }
         }
         self.tail.damaged = true;
@@ -300,8 +318,12 @@ impl TailScan {
         let expected = self.walk.expected();
         let halt = self.walk.halt();
         let debris = halt.debris_end > halt.at;
-        let held = halt.next.is_some_and(|next| next.expected > expected && next.expected <= self.covered_below);
-        let covered = held || expected <= self.tail.header.accepted_loss;
+        let ends_by = |lsn| halt.next.is_some_and(|next| next.expected > expected && next.expected <= lsn);
+        let held = ends_by(self.covered_below) || expected <= self.tail.header.accepted_loss;
+        // Whoever wrote the mark knew all below it to be durable: so this is no torn tail either.
+        let marked = low_water_behind.map_or(self.given_up, |(lsn, _)| self.given_up.max(lsn));
+        self.passes_given_up = !held && ends_by(marked);
+        let covered = held || self.passes_given_up;
         let situation = Situation {
             // What is not blank further on was written: the place is a bad frame, not the end. In recycled room it was
             // written in an earlier life.
@@ -325,6 +347,9 @@ impl TailScan {
                 if let Some((lsn, covered)) = low_water_behind.filter(|(lsn, _)| *lsn > self.tail.low_water) {
                     (self.tail.low_water, self.tail.low_water_covered) =
                         (lsn.min(self.tail.last.next_or_max()), covered);
+                }
+                if self.passes_given_up {
+                    self.given_up = marked;
                 }
                 let verdict = if let Decision::Damage(verdict) = damage { verdict } else { Verdict::Rot };
                 return self.damage(turn, verdict, covered);

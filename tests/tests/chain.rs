@@ -1492,3 +1492,54 @@ fn point_in_time_tells_of_all_that_it_gives_up_before_and_when_it_does() {
         assert_eq!(report.gaps().collect::<Vec<_>>(), [range(&(kept + 1..=last)).unwrap()]);
     }
 }
+
+#[test]
+fn damage_to_what_truncation_gave_up_is_no_damage_also_in_the_newest_segment() {
+    let roomy = Geometry { segment_size: 1 << 14, ..GEOMETRY };
+    for is_closed in [true, false] {
+        let device = MemoryDevice::new(roomy);
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        append(&log, 20);
+        let batch: Vec<_> = (21..=24).map(payload).collect();
+        log.append_batch(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        append(&log, 6);
+        // Inside the batch, which stays whole.
+        log.discard_before(Lsn::new(23)).unwrap();
+        append(&log, 5);
+        if is_closed {
+            log.close().unwrap();
+        }
+        let whole = Bytes::of(&medium);
+        for damaged in (1..=24).chain([30]) {
+            let mut bytes = whole.clone();
+            let needle = payload(damaged);
+            let first = bytes.0.get_mut(&segment(1)).unwrap();
+            let at = first.windows(needle.len()).position(|bytes| bytes == needle).unwrap();
+            first[at] ^= 1;
+            let device = MemoryDevice::new(roomy);
+            bytes.0.iter().for_each(|(object, bytes)| device.put(*object, bytes.clone()));
+            let medium = device.reader();
+            if damaged > 20 {
+                let error = Log::open_device(device, config(Policy::Default)).unwrap_err();
+                let finding = error.finding().unwrap_or_else(|| panic!("LSN {damaged}: {error}"));
+                let (first, last) = finding.lsns.unwrap();
+                assert!((first.value()..=last.value()).contains(&damaged), "LSN {damaged}: {finding}");
+                continue;
+            }
+            for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
+                let mut reader = LogReader::open_device(medium.reader(), config(policy)).unwrap();
+                assert_eq!(read(&reader), (21..=35).collect::<Vec<_>>(), "LSN {damaged}, {policy:?}");
+                let report = reader.verify().unwrap();
+                assert!(report.success && report.findings.is_empty(), "LSN {damaged}, {policy:?}: {report:?}");
+                assert_eq!((report.entries_recovered, report.entries_skipped), (13, 0), "{report:?}");
+            }
+            let log = Log::open_device(device, config(Policy::Default).with_full_check()).unwrap();
+            append(&log, 1);
+            log.close().unwrap();
+            drop(log);
+            let reader = LogReader::open_device(medium.reader(), config(Policy::Strict)).unwrap();
+            assert_eq!(read(&reader), (21..=36).collect::<Vec<_>>(), "LSN {damaged}");
+        }
+    }
+}
