@@ -8,8 +8,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    Action, CheckpointId, Device, Durability, Entry as Borrowed, Finding, Flow, Geometry, Host, Lsn, Object, OldWriter,
-    Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire, Room, View,
+    Action, CheckpointId, Device, Durability, Entry as Borrowed, Error as DriveError, Fault, Finding, Flow, Geometry,
+    Host, Lsn, Object, OldWriter, Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire, Room,
+    View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
@@ -25,6 +26,7 @@ use crate::{
     read::{DamageHook, Entries, scratch},
     store::{Snapshot, StateMachine},
     sync::{Mutex, MutexGuard},
+    verify::{Changes, Sighting},
 };
 
 /// A place in the log at which a snapshot is taken: everything up to it is in the snapshot, nothing behind.
@@ -298,8 +300,21 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     if let Some(error) = applier.failed {
         return Err(error);
     }
-    replayed?;
+    if let Err(error) = replayed {
+        match ends_at(policy, &error) {
+            Some(finding) => rebuilt.findings.push(finding),
+            None => return Err(error.into()),
+        }
+    }
     Ok(rebuilt)
+}
+
+/// The damage before which a policy ends the log: what was built up is the state there.
+pub(crate) fn ends_at<E>(policy: Policy, error: &DriveError<E>) -> Option<Finding> {
+    match error {
+        DriveError::Fault(Fault::Damaged(finding)) if policy == Policy::PointInTime => Some(*finding),
+        _ => None,
+    }
 }
 
 /// Reads one checkpoint, once: what it holds is shown to nobody before its end has proved it valid.
@@ -525,6 +540,13 @@ impl<D: SharedDevice> Shared<D> {
     pub(crate) fn met(&self, seen: &Seen, error: Error) -> Error {
         if let Some(overtaken) = self.overtaken(seen, &error) {
             return overtaken;
+        }
+        // Once it is closed, another may write.
+        let closed = Some(self.lock()).filter(|guard| guard.closed).map(|guard| guard.writer.epoch());
+        if let (Some(epoch), Some(_), Ok(mut device)) = (closed, error.place(), self.reader())
+            && Sighting::by(&seen.view, epoch).has_changed(&mut device, Changes::Entries)
+        {
+            return Error::Superseded;
         }
         // A checkpoint that is written now would make the loss of the state before it final.
         let is_lost = matches!(error, Error::StateLost { .. });

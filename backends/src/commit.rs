@@ -16,8 +16,8 @@ use std::{
 
 use duralog_core::{
     Action, Begin, CheckpointId, Checkpoints, Commit, Consequence, Device, DeviceError, Durability,
-    Error as DriveError, ErrorKind, Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Step,
-    Stop, Syncing, TransactionEnd, View, Writer, WriterOptions, drive, meta::PutMeta,
+    Error as DriveError, ErrorKind, Fault, Group, Lsn, Machine, Object, Payload, Plan, SegmentId, StageError, Syncing,
+    TransactionEnd, Trim, View, Writer, WriterOptions, drive, meta::PutMeta,
 };
 
 use crate::{
@@ -773,7 +773,7 @@ impl<D: SharedDevice> Shared<D> {
 
     /// Gives back what the sealed segment did not use, and replaces the metadata. Neither has to succeed.
     fn tidy(&self, sealed: Option<(SegmentId, u32)>, meta: PutMeta, buf: &mut Vec<u8>) {
-        let trimmed = sealed.map(|(segment, end)| self.drive(Trim { segment, end, done: false }, buf));
+        let trimmed = sealed.map(|end| self.drive(Trim::new(end), buf));
         let put = self.drive(meta, buf);
         for error in [trimmed.and_then(Result::err), put.err()].into_iter().flatten() {
             tracing::warn!(%error, "a segment's unused room or the metadata could not be brought up to date");
@@ -919,24 +919,5 @@ pub(crate) fn stage_error(error: StageError) -> Error {
         StageError::NoTransaction => Error::NoTransaction,
         StageError::TooManyTransactions { max } => Error::TooManyTransactions { max },
         _ => Error::Poisoned { cause: Arc::new(Error::Closed) },
-    }
-}
-
-/// Gives back the blank room behind the end of a segment.
-#[derive(Debug)]
-struct Trim {
-    segment: SegmentId,
-    end: u32,
-    done: bool,
-}
-
-impl Machine for Trim {
-    type Output = ();
-
-    fn step(&mut self, _: &mut [u8], _: duralog_core::Answer) -> Result<(), Stop> {
-        if core::mem::replace(&mut self.done, true) {
-            return Ok(());
-        }
-        Err(Step::Trim { object: Object::Segment(self.segment), at: self.end.into() }.into())
     }
 }

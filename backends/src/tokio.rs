@@ -444,13 +444,15 @@ fn reach<'a, D: SharedDevice>(
         Ok((guard, first, last)) => log.shared.reached(guard, first, last, durability, promise),
         Err(error) => Err(error),
     };
-    told(reached, ends, answer);
+    told(log, reached, ends, answer);
 }
 
 /// Answers. A transaction that was not ended is dropped, and so left to be rolled back.
-fn told<D: SharedDevice>(reached: Result<Receipt>, ends: Option<Open<D>>, answer: Answer<Receipt>) {
-    if reached.is_ok() {
-        ends.into_iter().for_each(Open::over);
+fn told<D: SharedDevice>(log: &Blocking<D>, reached: Result<Receipt>, ends: Option<Open<D>>, answer: Answer<Receipt>) {
+    if let Some(open) = ends
+        && log.shared.is_over(open.of, &reached)
+    {
+        open.over();
     }
     // Nobody may be there to hear it any more.
     let _ = answer.send(reached);
@@ -461,7 +463,7 @@ fn commit<D: SharedDevice>(log: &Blocking<D>, staged: &mut Vec<Staged<D>>) {
     for Staged { receipt, before, ends, answer } in staged.drain(..) {
         let reached = log.shared.wait_since(log.shared.lock(), before, receipt.last, Durability::Durable);
         log.shared.lock().was_waited_for();
-        told(reached.map(|_| receipt), ends, answer);
+        told(log, reached.map(|_| receipt), ends, answer);
     }
 }
 

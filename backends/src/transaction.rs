@@ -85,9 +85,7 @@ impl<D: SharedDevice> Transaction<'_, D> {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub fn commit_with(mut self, durability: Durability) -> Result<Receipt> {
-        let receipt = self.end(TransactionEnd::Commit, durability)?;
-        self.open = false;
-        Ok(receipt)
+        self.end(TransactionEnd::Commit, durability)
     }
 
     /// Rolls the transaction back, which dropping it does too, without telling of errors.
@@ -95,15 +93,15 @@ impl<D: SharedDevice> Transaction<'_, D> {
     /// # Errors
     /// As [`Log::append`]. The transaction does not count in any case: a commit alone makes it.
     pub fn rollback(mut self) -> Result<()> {
-        self.end(TransactionEnd::Rollback, Durability::Buffered)?;
-        self.open = false;
-        Ok(())
+        self.end(TransactionEnd::Rollback, Durability::Buffered).map(|_| ())
     }
 
-    fn end(&self, end: TransactionEnd, durability: Durability) -> Result<Receipt> {
+    fn end(&mut self, end: TransactionEnd, durability: Durability) -> Result<Receipt> {
         let shared = &self.log.shared;
-        let (guard, lsn) = shared.stage_end(self.of, end)?;
-        shared.reached(guard, lsn, lsn, durability, Promise::of_end(end))
+        let staged = shared.stage_end(self.of, end);
+        let ended = staged.and_then(|(guard, lsn)| shared.reached(guard, lsn, lsn, durability, Promise::of_end(end)));
+        self.open = !shared.is_over(self.of, &ended);
+        ended
     }
 }
 
@@ -145,6 +143,22 @@ impl<D: SharedDevice> Shared<D> {
         Ok((guard, lsn))
     }
 
+    /// Whether a transaction is over, by what its end came to: it has ended, or there was no room for that. Then nothing more is
+    /// written to say that it does not count: a commit alone makes it.
+    pub(crate) fn is_over(&self, of: InTransaction, ended: &Result<Receipt>) -> bool {
+        if matches!(ended, Err(Error::NoSpace(_))) {
+            self.forget(of);
+        }
+        matches!(ended, Ok(_) | Err(Error::NoSpace(_)))
+    }
+
+    fn forget(&self, of: InTransaction) {
+        let mut guard = self.lock();
+        if guard.transactions.contains(&of) {
+            guard.writer.forget(of.id);
+        }
+    }
+
     /// Rolls back a transaction that nobody goes on with. It does not count in any case: a commit alone makes it.
     pub(crate) fn roll_back(&self, of: InTransaction) {
         let Err(error) = self.stage_end(of, TransactionEnd::Rollback) else { return };
@@ -152,9 +166,6 @@ impl<D: SharedDevice> Shared<D> {
             return;
         }
         tracing::warn!(%error, "the rollback of a transaction was not logged; it does not count");
-        let mut guard = self.lock();
-        if guard.transactions.contains(&of) {
-            guard.writer.forget(of.id);
-        }
+        self.forget(of);
     }
 }

@@ -2,7 +2,7 @@
 
 use duralog_core::{
     CheckpointId, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint,
-    Reading, Recovered, Recovery, RecoveryOptions, Replay, Seen as Reason, Verdict,
+    Reading, Recovered, Recovery, RecoveryOptions, Replay, Seen, Verdict, View,
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum, drive,
 };
@@ -92,7 +92,7 @@ impl<D: SharedDevice> LogReader<D> {
             let verified = self.verify_once();
             let is_suspect =
                 verified.is_err() || self.report.findings.iter().any(|finding| !finding.verdict.is_torn_tail());
-            if !(is_suspect && Seen::of(&self.recovered).has_changed(&mut self.device, Changes::All)) {
+            if !(is_suspect && Sighting::of(&self.recovered).has_changed(&mut self.device, Changes::All)) {
                 return verified.map(|()| &self.report);
             }
             if left > 0 {
@@ -142,7 +142,7 @@ impl<D: SharedDevice> LogReader<D> {
             let crash = verdict == Verdict::Unsynced || verdict == Verdict::Foreign;
             self.report.findings.push(Finding {
                 verdict,
-                seen: Reason::BadCheckpoint,
+                seen: Seen::BadCheckpoint,
                 object: Object::Checkpoint(id),
                 offset: 0,
                 len,
@@ -186,7 +186,7 @@ impl<D: SharedDevice> LogReader<D> {
         }
         let from = from.max(view.low_water());
         let device = self.device.reader().map_err(D::opened)?;
-        let (seen, mut beside) = (Seen::of(&self.recovered), self.device.reader().map_err(D::opened)?);
+        let (seen, mut beside) = (Sighting::of(&self.recovered), self.device.reader().map_err(D::opened)?);
         let told = move |error| if seen.has_changed(&mut beside, Changes::Entries) { Error::Superseded } else { error };
         Ok(Entries::new(device, view, from, to, self.report.policy).beside(Box::new(told)))
     }
@@ -200,7 +200,7 @@ impl<D: SharedDevice> LogReader<D> {
         let view = self.recovered.view.clone();
         let from = from.max(view.low_water());
         let device = self.device.reader().map_err(D::opened)?;
-        let (seen, mut beside) = (Seen::of(&self.recovered), self.device.reader().map_err(D::opened)?);
+        let (seen, mut beside) = (Sighting::of(&self.recovered), self.device.reader().map_err(D::opened)?);
         let told = move |error| if seen.has_changed(&mut beside, Changes::Entries) { Error::Superseded } else { error };
         Ok(Entries::of(device, Replay::new(view, from, self.report.policy)).beside(Box::new(told)))
     }
@@ -213,13 +213,17 @@ impl<D: SharedDevice> LogReader<D> {
         let mut device = self.device.reader().map_err(D::opened)?;
         let rebuilt =
             rebuild(&mut device, &self.recovered.view, &self.recovered.checkpoints, self.report.policy, state);
-        rebuilt.map_err(|error| {
-            // A cut removes the checkpoints beyond it before anything else tells of it.
-            let is_gone =
-                matches!(error.place(), Some((object @ Object::Checkpoint(_), _)) if device.len(object).is_err());
-            let mut has_changed = || Seen::of(&self.recovered).has_changed(&mut device, Changes::All);
-            if is_gone || has_changed() { Error::Superseded } else { error }
-        })
+        let is_whole = |rebuilt: &Rebuilt| rebuilt.findings.iter().all(|finding| finding.harmless);
+        if rebuilt.as_ref().is_ok_and(is_whole) {
+            return rebuilt;
+        }
+        let place = rebuilt.as_ref().err().and_then(Error::place);
+        // A cut removes the checkpoints beyond it before anything else tells of it.
+        let is_gone = matches!(place, Some((object @ Object::Checkpoint(_), _)) if device.len(object).is_err());
+        if is_gone || Sighting::of(&self.recovered).has_changed(&mut device, Changes::All) {
+            return Err(Error::Superseded);
+        }
+        rebuilt
     }
 
     /// The policy it was opened under.
@@ -231,7 +235,7 @@ impl<D: SharedDevice> LogReader<D> {
 
 /// What tells whether a writer has taken something away since a log was looked at.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+pub(crate) struct Sighting {
     /// What decides how much of a damaged log is seen.
     policy: Policy,
     epoch: u64,
@@ -241,14 +245,19 @@ struct Seen {
 
 /// What may have been taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Changes {
+pub(crate) enum Changes {
     /// Entries, by truncation, a cut or a reset.
     Entries,
     /// Entries, or checkpoints by newer ones.
     All,
 }
 
-impl Seen {
+impl Sighting {
+    /// What a handle saw that no longer keeps others from writing.
+    pub(crate) fn by(view: &View, epoch: u64) -> Self {
+        Self { policy: Policy::Default, epoch, low_water: view.low_water(), checkpoint: CheckpointId::default() }
+    }
+
     fn of(recovered: &Recovered) -> Self {
         let (epoch, low_water) = (recovered.report.epoch, recovered.view.low_water());
         let policy = match recovered.report.policy {
@@ -260,7 +269,7 @@ impl Seen {
     }
 
     /// Whether it was. What cannot be read now has not changed for all that is known.
-    fn has_changed<D: SharedDevice>(self, device: &mut D, what: Changes) -> bool {
+    pub(crate) fn has_changed<D: SharedDevice>(self, device: &mut D, what: Changes) -> bool {
         let options = RecoveryOptions { policy: self.policy, ..RecoveryOptions::default() };
         let mut buf = scratch(device.geometry());
         (0..TRIES).any(|_| match drive(Recovery::new(options), device, &mut buf, &mut ()) {

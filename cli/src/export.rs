@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use duralog::{Config, Entries, Entry, Finding, LogReader, Lsn, Operation};
+use duralog::{Config, Entries, Entry, Finding, LogReader, Lsn, Operation, Policy};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
@@ -64,14 +64,15 @@ impl<'a> Source<'a> {
         decoded.map_err(Failure::log(self.dir))
     }
 
-    /// What was passed over: told, and damage if it was not given up before.
+    /// What was passed over, or stopped at: told, and damage if it was not given up before.
     pub(crate) fn passed_over(&self, found: &[Finding]) -> Result<(), Failure> {
+        let what = if self.reader.policy() == Policy::Salvage { "passed over" } else { "stopped before" };
         let mut damage = Vec::new();
         let opened = self.reader.recovery().findings.iter();
         for finding in opened.chain(found).filter(|finding| !finding.harmless) {
             let known = |other: &Finding| (other.object, other.offset) == (finding.object, finding.offset);
             if !damage.iter().any(known) {
-                tell(format_args!("passed over: {finding}"));
+                tell(format_args!("{what}: {finding}"));
                 damage.push(*finding);
             }
         }

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use duralog::Documents;
+use duralog::{Documents, Error};
 
 use crate::{
     exit::{Failure, tell},
@@ -42,9 +42,18 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 fn write_state(args: &Args) -> Result<(), Failure> {
     let spinner = Spinner::new("building the documents up");
-    let source = Source::open(&args.dir, args.image, args.policy)?;
+    let mut source = Source::open(&args.dir, args.image, args.policy)?;
     let mut documents = Documents::default();
-    let rebuilt = source.reader.rebuild(&mut documents).map_err(Failure::log(&args.dir))?;
+    let mut rebuilt = source.reader.rebuild(&mut documents);
+    if let Err(Error::Damaged(_)) = rebuilt
+        && args.policy == PolicyArg::Default
+    {
+        // What stands before the damage can be read.
+        source = Source::open(&args.dir, args.image, PolicyArg::PointInTime)?;
+        documents = Documents::default();
+        rebuilt = source.reader.rebuild(&mut documents);
+    }
+    let rebuilt = rebuilt.map_err(Failure::log(&args.dir))?;
     for (id, message) in &rebuilt.checkpoints_rejected {
         tell(format_args!("checkpoint {} passed over: {message}", id.value()));
     }

@@ -668,6 +668,26 @@ fn damage_that_a_checkpoint_holds_is_no_loss_under_any_policy() {
 }
 
 #[test]
+fn in_an_older_segment_damage_is_stopped_before_as_in_the_newest() {
+    let place = Place::new();
+    let source: String = (1..=60).map(line).collect();
+    for size in ["6K", "64M"] {
+        let dir = place.path(size);
+        assert_eq!(code(&feed(&["import", &dir, "-", "--batch", "1", "--segment-size", size], &source)), 0);
+        damage(&dir, 12);
+        for policy in ["default", "point-in-time"] {
+            for command in ["export", "state"] {
+                let output = run(&[command, &dir, "--policy", policy]);
+                let text = String::from_utf8_lossy(&output.stderr);
+                let lines = str::from_utf8(&output.stdout).unwrap().lines().count();
+                assert_eq!((code(&output), lines), (1, 11), "{size} {policy} {command}: {text}");
+                assert!(text.contains("LSN(12)") && !text.contains("passed over"), "{size} {policy} {command}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn after_salvage_the_loss_is_a_gap_and_the_log_goes_on() {
     let place = Place::new();
     let dir = place.log(20, "1");

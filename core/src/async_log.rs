@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use crate::{
     CheckpointId, Durability, Host, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading, Recovery,
-    Replay, Report, Retention, Retire, TransactionEnd,
+    Replay, Report, Retention, Retire, TransactionEnd, Trim,
     begin::{Begin, Plan},
     device::AsyncDevice,
     drive::{Action, Error, Machine, drive_async, drive_async_until_pause},
     fault::Fault,
-    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, Trim},
+    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot},
     part::Part,
     segment::SegmentId,
     writer::{Commit, StageError, Writer},

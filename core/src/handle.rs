@@ -14,14 +14,14 @@ use crate::{
     checksum::{Update, portable},
     decision::Policy,
     device::{DeviceError, ErrorKind, Object, OldWriter},
-    drive::{Action, Answer, Error, Host, Machine, Step, Stop},
+    drive::{Action, Error, Host},
     fault::Fault,
     kept::Checkpoints,
     meta::{Meta, PutMeta},
     part::Part,
     recovery::{Recovered, RecoveryOptions},
     report::{Finding, Report, Seen},
-    segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN, SegmentId, align_up},
+    segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN, align_up},
     writer::{
         Consent, Consequence, Durability, Group, InvalidOptions, StageError, TakeOverError, Writer, WriterOptions,
     },
@@ -306,31 +306,6 @@ impl<F: FnMut(&mut [u8]) -> usize> Host for Snapshot<F> {
         }
         // The machine asks for as many bytes as the header says: the one of an empty map.
         buf.iter_mut().take(1).map(|byte| *byte = 0).count()
-    }
-}
-
-/// Gives back the blank room behind the end of a segment.
-#[derive(Debug)]
-pub(crate) struct Trim {
-    segment: SegmentId,
-    end: u32,
-    done: bool,
-}
-
-impl Trim {
-    pub(crate) fn new((segment, end): (SegmentId, u32)) -> Self {
-        Self { segment, end, done: false }
-    }
-}
-
-impl Machine for Trim {
-    type Output = ();
-
-    fn step(&mut self, _: &mut [u8], _: Answer) -> Result<(), Stop> {
-        if core::mem::replace(&mut self.done, true) {
-            return Ok(());
-        }
-        Err(Step::Trim { object: Object::Segment(self.segment), at: self.end.into() }.into())
     }
 }
 

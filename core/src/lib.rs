@@ -60,7 +60,7 @@ pub use reader::{Read, Reader};
 pub use recovery::{CALLER_MAX, CHECKPOINTS_MAX, Recovered, Recovery, RecoveryOptions};
 pub use replay::Replay;
 pub use report::{Finding, Report, Seen, TornTail, Verdict, Witness};
-pub use retention::{Retention, Retire};
+pub use retention::{Retention, Retire, Trim};
 pub use reverse::ReverseReader;
 pub use segment::{Geometry, SegmentId};
 pub use snapshot::{PutCheckpoint, ReadCheckpoint, Reading};

@@ -97,8 +97,10 @@ impl Replay {
             if begin < place.lsn {
                 let commit = place.lsn.previous();
                 let reader = span(&self.view, begin, commit, self.policy);
-                // A policy that skips no damage stops at it anyway, but for what was given up before.
-                let checking = self.policy.skips_damage() || begin <= self.view.accepted_loss;
+                // A policy that skips no damage stops at it anyway, but for what was given up before; one that ends the log
+                // there ends it before the transaction.
+                let ends = self.policy == Policy::PointInTime;
+                let checking = ends || self.policy.skips_damage() || begin <= self.view.accepted_loss;
                 self.committed = Some(Committed { id, begin, commit, reader, checking, torn: false });
             }
         }

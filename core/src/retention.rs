@@ -138,6 +138,33 @@ impl Retire {
     }
 }
 
+/// The machine that gives back the blank room behind the end of a segment.
+#[derive(Debug)]
+pub struct Trim {
+    segment: SegmentId,
+    end: u32,
+    done: bool,
+}
+
+impl Trim {
+    /// Gives back what lies behind this offset of this segment.
+    #[must_use]
+    pub fn new((segment, end): (SegmentId, u32)) -> Self {
+        Self { segment, end, done: false }
+    }
+}
+
+impl Machine for Trim {
+    type Output = ();
+
+    fn step(&mut self, _: &mut [u8], _: Answer) -> Result<(), Stop> {
+        if core::mem::replace(&mut self.done, true) {
+            return Ok(());
+        }
+        Err(Step::Trim { object: Object::Segment(self.segment), at: self.end.into() }.into())
+    }
+}
+
 /// Before the first checkpoint in the order of objects.
 const LAST_SEGMENT: Object = Object::Segment(SegmentId::new(u64::MAX));
 

@@ -411,20 +411,21 @@ impl Run {
                 self.look()?;
                 Ok(receipt)
             }
-            Err(error) => {
-                if matches!(error, Error::NoSpace(_) | Error::TooLarge { .. }) {
-                    self.moment.oracle.refused(count);
-                }
-                Err(error.into())
-            }
+            Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// See [`Oracle::failed`].
+    fn failed(&mut self, error: Error) -> Stopped {
+        let next = self.log().current_lsn();
+        self.moment.oracle.failed(next, error)
     }
 
     /// A transaction, with something else between its entries.
     fn transaction(&mut self, count: usize, len: usize, ending: Ending) -> Result<(), Stopped> {
         let log = self.log.take().expect("the log is open");
         let done = self.transaction_on(&log, count, len, ending);
-        // A transaction that fails rolls itself back, where it still can.
+        // A transaction that fails is rolled back when it is dropped, where that still can be.
         if done.is_err() && log.current_lsn().value() == self.moment.oracle.next() + 1 {
             self.moment.oracle.append_own();
         }
@@ -443,7 +444,7 @@ impl Run {
         let oracle = &mut self.moment.oracle;
         let begun = oracle.next();
         oracle.append_own();
-        let transaction = log.transaction().map_err(|error| oracle.failed(error))?;
+        let transaction = log.transaction().map_err(|error| oracle.failed(log.current_lsn(), error))?;
         if transaction.id() != begun {
             return Err(violation!("the transaction has the id {}, and not {begun}", transaction.id()).into());
         }
@@ -453,15 +454,15 @@ impl Run {
             }
             let oracle = &mut self.moment.oracle;
             let payload = oracle.append_to(begun, len);
-            transaction.append(&payload[..]).map_err(|error| oracle.failed(error))?;
+            transaction.append(&payload[..]).map_err(|error| oracle.failed(log.current_lsn(), error))?;
         }
         let oracle = &mut self.moment.oracle;
         if ending == Ending::Rollback {
             oracle.append_own();
-            return transaction.rollback().map_err(|error| oracle.failed(error));
+            return transaction.rollback().map_err(|error| oracle.failed(log.current_lsn(), error));
         }
         oracle.append_commit(begun);
-        let receipt = transaction.commit().map_err(|error| oracle.failed(error))?;
+        let receipt = transaction.commit().map_err(|error| oracle.failed(log.current_lsn(), error))?;
         if receipt.last.value() + 1 != oracle.next() {
             return Err(violation!("the commit has {}, and {} comes next", receipt.last, oracle.next()).into());
         }
@@ -477,11 +478,11 @@ impl Run {
         if ending == Ending::CommitAcrossCheckpoint {
             let at = log.checkpoint_at();
             oracle.append_own();
-            log.checkpoint(at, &Snapshot::default()).map_err(|error| oracle.failed(error))?;
+            log.checkpoint(at, &Snapshot::default()).map_err(|error| oracle.failed(log.current_lsn(), error))?;
             return Ok(oracle.acknowledge(oracle.next() - 1)?);
         }
         let payload = oracle.append(1, len).remove(0);
-        let receipt = log.append(&payload[..]).map_err(|error| oracle.failed(error))?;
+        let receipt = log.append(&payload[..]).map_err(|error| oracle.failed(log.current_lsn(), error))?;
         if receipt.durability == Durability::Durable {
             oracle.acknowledge(receipt.last.value())?;
         }
@@ -506,7 +507,7 @@ impl Run {
     /// # Errors
     /// It failed, or answered wrongly.
     pub fn sync(&mut self) -> Result<(), Stopped> {
-        let lsn = self.log().sync()?.value();
+        let lsn = self.log().sync().map_err(|error| self.failed(error))?.value();
         self.moment.oracle.acknowledge(lsn)?;
         let last = self.moment.oracle.next() - 1;
         if lsn != last {
@@ -523,12 +524,7 @@ impl Run {
                 self.moment.oracle.acknowledge(self.moment.oracle.next() - 1)?;
                 self.look()
             }
-            Err(error) => {
-                if matches!(error, Error::NoSpace(_)) {
-                    self.moment.oracle.refused(1);
-                }
-                Err(error.into())
-            }
+            Err(error) => Err(self.failed(error)),
         }
     }
 
@@ -581,7 +577,7 @@ impl Run {
                     (Error::NoSpace(_), _) if self.is_alive() => self.moment.oracle.kept(),
                     _ => {}
                 }
-                Err(error.into())
+                Err(self.failed(error))
             }
         }
     }
@@ -626,10 +622,18 @@ enum Ending {
 }
 
 impl Oracle {
-    /// The last entry was not appended: refused, it will never be there; else nobody knows.
-    fn failed(&mut self, error: Error) -> Stopped {
+    /// Something failed: what was refused, with what was staged before it and was promised to nobody, will never be there, and
+    /// `next` is the next LSN. For any other reason, nobody knows.
+    fn failed(&mut self, next: Lsn, error: Error) -> Stopped {
         if matches!(error, Error::NoSpace(_) | Error::TooLarge { .. }) {
-            self.refused(1);
+            let next = next.value();
+            if next > self.next() || next <= self.acknowledged() {
+                let (last, acknowledged) = (self.next() - 1, self.acknowledged());
+                let violation =
+                    violation!("LSN {next} comes next after {last} was refused, and {acknowledged} was acknowledged");
+                return violation.into();
+            }
+            self.refused(usize::try_from(self.next() - next).unwrap_or(usize::MAX));
         }
         error.into()
     }

@@ -1521,6 +1521,10 @@ fn damage_to_what_truncation_gave_up_is_no_damage_also_in_the_newest_segment() {
             bytes.0.iter().for_each(|(object, bytes)| device.put(*object, bytes.clone()));
             let medium = device.reader();
             if damaged > 20 {
+                for policy in [Policy::Default, Policy::PointInTime, Policy::Salvage, Policy::Inspect] {
+                    let mut reader = LogReader::open_device(medium.reader(), config(policy)).unwrap();
+                    assert!(!reader.verify().unwrap().success, "LSN {damaged}, {policy:?}");
+                }
                 let error = Log::open_device(device, config(Policy::Default)).unwrap_err();
                 let finding = error.finding().unwrap_or_else(|| panic!("LSN {damaged}: {error}"));
                 let (first, last) = finding.lsns.unwrap();

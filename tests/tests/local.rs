@@ -819,9 +819,10 @@ fn checkpointed() -> MemoryDevice {
     let device = memory();
     let bytes = device.reader();
     let log = duralog::Log::open_device(device, config()).unwrap();
-    (0..100u32).for_each(|n| drop(log.append(n.to_le_bytes()).unwrap()));
+    let append = |n: u32| log.append(n.to_le_bytes()).map(drop).unwrap();
+    (0..100).for_each(append);
     log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
-    (0..50u32).for_each(|n| drop(log.append(n.to_le_bytes()).unwrap()));
+    (0..50).for_each(append);
     log.close().unwrap();
     bytes
 }

@@ -6,7 +6,7 @@ use duralog::slots::{
     Stream,
     chip::{Chip, ChipError, Cut, Tear},
 };
-use duralog_core::{AsyncLog, Device, Each, Entry, Flow, Log, LogError, LogOptions, Lsn, Object};
+use duralog_core::{AsyncLog, Device, Each, Entry, Flow, Log, LogError, LogOptions, Lsn, Object, TransactionEnd};
 use duralog_tests::{Ended, Flash, Op, payload, poll_times};
 use embedded_storage::nor_flash::NorFlash;
 use uuid::Uuid;
@@ -303,6 +303,40 @@ fn a_full_chip_that_is_truncated_opens_after_every_crash_and_can_be_truncated_ag
         assert!(again.is_ok(), "cut after {after} calls: {again:?}");
     }
     assert!(cuts > 20, "{cuts} power cuts");
+}
+
+#[test]
+fn a_chip_that_filled_up_within_a_transaction_is_made_room_on_by_giving_all_up() {
+    for is_reopened in [false, true] {
+        let mut chip = Small::new(16, 0xFF);
+        let layout = layout(&mut chip);
+        let device = Slots::format(medium(&mut chip), layout, table()).unwrap();
+        let mut buf = [0; 2048];
+        let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+        let id = log.begin_transaction(0).unwrap();
+        log.append_to(0, id, &[&b"never counts"[..]]).unwrap();
+        // So much that the newest segment is begun while it is open, and room for its end.
+        while log.stats().segments < 5 {
+            log.append(0, &payload(1, 60)[..]).unwrap();
+        }
+        log.end_transaction(0, id, TransactionEnd::Rollback).unwrap();
+        while log.append(0, &payload(1, 60)[..]).is_ok() {}
+        while log.set_slot(0, &[7; 60]).is_ok() {}
+        if is_reopened {
+            drop(log);
+            let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+            log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
+        }
+        for round in 0..20 {
+            let next = log.stats().next;
+            assert_eq!(log.discard_before(0, Lsn::MAX).unwrap(), next, "round {round}");
+            let mut appended = 0;
+            while log.append(0, &payload(1, 60)[..]).is_ok() {
+                appended += 1;
+            }
+            assert!(appended > 20, "round {round}: {appended} entries, reopened {is_reopened}");
+        }
+    }
 }
 
 #[test]

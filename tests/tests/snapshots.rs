@@ -508,6 +508,31 @@ fn a_reader_that_is_behind_is_told_so_and_hears_of_no_damage() {
 }
 
 #[test]
+fn a_closed_handle_whose_log_another_has_changed_says_so_and_speaks_of_no_damage() {
+    type Change = fn(&Log<MemoryDevice>) -> Result<(), Error>;
+    let changes: [Change; 3] = [
+        |log| log.discard_before(Lsn::new(150)).map(drop),
+        |log| log.truncate_after(Lsn::new(10)),
+        |log| log.reset_to(log.current_lsn()),
+    ];
+    for change in changes {
+        let medium = MemoryDevice::new(GEOMETRY);
+        let reader = medium.reader();
+        let closed = log(medium, 250);
+        closed.close().unwrap();
+        assert_eq!(closed.read_from(Lsn::ZERO).unwrap().filter(Result::is_ok).count(), 250);
+        let other = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+        change(&other).unwrap();
+        for n in 0..100 {
+            other.append(&[n; 20][..]).unwrap();
+        }
+        other.checkpoint(other.checkpoint_at(), &snapshot(1)).unwrap();
+        let error = closed.read_from(Lsn::ZERO).unwrap().find_map(Result::err).expect("some of it is gone");
+        assert!(matches!(error, Error::Superseded), "{error:?}");
+    }
+}
+
+#[test]
 fn what_a_cut_or_reset_takes_from_under_a_reader_is_no_damage() {
     let cut = |log: &Log<MemoryDevice>| log.truncate_after(Lsn::new(10));
     let reset = |log: &Log<MemoryDevice>| log.reset_to(log.current_lsn());

@@ -69,8 +69,8 @@ pub trait LocalDevice: AsyncDevice<Error: error::Error + Send + Sync + 'static> 
 
 /// Who asks, and is told what came of it.
 pub trait Client {
-    /// What came of the request with this ticket. It is called once for each, when the task gets to it. Several may fail
-    /// by one error, which is lent.
+    /// What came of the request with this ticket. It is called once for each, when the task gets to it; not for a
+    /// [`Request::Mark`] that is done. Several may fail by one error, which is lent.
     fn answer(&self, ticket: u32, outcome: Result<Outcome, &Error>);
 }
 

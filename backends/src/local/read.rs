@@ -16,7 +16,7 @@ use super::{
     worker::{Settled, Worker},
 };
 use crate::{
-    checkpoint::{Applier, Parts, Rebuilt},
+    checkpoint::{Applier, Parts, Rebuilt, ends_at},
     checksum,
     error::Error,
     read::scratch,
@@ -128,7 +128,10 @@ impl<D: LocalDevice> Worker<D> {
             return Err(error.into());
         }
         if let Err(error) = replayed {
-            return Err(self.met(&view, error.into()).await);
+            match ends_at(self.policy, &error) {
+                Some(finding) => rebuilt.findings.push(finding),
+                None => return Err(self.met(&view, error.into()).await),
+            }
         }
         if self.state.is_none() {
             self.reopen_transactions(*view).await?;
