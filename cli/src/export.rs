@@ -64,12 +64,14 @@ impl<'a> Source<'a> {
         decoded.map_err(Failure::log(self.dir))
     }
 
-    /// What was passed over, or stopped at: told, and damage if it was not given up before.
-    pub(crate) fn passed_over(&self, found: &[Finding]) -> Result<(), Failure> {
+    /// What was passed over, or stopped at: told, and damage if it was not given up before, and is not of what a checkpoint
+    /// holds up to `held`.
+    pub(crate) fn passed_over(&self, found: &[Finding], held: Lsn) -> Result<(), Failure> {
         let what = if self.reader.policy() == Policy::Salvage { "passed over" } else { "stopped before" };
         let mut damage = Vec::new();
         let opened = self.reader.recovery().findings.iter();
-        for finding in opened.chain(found).filter(|finding| !finding.harmless) {
+        let is_held = |finding: &Finding| finding.lsns.is_some_and(|(_, last)| last <= held);
+        for finding in opened.chain(found).filter(|finding| !finding.harmless && !is_held(finding)) {
             let known = |other: &Finding| (other.object, other.offset) == (finding.object, finding.offset);
             if !damage.iter().any(known) {
                 tell(format_args!("{what}: {finding}"));
@@ -78,6 +80,23 @@ impl<'a> Source<'a> {
         }
         match damage.first() {
             Some(&finding) => Err(Failure::Damage { dir: self.dir.to_owned(), finding, count: damage.len() as u64 }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Source<'_> {
+    /// Entries that are not there, and that a checkpoint holds, are no loss to the state. Whoever wants the entries lacks them.
+    fn held_by_checkpoints(&self, from: Lsn, to: Lsn) -> Result<(), Failure> {
+        let report = self.reader.recovery();
+        let is_wanted = |finding: &&Finding| {
+            let overlaps = finding.lsns.is_some_and(|(first, last)| last >= from && first <= to);
+            overlaps && finding.harmless && !report.is_gap(finding)
+        };
+        let held: Vec<_> = report.findings.iter().filter(is_wanted).collect();
+        held.iter().for_each(|finding| tell(format_args!("not there, and held by a checkpoint: {finding}")));
+        match held.first() {
+            Some(&&finding) => Err(Failure::Damage { dir: self.dir.to_owned(), finding, count: held.len() as u64 }),
             None => Ok(()),
         }
     }
@@ -103,7 +122,8 @@ fn write_entries(args: &Args) -> Result<(), Failure> {
     }
     progress.finish_and_clear();
     out.flush().map_err(Failure::Output)?;
-    source.passed_over(entries.findings())
+    source.passed_over(entries.findings(), Lsn::ZERO)?;
+    source.held_by_checkpoints(from, to)
 }
 
 fn progress(source: &Source<'_>, from: Lsn, to: Lsn) -> ProgressBar {

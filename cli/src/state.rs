@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use duralog::{Documents, Error};
+use duralog::{Documents, Error, Lsn};
 
 use crate::{
     exit::{Failure, tell},
@@ -66,5 +66,6 @@ fn write_state(args: &Args) -> Result<(), Failure> {
         line::write_document(&mut out, id, document).map_err(Failure::Output)?;
     }
     out.flush().map_err(Failure::Output)?;
-    source.passed_over(&rebuilt.findings)
+    let held = rebuilt.checkpoint_used.map_or(Lsn::ZERO, |(_, lsn)| lsn);
+    source.passed_over(&rebuilt.findings, held)
 }

@@ -670,8 +670,8 @@ fn damage_that_a_checkpoint_holds_is_no_loss_under_any_policy() {
 #[test]
 fn in_an_older_segment_damage_is_stopped_before_as_in_the_newest() {
     let place = Place::new();
-    let source: String = (1..=60).map(line).collect();
-    for size in ["6K", "64M"] {
+    let source: String = (1..=200).map(line).collect();
+    for size in ["16K", "64M"] {
         let dir = place.path(size);
         assert_eq!(code(&feed(&["import", &dir, "-", "--batch", "1", "--segment-size", size], &source)), 0);
         damage(&dir, 12);
@@ -685,6 +685,25 @@ fn in_an_older_segment_damage_is_stopped_before_as_in_the_newest() {
             }
         }
     }
+}
+
+#[test]
+fn entries_that_only_a_checkpoint_holds_are_missed_by_an_export_and_not_by_a_state() {
+    let place = Place::new();
+    let dir = place.path("log");
+    let source: String = (1..=200).map(line).collect();
+    assert_eq!(code(&feed(&["import", &dir, "-", "--batch", "5", "--segment-size", "16K"], &source)), 0);
+    ok(&["checkpoint", &dir]);
+    fs::remove_file(segment(&dir)).unwrap();
+    for policy in ["strict", "default", "point-in-time", "salvage"] {
+        let output = run(&["export", &dir, "--policy", policy]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(code(&output) == 1 && text.contains("LSN(1) to "), "{policy}: {text}");
+        assert!(!output.stdout.is_empty(), "{policy}: what is there is written");
+        assert_eq!(ok(&["state", &dir, "--policy", policy]).lines().count(), 200, "{policy}");
+    }
+    let last = ok(&["export", &dir, "--from", "195"]);
+    assert_eq!(last.lines().count(), 7, "none of these is missing");
 }
 
 #[test]
