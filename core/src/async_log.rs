@@ -325,7 +325,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     pub async fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints().await?;
         self.write_out().await?;
-        let Some(newest) = self.handle.to_load()? else { return Ok(None) };
+        let Some(newest) = self.handle.load_from()? else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host).await?;

@@ -471,7 +471,7 @@ impl<'a> Handle<'a> {
 
     /// The checkpoint that a state is loaded from, if there is one: the newest, once all were judged. Where truncation relied
     /// on one for what it does not hold, that is lost.
-    pub(crate) fn to_load<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
+    pub(crate) fn load_from<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
         let newest = self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
         let view = self.writer.view();
         let from = newest.map_or(Lsn::FIRST, |head| head.lsn.next_or_max());

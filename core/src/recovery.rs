@@ -508,6 +508,9 @@ impl Recovery {
         }
         if let Some(meta) = self.names_missing(&header) {
             self.found.tail.damaged = true;
+            // All that is before a segment is durable when it is begun; and it may have cut through a batch, of which what is
+            // left is whole where it stands alone.
+            self.found.tail.marked = self.found.tail.marked.max(Some(self.found.tail.last));
             let id = SegmentId::new(meta.segment);
             let mut finding = if self.headless { headless(id) } else { missing(id) };
             // It was finished.

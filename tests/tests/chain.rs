@@ -1188,15 +1188,18 @@ fn an_epoch_that_only_the_metadata_or_a_checkpoint_tell_of_is_not_issued_again()
 
 #[test]
 fn what_the_missing_newest_segment_had_cut_off_does_not_come_back() {
-    // Killed right after the cut, closed some entries later, and reset: nothing of what was before counts.
+    // Killed right after the cut, which goes through a batch; closed some entries later; and reset: nothing of what was
+    // before counts.
     for (more, is_reset) in [(0, false), (3, false), (3, true)] {
         let device = MemoryDevice::new(GEOMETRY);
         let medium = device.reader();
         let log = Log::open_device(device, config(Policy::Default)).unwrap();
-        append(&log, 5);
+        append(&log, 2);
+        let batch: Vec<_> = (3..=5).map(payload).collect();
+        log.append_batch(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
         let before = Bytes::of(&medium);
         // A reset gives up what was before; it is there, and does not count.
-        let (kept, end) = if is_reset { (0, 5) } else { (3, 3) };
+        let (kept, end) = if is_reset { (0, 5) } else { (4, 4) };
         if is_reset {
             log.reset_to(Lsn::new(20)).unwrap();
         } else {
