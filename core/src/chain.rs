@@ -218,6 +218,16 @@ impl MakeOut {
     }
 }
 
+/// A sound header of another number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StrayHeader {
+    pub(crate) log: Uuid,
+    pub(crate) id: SegmentId,
+    pub(crate) nonce: u64,
+    /// Where it stands.
+    pub(crate) offset: u32,
+}
+
 /// What stands where a segment's header should.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeaderRead {
@@ -229,7 +239,7 @@ pub(crate) struct HeaderRead {
     pub(crate) unreadable: bool,
     /// The log and segment of a sound header that belongs elsewhere, and where that stands: the segment has another's name,
     /// or its room another life.
-    pub(crate) stray: Option<(Uuid, SegmentId, u32)>,
+    pub(crate) stray: Option<StrayHeader>,
 }
 
 /// Reads both copies of a segment's header.
@@ -289,7 +299,8 @@ impl HeaderReader {
                 Bytes::Whole(bytes) => match SegmentHeader::decode(self.update, turn.bytes(&bytes), offset) {
                     Ok(header) if header.id == self.id => Some(header),
                     Ok(header) => {
-                        self.read.stray.get_or_insert((header.log, header.id, offset));
+                        let SegmentHeader { log, id, nonce, .. } = header;
+                        self.read.stray.get_or_insert(StrayHeader { log, id, nonce, offset });
                         None
                     }
                     Err(NotAHeader::Invalid) => None,

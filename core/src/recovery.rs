@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     CheckpointId, Lsn,
-    chain::{Cut, Dead, HeaderRead, HeaderReader, MakeOut, Mended, View},
+    chain::{Cut, Dead, HeaderRead, HeaderReader, MakeOut, Mended, StrayHeader, View},
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
@@ -135,16 +135,21 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Stray {
     segment: SegmentId,
-    found: SegmentId,
-    log: Uuid,
+    found: StrayHeader,
     /// Whether it is another's, for certain.
     counts: bool,
 }
 
 impl Stray {
     fn misplaced(&self) -> Fault {
-        let Self { segment, found, log, .. } = *self;
+        let Self { segment, found: StrayHeader { id: found, log, .. }, .. } = *self;
         Fault::Misplaced { segment, found, log }
+    }
+
+    /// Whether it is this segment. A segment that was refused room may have left a header of the same number, and another
+    /// nonce, where its room was taken again.
+    fn is(&self, id: SegmentId, nonce: u64) -> bool {
+        (self.found.id, self.found.nonce) == (id, nonce)
     }
 }
 
@@ -403,13 +408,13 @@ impl Recovery {
         }
         self.found.report.unfinished = Some(id);
         self.headless |= self.meta().is_some_and(|meta| meta.segment == id.value());
-        if let Some((log, found, _)) = read.stray {
+        if let Some(found) = read.stray {
             // More than are remembered, no crash leaves.
             let counts = self.strays.is_full();
             if counts {
                 self.strays.pop();
             }
-            let _ = self.strays.push(Stray { segment: id, found, log, counts });
+            let _ = self.strays.push(Stray { segment: id, found, counts });
         }
         self.list(Object::Segment(id));
         Ok(())
@@ -550,7 +555,7 @@ impl Recovery {
             State::Finish
         } else {
             for stray in &mut self.strays {
-                stray.counts |= stray.found == oldest.predecessor.id;
+                stray.counts |= stray.is(oldest.predecessor.id, oldest.predecessor.nonce);
             }
             State::Chain { asked: false }
         };
@@ -671,7 +676,7 @@ impl Recovery {
         };
         let Some(header) = read.header.as_ref().filter(fits) else {
             let (lost, newest) = (oldest.predecessor.id, self.found.tail.header.id);
-            if read.stray.is_some_and(|(_, found, _)| found == lost || found > newest) {
+            if read.stray.is_some_and(|found| found.id == lost || found.id > newest) {
                 self.met_misplaced(id, read);
             }
             return self.pass(id);
@@ -840,12 +845,12 @@ impl Recovery {
     fn misplaced(&self) -> Option<Fault> {
         let newest = &self.found.tail.header;
         let is_lost = |stray: &Stray| {
-            let is_named = self.meta().is_some_and(|meta| meta.log == stray.log && meta.segment == stray.found.value());
-            is_named || self.strays.iter().any(|other| other.segment == stray.found)
+            let is_it = |meta: Meta| meta.log == stray.found.log && stray.is(SegmentId::new(meta.segment), meta.nonce);
+            self.meta().is_some_and(is_it) || self.strays.iter().any(|other| other.segment == stray.found.id)
         };
         let is_misplaced = |stray: &&Stray| {
-            let is_newer = stray.found == newest.id || (stray.found > newest.id && is_lost(stray));
-            stray.counts || is_newer || stray.log != newest.log
+            let is_newer = stray.is(newest.id, newest.nonce) || (stray.found.id > newest.id && is_lost(stray));
+            stray.counts || is_newer || stray.found.log != newest.log
         };
         self.strays.iter().find(is_misplaced).map(Stray::misplaced)
     }
@@ -854,9 +859,9 @@ impl Recovery {
     /// both copies of its own header stood, nothing can be left of what its room held in an earlier life.
     fn met_misplaced(&mut self, segment: SegmentId, read: &HeaderRead) {
         let copies = [0, self.chain.oldest.copy_offset];
-        if let Some((log, found, _)) = read.stray.filter(|(_, _, at)| copies.contains(at)) {
+        if let Some(found) = read.stray.filter(|found| copies.contains(&found.offset)) {
             self.strays.clear();
-            let _ = self.strays.push(Stray { segment, found, log, counts: true });
+            let _ = self.strays.push(Stray { segment, found, counts: true });
         }
     }
 

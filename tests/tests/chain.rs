@@ -1550,3 +1550,21 @@ fn damage_to_what_truncation_gave_up_is_no_damage_also_in_the_newest_segment() {
         }
     }
 }
+
+#[test]
+fn what_a_refused_segment_left_in_room_that_was_taken_again_is_no_copy_of_the_newest() {
+    let (whole, last) = killed(2);
+    let mut header = whole.header(2);
+    for (nonce, is_copy) in [(header.nonce, true), (header.nonce ^ 1, false)] {
+        header.nonce = nonce;
+        let mut left = vec![0xFF; 3072];
+        left[..SEGMENT_HEADER_LEN].copy_from_slice(&header.encode(portable));
+        let mut bytes = whole.clone();
+        bytes.0.insert(segment(3), left);
+        let opened = Log::open_device(bytes.device(), config(Policy::Default));
+        match opened {
+            Err(Error::Misplaced { found, .. }) => assert!(is_copy && found.value() == 2),
+            opened => assert!(!is_copy && opened.unwrap().recovery().last_valid_lsn.value() == last),
+        }
+    }
+}
