@@ -344,8 +344,9 @@ impl<D: SharedDevice> Log<D> {
         self.shared.lock().writer.low_water()
     }
 
-    /// Appends one entry: an operation, or opaque bytes. In the mode [`SyncMode::Immediate`] it is durable when this
-    /// returns; the receipt says what it has reached.
+    /// Appends one entry: an operation, or opaque bytes, which are a slice, an array, a `Vec<u8>`, a text, or a reference to
+    /// one ([`Payload`]). In the mode [`SyncMode::Immediate`] it is durable when this returns; the receipt says what it has
+    /// reached.
     ///
     /// # Errors
     /// [`Error::TooLarge`]: the entry is not in the log, which goes on. [`Error::NoSpace`]: the same, as soon as another

@@ -155,7 +155,9 @@ fn held(report: &RecoveryReport, entries: Vec<Found>) -> Result<Held, Violation>
     // Where there was no room to write that it is given up, what a checkpoint holds is missing, and that is told. Whether
     // it may be, the model knows.
     let missing = report.findings.iter().filter(|finding| finding.harmless && finding.seen == Seen::MissingSegment);
-    for (first, end) in missing.filter_map(|finding| finding.lsns) {
+    let mut missing: Vec<_> = missing.filter_map(|finding| finding.lsns).collect();
+    missing.sort_unstable();
+    for (first, end) in missing {
         if first.value() == low_water {
             low_water = end.value() + 1;
         }

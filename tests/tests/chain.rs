@@ -1196,7 +1196,7 @@ fn what_the_missing_newest_segment_had_cut_off_does_not_come_back() {
         let log = Log::open_device(device, config(Policy::Default)).unwrap();
         append(&log, 2);
         let batch: Vec<_> = (3..=5).map(payload).collect();
-        log.append_batch(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        log.append_batch(&batch).unwrap();
         let before = Bytes::of(&medium);
         // A reset gives up what was before; it is there, and does not count.
         let (kept, end) = if is_reset { (0, 5) } else { (4, 4) };
@@ -1505,7 +1505,7 @@ fn damage_to_what_truncation_gave_up_is_no_damage_also_in_the_newest_segment() {
         let log = Log::open_device(device, config(Policy::Default)).unwrap();
         append(&log, 20);
         let batch: Vec<_> = (21..=24).map(payload).collect();
-        log.append_batch(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+        log.append_batch(&batch).unwrap();
         append(&log, 6);
         // Inside the batch, which stays whole.
         log.discard_before(Lsn::new(23)).unwrap();

@@ -76,6 +76,37 @@ impl<const N: usize> Payload for [u8; N] {
     }
 }
 
+/// Opaque bytes: the text's, in UTF-8.
+impl Payload for str {
+    fn code(&self) -> u8 {
+        Code::Opaque.value()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        to.copy_from_slice(self.as_bytes());
+    }
+}
+
+/// Opaque bytes.
+#[cfg(feature = "alloc")]
+impl Payload for alloc::vec::Vec<u8> {
+    fn code(&self) -> u8 {
+        Code::Opaque.value()
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        to.copy_from_slice(self);
+    }
+}
+
 impl<P: Payload + ?Sized> Payload for &P {
     fn code(&self) -> u8 {
         (**self).code()
