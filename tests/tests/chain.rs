@@ -1528,7 +1528,9 @@ fn damage_to_what_truncation_gave_up_is_no_damage_also_in_the_newest_segment() {
                     let mut reader = LogReader::open_device(medium.reader(), config(policy)).unwrap();
                     assert!(!reader.verify().unwrap().success, "LSN {damaged}, {policy:?}");
                 }
-                let error = Log::open_device(device, config(Policy::Default)).unwrap_err();
+                let opened = Log::open_device(device, config(Policy::Default));
+                assert!(opened.is_err(), "LSN {damaged} is gone, and the log is opened");
+                let error = opened.unwrap_err();
                 let finding = error.finding().unwrap_or_else(|| panic!("LSN {damaged}: {error}"));
                 let (first, last) = finding.lsns.unwrap();
                 assert!((first.value()..=last.value()).contains(&damaged), "LSN {damaged}: {finding}");
