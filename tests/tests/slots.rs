@@ -329,7 +329,8 @@ fn a_chip_that_filled_up_within_a_transaction_is_made_room_on_by_giving_all_up()
         }
         for round in 0..20 {
             let next = log.stats().next;
-            assert_eq!(log.discard_before(0, Lsn::MAX).unwrap(), next, "round {round}");
+            let kept = log.discard_before(0, Lsn::MAX);
+            assert!(matches!(kept, Ok(lsn) if lsn == next), "round {round}: {kept:?}");
             let mut appended = 0;
             while log.append(0, &payload(1, 60)[..]).is_ok() {
                 appended += 1;
