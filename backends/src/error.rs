@@ -366,7 +366,14 @@ impl fmt::Display for Error {
                 f,
                 "what was appended up to {lsn} is durable, and nothing proves it yet: {source}; go on once there is room"
             ),
-            Self::Poisoned { cause } => write!(f, "an earlier failure stopped the log, reopen it: {cause}"),
+            Self::Poisoned { cause } => match &**cause {
+                Self::NoSpace(source) => write!(
+                    f,
+                    "there was no space for what had been answered and was not durable, reopen the log once there is room: \
+                     {source}"
+                ),
+                cause => write!(f, "an earlier failure stopped the log, reopen it: {cause}"),
+            },
             Self::Closed => f.write_str("the log is closed"),
             Self::ReadOnly => f.write_str("the log was opened read-only"),
             Self::Truncated { low_water } => write!(f, "the log was truncated: it begins at {low_water}"),

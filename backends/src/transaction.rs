@@ -116,14 +116,7 @@ impl<D: SharedDevice> Drop for Transaction<'_, D> {
 impl<D: SharedDevice> Shared<D> {
     pub(crate) fn begin_transaction(&self) -> Result<InTransaction> {
         let begin = |writer: &mut Writer, buf: &mut Vec<u8>, now| writer.stage_begin(buf, now);
-        let (mut guard, id) = match self.stage(self.lock(), begin) {
-            // One that has ended makes room when its end is written.
-            Err(Error::TooManyTransactions { .. }) => {
-                self.wait_for_all(self.lock(), Durability::Os)?;
-                self.stage(self.lock(), begin)?
-            }
-            begun => begun?,
-        };
+        let (mut guard, id) = self.stage(self.lock(), begin)?;
         guard.counts.appends += 1;
         guard.begun += 1;
         let state = &mut *guard;
@@ -143,20 +136,15 @@ impl<D: SharedDevice> Shared<D> {
         Ok((guard, lsn))
     }
 
-    /// Whether a transaction is over, by what its end came to: it has ended, or there was no room for that. Then nothing more is
-    /// written to say that it does not count: a commit alone makes it.
+    /// Whether a transaction is over, by what its end came to: it has ended, or there was no room for that.
     pub(crate) fn is_over(&self, of: InTransaction, ended: &Result<Receipt>) -> bool {
         if matches!(ended, Err(Error::NoSpace(_))) {
-            self.forget(of);
+            let mut guard = self.lock();
+            if guard.transactions.contains(&of) {
+                guard.writer.abandon(of.id);
+            }
         }
         matches!(ended, Ok(_) | Err(Error::NoSpace(_)))
-    }
-
-    fn forget(&self, of: InTransaction) {
-        let mut guard = self.lock();
-        if guard.transactions.contains(&of) {
-            guard.writer.forget(of.id);
-        }
     }
 
     /// Rolls back a transaction that nobody goes on with. It does not count in any case: a commit alone makes it.
@@ -165,7 +153,6 @@ impl<D: SharedDevice> Shared<D> {
         if matches!(error, Error::NoTransaction | Error::Closed | Error::Poisoned { .. }) {
             return;
         }
-        tracing::warn!(%error, "the rollback of a transaction was not logged; it does not count");
-        self.forget(of);
+        tracing::warn!(%error, "the rollback of a transaction is not logged yet; it does not count");
     }
 }

@@ -201,14 +201,16 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// Ends a transaction. A commit is as durable as the options say when this returns.
     ///
     /// # Errors
-    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open.
+    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open. After [`LogError::Full`] it is over too, and
+    /// does not count.
     pub async fn end_transaction(
         &mut self,
         now: u64,
         transaction: u64,
         end: TransactionEnd,
     ) -> Result<Appended, LogError<D::Error>> {
-        let lsn = self.stage(now, |writer, buf, now| writer.stage_end(buf, now, transaction, end)).await?;
+        let staged = self.stage(now, |writer, buf, now| writer.stage_end(buf, now, transaction, end)).await;
+        let lsn = staged.map_err(|error| self.handle.unended(transaction, error))?;
         match end {
             TransactionEnd::Commit => self.reach(lsn, lsn, self.handle.options.durability).await,
             TransactionEnd::Rollback => Ok(self.unpromised(lsn, lsn)),

@@ -83,8 +83,10 @@ impl Crossing {
             let (advanced, found) = match &mut self.way {
                 Way::Finding(reader) => {
                     let advanced = reader.advance(turn);
-                    // Where the log ends at the mark, an epoch may have begun behind it all.
-                    let epoch = if advanced.is_ok() { reader.newest_epoch() } else { reader.marked_epoch() };
+                    // Where the log ends at the mark, an epoch may have begun behind it all. Where only what stood at the mark
+                    // is lost, the log goes on behind it.
+                    let ends = advanced.is_ok() && self.view.last < self.low_water;
+                    let epoch = if ends { reader.newest_epoch() } else { reader.marked_epoch() };
                     (advanced, Some((epoch, reader.floor())))
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),

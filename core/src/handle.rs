@@ -515,6 +515,14 @@ impl<'a> Handle<'a> {
         }
     }
 
+    /// The end of a transaction was not staged: without room for it, the transaction is over.
+    pub(crate) fn unended<E>(&mut self, id: u64, error: LogError<E>) -> LogError<E> {
+        if matches!(error, LogError::Full) {
+            self.writer.abandon(id);
+        }
+        error
+    }
+
     /// A group or a segment failed. It is no error where the writer has another way.
     pub(crate) fn failed<E: DeviceError>(&mut self, error: Error<E>) -> Result<(), LogError<E>> {
         let (action, kind) = match &error {
@@ -537,6 +545,7 @@ impl<'a> Handle<'a> {
         }
         if dropped {
             self.poison(Cause::Dropped);
+            return Err(LogError::Poisoned { cause: Cause::Dropped });
         }
         Err(LogError::Full)
     }

@@ -227,14 +227,16 @@ impl<'a, D: Device> Log<'a, D> {
     /// Costs as [`append`](Self::append).
     ///
     /// # Errors
-    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open.
+    /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open. After [`LogError::Full`] it is over too, and
+    /// does not count.
     pub fn end_transaction(
         &mut self,
         now: u64,
         transaction: u64,
         end: TransactionEnd,
     ) -> Result<Appended, LogError<D::Error>> {
-        let lsn = self.stage(now, |writer, buf, now| writer.stage_end(buf, now, transaction, end))?;
+        let staged = self.stage(now, |writer, buf, now| writer.stage_end(buf, now, transaction, end));
+        let lsn = staged.map_err(|error| self.handle.unended(transaction, error))?;
         match end {
             TransactionEnd::Commit => self.reach(lsn, lsn, self.handle.options.durability),
             TransactionEnd::Rollback => Ok(self.unpromised(lsn, lsn)),

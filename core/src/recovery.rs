@@ -636,7 +636,14 @@ impl Recovery {
         self.chain.gone = Some(gone);
         self.chain.at = lost.id;
         self.state = State::Behind { asked: false };
-        if (first <= self.low_water() && !stands) || lost.before() == Some(SegmentId::NONE) {
+        let low_water = self.low_water();
+        if first <= low_water && !stands {
+            // What was open in it at the mark and counts is open where its successor begins.
+            let floor = self.chain.oldest.transaction_floor;
+            self.chain.needed.get_or_insert(low_water.min(floor));
+        }
+        let is_needed = stands || self.chain.needed.is_none_or(|needed| needed < first);
+        if !is_needed || lost.before() == Some(SegmentId::NONE) {
             self.found_behind();
         }
     }

@@ -67,8 +67,10 @@ struct Appended {
 enum Role {
     /// It counts by itself.
     Alone,
-    /// It says something of the log: a checkpoint was taken, a transaction begun or rolled back.
+    /// It says something of the log: a checkpoint was taken, a transaction begun.
     Says,
+    /// It says that the transaction that was begun at this LSN was rolled back.
+    RollsBack(u64),
     /// It counts with the transaction that was begun at this LSN.
     Of(u64),
     /// It commits that transaction.
@@ -123,6 +125,8 @@ pub struct Oracle {
     /// Appends that were refused for lack of room, each behind so many entries: until another one is acknowledged a crash may
     /// still find one, where the medium ran out behind its last byte.
     refused: Vec<(usize, Vec<Appended>)>,
+    /// Transactions, by the LSNs of their begins, that are rolled back before anything else is appended.
+    owed: Vec<u64>,
     /// Whether a write that finds no room may have been done in part, or wholly.
     in_part: bool,
     /// An opening found no room to make durable what it found, up to an LSN: until a later entry is, the medium may go back
@@ -154,6 +158,7 @@ impl Default for Oracle {
             marks: Vec::new(),
             gone: Vec::new(),
             refused: Vec::new(),
+            owed: Vec::new(),
             in_part: false,
             before: None,
         }
@@ -181,6 +186,7 @@ impl Oracle {
 
     /// Payloads for a batch that is about to be appended. From now on a recovery may give it.
     pub fn append(&mut self, count: usize, len: usize) -> Vec<Vec<u8>> {
+        self.roll_back_owed();
         self.mark();
         let made = self.made;
         self.made += count as u64;
@@ -205,12 +211,43 @@ impl Oracle {
 
     /// The log is about to append an entry of its own that changes nothing.
     pub fn append_own(&mut self) {
+        self.roll_back_owed();
         self.mark();
         self.entries.push(Appended::own(Role::Says));
     }
 
+    /// The transaction that was begun at this LSN is about to be rolled back.
+    pub fn append_rollback(&mut self, begun: u64) {
+        self.owed.retain(|owed| *owed != begun);
+        self.roll_back_owed();
+        self.mark();
+        self.entries.push(Appended::own(Role::RollsBack(begun)));
+    }
+
+    /// The log comes first to what it owes.
+    fn roll_back_owed(&mut self) {
+        for begun in core::mem::take(&mut self.owed) {
+            self.append_rollback(begun);
+        }
+    }
+
+    /// How many entries come before the next append: the rollbacks of transactions that were left while there was no room.
+    #[must_use]
+    pub fn owed(&self) -> u64 {
+        self.owed.len() as u64
+    }
+
+    /// Nobody goes on with the transaction that was begun at this LSN, if that entry is there, and its rollback is not.
+    pub fn abandon(&mut self, begun: u64) {
+        if begun < self.next() && !self.owed.contains(&begun) {
+            self.owed.push(begun);
+            self.owed.sort_unstable();
+        }
+    }
+
     /// The transaction that was begun at this LSN is about to be committed.
     pub fn append_commit(&mut self, begun: u64) {
+        self.roll_back_owed();
         self.mark();
         self.entries.push(Appended::own(Role::Commits(begun)));
     }
@@ -322,6 +359,12 @@ impl Oracle {
     pub fn refused(&mut self, count: usize) {
         let at = self.entries.len() - count;
         let refused = self.entries.split_off(at);
+        self.owed.retain(|begun| *begun < self.first + at as u64);
+        for entry in &refused {
+            if let Role::RollsBack(begun) = entry.role {
+                self.abandon(begun);
+            }
+        }
         if self.in_part {
             self.refused.push((at, refused));
         }
@@ -391,6 +434,9 @@ impl Oracle {
             _ => {}
         }
         let mut rest = Self { giving: None, fronts: 0, before: None, ..self.clone() };
+        if !matches!(giving, Giving::Before(_)) {
+            rest.owed.clear();
+        }
         match giving {
             Giving::Before(_) => {}
             Giving::After(lsn) => rest.bury(lsn),
@@ -547,6 +593,7 @@ impl Oracle {
         self.entries.truncate(usize::try_from(held.last + 1 - self.first).expect("the log is in memory"));
         self.marks.retain(|mark| mark.before <= held.last);
         self.refused.clear();
+        self.owed.clear();
         self.room_before = 0;
         self.acknowledged = self.acknowledged.max(durable);
         Ok(())

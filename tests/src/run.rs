@@ -393,7 +393,7 @@ impl Run {
     /// # Errors
     /// It was refused, or answered wrongly.
     pub fn append(&mut self, count: usize, len: usize, durability: Option<Durability>) -> Result<Receipt, Stopped> {
-        let expected = self.moment.oracle.next();
+        let expected = self.moment.oracle.next() + self.moment.oracle.owed();
         let payloads = self.moment.oracle.append(count, len);
         let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
         let appended = match (&payloads[..], durability) {
@@ -426,10 +426,13 @@ impl Run {
     /// A transaction, with something else between its entries.
     fn transaction(&mut self, count: usize, len: usize, ending: Ending) -> Result<(), Stopped> {
         let log = self.log.take().expect("the log is open");
-        let done = self.transaction_on(&log, count, len, ending);
-        // A transaction that fails is rolled back when it is dropped, where that still can be.
-        if done.is_err() && log.current_lsn().value() == self.moment.oracle.next() + 1 {
-            self.moment.oracle.append_own();
+        let (begun, done) = self.transaction_on(&log, count, len, ending);
+        // A transaction that fails is rolled back when it is dropped, at once or when there is room.
+        let oracle = &mut self.moment.oracle;
+        if done.is_err() && log.current_lsn().value() > oracle.next() {
+            oracle.append_rollback(begun);
+        } else if done.is_err() {
+            oracle.abandon(begun);
         }
         self.log = Some(log);
         done?;
@@ -442,10 +445,22 @@ impl Run {
         count: usize,
         len: usize,
         ending: Ending,
+    ) -> (u64, Result<(), Stopped>) {
+        let oracle = &mut self.moment.oracle;
+        oracle.append_own();
+        let begun = oracle.next() - 1;
+        (begun, self.in_transaction(log, begun, count, len, ending))
+    }
+
+    fn in_transaction(
+        &mut self,
+        log: &Log<FaultyDevice>,
+        begun: u64,
+        count: usize,
+        len: usize,
+        ending: Ending,
     ) -> Result<(), Stopped> {
         let oracle = &mut self.moment.oracle;
-        let begun = oracle.next();
-        oracle.append_own();
         let transaction = log.transaction().map_err(|error| oracle.failed(log.current_lsn(), error))?;
         if transaction.id() != begun {
             return Err(violation!("the transaction has the id {}, and not {begun}", transaction.id()).into());
@@ -460,7 +475,7 @@ impl Run {
         }
         let oracle = &mut self.moment.oracle;
         if ending == Ending::Rollback {
-            oracle.append_own();
+            oracle.append_rollback(begun);
             return transaction.rollback().map_err(|error| oracle.failed(log.current_lsn(), error));
         }
         oracle.append_commit(begun);

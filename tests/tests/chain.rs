@@ -550,6 +550,39 @@ fn a_transaction_that_crosses_the_low_water_mark_is_whole_though_its_segment_los
 }
 
 #[test]
+fn a_transaction_that_crosses_the_low_water_mark_is_read_though_a_segment_that_it_spans_is_missing() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    let transaction = log.transaction().unwrap();
+    transaction.append(&payload(2)[..]).unwrap();
+    fill(&log, 2);
+    let low_water = log.current_lsn();
+    fill(&log, 1);
+    let last = log.current_lsn();
+    transaction.append(&payload(last.value())[..]).unwrap();
+    transaction.commit().unwrap();
+    log.discard_before(low_water).unwrap();
+    fill(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let bytes = Bytes::of(&medium);
+    assert!(bytes.spans()[&3].contains(&low_water.value()) && bytes.spans()[&4].contains(&last.value()));
+    let found = |bytes: &Bytes| {
+        let log = Log::open_device(bytes.device(), config(Policy::Salvage)).unwrap();
+        let found: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+        found.into_iter().filter(|lsn| *lsn <= 2 || *lsn == last.value()).collect::<Vec<_>>()
+    };
+    for gone in [2, 3] {
+        for damaged in [bytes.without(&[gone]), bytes.headless(&[gone])] {
+            assert_eq!(found(&damaged), [1, 2, last.value()], "without segment {gone}");
+            let (given_up, ..) = damaged.given_up(Policy::Salvage);
+            assert_eq!(found(&given_up), [1, 2, last.value()], "segment {gone} was given up");
+        }
+    }
+}
+
+#[test]
 fn behind_a_missing_segment_nothing_comes_back_that_point_in_time_gave_up() {
     let whole = sample(5);
     let spans = whole.spans();

@@ -3,7 +3,8 @@
 
 use Op::{Append, Checkpoint, Close, Fill, Open, Write};
 use duralog::{
-    Durability, Error, Log, Lsn, Object, Policy,
+    Durability, Error, Log, Lsn, Object, Policy, Snapshot,
+    core::operation::Code,
     faulty::{Failure, FaultyDevice, Keep, Medium, Plan},
 };
 use duralog_tests::{Moment, Op, Setup};
@@ -343,4 +344,71 @@ fn transactions_that_could_not_be_rolled_back_for_want_of_room_make_room_for_oth
         moment.medium.set_plan(Plan::default());
     }
     assert_eq!(log.replay_from(Lsn::ZERO).unwrap().map(Result::unwrap).count(), 100);
+}
+
+/// How many transactions a log tells to have begun and not ended.
+fn without_an_end(log: &Log<FaultyDevice>) -> usize {
+    let codes = log.read_from(Lsn::ZERO).unwrap().map(|entry| Code::from_u8(entry.unwrap().code));
+    codes.fold(0, |open, code| match code {
+        Some(Code::TxnBegin) => open + 1,
+        Some(Code::TxnCommit | Code::TxnRollback) => open - 1,
+        _ => open,
+    })
+}
+
+#[test]
+fn a_rollback_that_found_no_room_is_written_once_there_is_some() {
+    let moment = Moment::new(Setup::BYTES);
+    let log = open(&moment, Plan::default()).unwrap();
+    let mut held = None;
+    for round in 0..30_u8 {
+        // Asked for, and refused with what comes behind it; or refused when it was asked for.
+        let transaction = log.transaction().unwrap();
+        transaction.append([round]).unwrap();
+        log.sync().unwrap();
+        if round % 2 == 0 {
+            transaction.rollback().unwrap();
+            refuse_next(&moment.medium, &Failure::NoSpace);
+            assert!(matches!(log.append_with([round], Durability::Durable), Err(Error::NoSpace(_))));
+        } else {
+            refuse_next(&moment.medium, &Failure::NoSpace);
+            assert!(matches!(transaction.commit_with(Durability::Durable), Err(Error::NoSpace(_))));
+        }
+        moment.medium.set_plan(Plan::default());
+        if round > 25 {
+            let at = log.checkpoint_at();
+            log.checkpoint(at, &Snapshot::default()).unwrap();
+            let (behind, kept) = (at.lsn().next_or_max(), log.truncate_before(log.current_lsn()).unwrap());
+            // By the older of two checkpoints.
+            let older = held.replace(behind).unwrap_or(kept);
+            assert_eq!(kept, older, "nothing is kept for what cannot count any more");
+        }
+        log.append_with([round], Durability::Durable).unwrap();
+        assert!(round > 25 || without_an_end(&log) == 0, "round {round}");
+    }
+    let counts: Vec<_> = log.replay_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().payload).collect();
+    assert_eq!(counts, [[28], [29]]);
+}
+
+#[test]
+fn what_was_left_on_a_full_medium_hides_no_transaction_that_crosses_the_low_water_mark() {
+    let moment = Moment::new(Setup::BYTES);
+    let log = open(&moment, Plan::default()).unwrap();
+    let long = log.transaction().unwrap();
+    for _ in 0..4 {
+        let left: Vec<_> = (0..6).map(|_| log.transaction().unwrap()).collect();
+        log.sync().unwrap();
+        moment.medium.set_plan(Plan { fail: (0..99).map(|call| (call, Failure::NoSpace)).collect(), ..Plan::default() });
+        assert!(matches!(log.append_with(b"refused", Durability::Durable), Err(Error::NoSpace(_))));
+        drop(left);
+        moment.medium.set_plan(Plan::default());
+    }
+    let crossing = log.transaction().unwrap();
+    let first = crossing.append(b"first").unwrap().first;
+    let low_water = log.append_with(b"behind", Durability::Durable).unwrap().first;
+    assert_eq!(log.discard_before(low_water).unwrap(), low_water);
+    long.commit_with(Durability::Durable).unwrap();
+    crossing.commit_with(Durability::Durable).unwrap();
+    let read: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn).collect();
+    assert!(read.contains(&first), "{first:?} is not among {read:?}");
 }

@@ -183,13 +183,20 @@ impl<D: LocalDevice> Worker<D> {
             *id = open.map(|(_, id)| *id).ok_or(Error::NoTransaction)?;
         }
         if let Request::Append { .. } | Request::Begin | Request::End { .. } = &request {
-            (waiting.first, waiting.last) = self
+            let staged = self
                 .stage(&mut |writer, buf, now| match &request {
                     Request::Append { operations, transaction, .. } => writer.stage(buf, now, *transaction, operations),
                     Request::End { id, end, .. } => one(writer.stage_end(buf, now, *id, *end)),
                     _ => one(writer.stage_begin(buf, now).map(Lsn::new)),
                 })
-                .await?;
+                .await;
+            if let (Request::End { id, .. }, Err(error)) = (&request, &staged)
+                && matches!(**error, Error::NoSpace(_))
+            {
+                self.writer()?.abandon(*id);
+                self.transactions.end(*id);
+            }
+            (waiting.first, waiting.last) = staged?;
             self.counts.appends +=
                 if let Request::Append { operations, .. } = &request { operations.len() as u64 } else { 1 };
         }
@@ -481,6 +488,8 @@ impl<D: LocalDevice> Worker<D> {
         self.transactions.refused_behind(written);
         for waiting in core::mem::take(&mut self.waiting) {
             if waiting.last > written {
+                // Without its end, a transaction is over.
+                waiting.ends.into_iter().for_each(|(id, _)| drop(self.transactions.end(id)));
                 self.client.answer(waiting.ticket, Err(&error));
             } else {
                 self.waiting.push(waiting);

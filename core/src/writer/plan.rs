@@ -49,7 +49,7 @@ impl Writer {
         };
         let mut plan = self.plan_of(now, nonce, &Beginning { epoch, first, predecessor, floor, copy: self.copy })?;
         plan.continuing = self.continuing(&plan.header);
-        if self.copy.is_none() && self.transactions.is_empty() && plan.header.low_water > self.live {
+        if self.copy.is_none() && self.undecided().next().is_none() && plan.header.low_water > self.live {
             // All that is there was given up. What older segments stay for, the header of the newest alone says, and the next
             // truncation removes them.
             plan.last_room = LastRoom::Take;

@@ -140,19 +140,20 @@ impl Writer {
         let Some(len) = u32::try_from(len).ok().filter(|len| *len <= max) else {
             return Err(StageError::TooLarge { len, max });
         };
-        let last = self.next.advanced(items.len() as u64 - 1).ok().filter(|last| *last < Lsn::MAX);
-        let last = last.ok_or(StageError::Exhausted)?;
         if let Some(item) = items.iter().find(|item| !Code::from_u8(item.code()).is_some_and(Code::is_free)) {
             return Err(StageError::Reserved { code: item.code() });
         }
-        if transaction.is_some_and(|id| !self.is_open(id)) {
+        if transaction.is_some_and(|id| !self.not_ended(id).is_some_and(|transaction| transaction.is_open())) {
             return Err(StageError::NoTransaction);
         }
+        self.stage_rollbacks(buf, now)?;
+        let last = self.next.advanced(items.len() as u64 - 1).ok().filter(|last| *last < Lsn::MAX);
+        let last = last.ok_or(StageError::Exhausted)?;
         self.open_group(buf, now, len, Room::Entries)?;
         let first = self.next;
         self.frame_entries(buf, transaction, items);
         debug_assert_eq!(self.next.previous(), last);
-        for open in self.transactions.iter_mut().filter(|open| Some(open.id) == transaction) {
+        if let Some(open) = transaction.and_then(|id| self.not_ended(id)) {
             open.last = last;
         }
         Ok((first, last))
@@ -169,6 +170,7 @@ impl Writer {
         lsn: Lsn,
         checkpoint_id: CheckpointId,
     ) -> Result<Lsn, StageError> {
+        self.stage_rollbacks(buf, now)?;
         self.stage_control(buf, now, None, OperationRef::Checkpoint { lsn, checkpoint_id })
     }
 

@@ -24,6 +24,15 @@ pub(super) struct Transaction {
     pub(super) last: Lsn,
     /// Whether entries of it were refused: it can only be rolled back.
     pub(super) broken: bool,
+    /// Whether nobody goes on with it. Its rollback is staged before anything else is.
+    pub(super) abandoned: bool,
+}
+
+impl Transaction {
+    /// Whether entries may be appended to it, and it may be committed.
+    pub(super) fn is_open(&self) -> bool {
+        self.end.is_none() && !self.broken && !self.abandoned
+    }
 }
 
 impl Writer {
@@ -32,17 +41,25 @@ impl Writer {
     /// # Errors
     /// As [`stage`](Self::stage); [`StageError::TooManyTransactions`].
     pub fn stage_begin(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<u64, StageError> {
+        self.stage_rollbacks(buf, now)?;
         if self.transactions.len() >= usize::from(self.options.max_transactions) {
-            return Err(StageError::TooManyTransactions { max: self.options.max_transactions });
+            // One that has ended makes room when its end is written.
+            let ends = self.transactions.iter().any(|transaction| transaction.end.is_some());
+            let max = self.options.max_transactions;
+            return Err(if ends { StageError::NeedsCommit } else { StageError::TooManyTransactions { max } });
         }
         let id = self.next.value();
         self.stage_control(buf, now, Some(id), OperationRef::TxnBegin { txn_id: id })?;
         // There is room: no more than the options' most are open, and these are no more than fit.
-        let _ = self.transactions.push(Transaction { id, end: None, last: Lsn::new(id), broken: false });
+        let begun = Transaction { id, end: None, last: Lsn::new(id), broken: false, abandoned: false };
+        let _ = self.transactions.push(begun);
         Ok(id)
     }
 
     /// Stages the end of a transaction: its commit, or its rollback. Returns the LSN of that entry.
+    ///
+    /// Whoever asks for a rollback is done with the transaction, whatever comes of it: what finds no room now is written
+    /// once there is.
     ///
     /// # Errors
     /// As [`stage`](Self::stage); [`StageError::NoTransaction`] if it is not open, and if it is to be committed and entries of
@@ -54,59 +71,91 @@ impl Writer {
         id: u64,
         end: TransactionEnd,
     ) -> Result<Lsn, StageError> {
-        if !self.is_open(id) && (end == TransactionEnd::Commit || !self.is_broken(id)) {
-            return Err(StageError::NoTransaction);
+        let ending = self.not_ended(id).ok_or(StageError::NoTransaction)?;
+        match end {
+            TransactionEnd::Commit if !ending.is_open() => return Err(StageError::NoTransaction),
+            TransactionEnd::Commit => {}
+            TransactionEnd::Rollback => self.abandon(id),
         }
+        self.stage_rollbacks_but(buf, now, Some(id))?;
+        self.stage_its_end(buf, now, id, end)
+    }
+
+    /// Stages the rollbacks of transactions that were abandoned while there was no room to say so.
+    pub(super) fn stage_rollbacks(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
+        self.stage_rollbacks_but(buf, now, None)
+    }
+
+    fn stage_rollbacks_but(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        other: Option<u64>,
+    ) -> Result<(), StageError> {
+        let is_owed = |transaction: &&Transaction| {
+            transaction.abandoned && transaction.end.is_none() && Some(transaction.id) != other
+        };
+        while let Some(id) = self.transactions.iter().find(is_owed).map(|transaction| transaction.id) {
+            self.stage_its_end(buf, now, id, TransactionEnd::Rollback)?;
+        }
+        Ok(())
+    }
+
+    fn stage_its_end(
+        &mut self,
+        buf: &mut (impl Scratch + ?Sized),
+        now: u64,
+        id: u64,
+        end: TransactionEnd,
+    ) -> Result<Lsn, StageError> {
         let operation = match end {
             TransactionEnd::Commit => OperationRef::TxnCommit { txn_id: id },
             TransactionEnd::Rollback => OperationRef::TxnRollback { txn_id: id },
         };
         let lsn = self.stage_control(buf, now, Some(id), operation)?;
-        for transaction in &mut self.transactions {
-            if transaction.id == id {
-                transaction.end = Some(lsn);
-            }
+        if let Some(transaction) = self.not_ended(id) {
+            transaction.end = Some(lsn);
         }
         Ok(lsn)
     }
 
-    /// The first LSN of the oldest open transaction, else the next LSN: where replay begins from a checkpoint taken now.
+    /// The first LSN of the oldest transaction that may still be committed, else the next LSN: where replay begins from a
+    /// checkpoint taken now.
     #[must_use]
     pub fn replay_floor(&self) -> Lsn {
-        self.transactions.iter().map(|transaction| Lsn::new(transaction.id)).min().unwrap_or(self.next)
+        self.undecided().map(|transaction| Lsn::new(transaction.id)).min().unwrap_or(self.next)
     }
 
-    /// Nobody goes on with the transaction, and there is no room to say so. It does not count in any case: a commit alone
-    /// makes it.
-    pub fn forget(&mut self, id: u64) {
-        self.transactions.retain(|transaction| transaction.id != id || transaction.end.is_some());
+    /// Transactions that may still be committed, or whose commit may still be lost.
+    pub(super) fn undecided(&self) -> impl Iterator<Item = &Transaction> {
+        self.transactions.iter().filter(|transaction| !transaction.abandoned)
     }
 
-    /// Whether the transaction was begun by this writer and not ended, and is whole.
-    #[must_use]
-    pub fn is_open(&self, id: u64) -> bool {
-        self.not_ended(id).is_some_and(|transaction| !transaction.broken)
+    /// Nobody goes on with the transaction. It does not count in any case: a commit alone makes it. Where it has no end yet,
+    /// its rollback is staged before anything else is.
+    pub fn abandon(&mut self, id: u64) {
+        if let Some(transaction) = self.not_ended(id) {
+            transaction.abandoned = true;
+        }
     }
 
-    /// Whether the transaction was begun by this writer, and is not over: it is open, whole or not, or its end is not written.
+    /// Whether the transaction was begun by this writer, and its end is not written.
     #[must_use]
     pub fn knows_transaction(&self, id: u64) -> bool {
         self.transactions.iter().any(|transaction| transaction.id == id)
     }
 
-    fn is_broken(&self, id: u64) -> bool {
-        self.not_ended(id).is_some_and(|transaction| transaction.broken)
+    /// The transaction, if it has no end yet.
+    pub(super) fn not_ended(&mut self, id: u64) -> Option<&mut Transaction> {
+        self.transactions.iter_mut().find(|transaction| transaction.id == id && transaction.end.is_none())
     }
 
-    fn not_ended(&self, id: u64) -> Option<&Transaction> {
-        self.transactions.iter().find(|transaction| transaction.id == id && transaction.end.is_none())
-    }
-
-    /// All behind this LSN was refused: transactions begun there are not, those that ended there have not, and those of
-    /// which entries stood there are no longer whole.
+    /// All behind this LSN was refused: transactions begun there are not, those that ended there are over without an end,
+    /// and those of which entries stood there are no longer whole.
     pub(super) fn transactions_refused_behind(&mut self, last: Lsn) {
         self.transactions.retain(|transaction| transaction.id <= last.value());
         for transaction in &mut self.transactions {
+            transaction.abandoned |= transaction.end.is_some_and(|end| end > last);
             transaction.end = transaction.end.filter(|end| *end <= last);
             transaction.broken |= transaction.last > last;
         }
