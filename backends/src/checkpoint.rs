@@ -278,16 +278,20 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     let mut buf = scratch(device.geometry());
     let mut from = Lsn::FIRST;
     for head in heads {
-        match load(device, view.log(), head.id, &mut buf)? {
-            Ok(snapshot) => match state.load(&snapshot) {
-                Ok(()) => {
-                    rebuilt.checkpoint_used = Some((head.id, head.lsn));
-                    from = head.lsn.next_or_max();
-                    break;
-                }
-                Err(error) => rebuilt.checkpoints_rejected.push((head.id, error.to_string())),
-            },
-            Err(error) => rebuilt.checkpoints_rejected.push((head.id, error.to_string())),
+        let loaded = match load(device, view.log(), head.id, &mut buf) {
+            Ok(Ok(snapshot)) => state.load(&snapshot).map_err(|error| error.to_string()),
+            Ok(Err(error)) => Err(error.to_string()),
+            // An older one may do.
+            Err(error) if error.is_unreadable() => Err(error.to_string()),
+            Err(error) => return Err(error.into()),
+        };
+        match loaded {
+            Ok(()) => {
+                rebuilt.checkpoint_used = Some((head.id, head.lsn));
+                from = head.lsn.next_or_max();
+                break;
+            }
+            Err(error) => rebuilt.checkpoints_rejected.push((head.id, error)),
         }
     }
     if view.lacks_state(from) && !policy.skips_damage() {
@@ -323,7 +327,7 @@ fn load<D: SharedDevice>(
     log: Uuid,
     id: CheckpointId,
     buf: &mut Vec<u8>,
-) -> Result<Result<Snapshot, CheckpointError>> {
+) -> Result<Result<Snapshot, CheckpointError>, DriveError<D::Error>> {
     let mut parts = Parts::default();
     let read = ReadCheckpoint::new(checksum::update, log, id, Reading::HandOut);
     Ok(drive(read, device, buf, &mut parts)?.and_then(|_| parts.snapshot()))

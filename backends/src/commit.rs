@@ -771,6 +771,19 @@ impl<D: SharedDevice> Shared<D> {
         guard
     }
 
+    /// Replaces the metadata, which need not succeed.
+    pub(crate) fn put_meta(&self) {
+        let mut guard = self.alone();
+        if guard.check().is_err() {
+            return;
+        }
+        guard.leading = true;
+        let meta = PutMeta::new(guard.writer.meta(false), self.options.geometry);
+        drop(guard);
+        self.tidy(None, meta, &mut scratch(self.options.geometry));
+        drop(self.done(self.lock()));
+    }
+
     /// Gives back what the sealed segment did not use, and replaces the metadata. Neither has to succeed.
     fn tidy(&self, sealed: Option<(SegmentId, u32)>, meta: PutMeta, buf: &mut Vec<u8>) {
         let trimmed = sealed.map(|end| self.drive(Trim::new(end), buf));

@@ -256,6 +256,7 @@ impl RecoveryReport {
                 Ok(Err(_)) => bad = bad.or(Some(head.id)),
                 // Beside a writer: a newer one has taken its place.
                 Err(duralog_core::Error::Device { error, .. }) if error.kind() == ErrorKind::Gone => {}
+                Err(error) if error.is_unreadable() => bad = bad.or(Some(head.id)),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -68,6 +68,8 @@ impl<D: SharedDevice> Log<D> {
             }
             Err(error) => return Err(error),
         }
+        // Before anything goes: what says that it was given up is not in one place alone.
+        shared.put_meta();
         self.retire(&removing, Retention::default())?;
         Ok(self.shared.lock().writer.low_water())
     }

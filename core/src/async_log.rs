@@ -378,6 +378,8 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                 }
                 said => said?,
             }
+            // Before anything goes: what says that it was given up is not in one place alone.
+            self.put_meta(false).await;
         }
         // Where the number of slots is fixed, what was kept as evidence takes room that the log needs.
         let evidence = self.handle.geometry.slots.is_some();

@@ -132,8 +132,12 @@ enum Erasing {
     Look,
     Looked,
     Header(HeaderReader),
-    /// The copies of this header that are still to be overwritten.
-    Blank(SegmentHeader, u8),
+    /// The copies of this header that are still to be overwritten, but for a bad one: that may take room.
+    Blank {
+        header: SegmentHeader,
+        bad: Option<u32>,
+        left: u8,
+    },
     Remove(Object),
     Done,
 }
@@ -169,24 +173,28 @@ impl Erase {
                 Erasing::Header(reader) => {
                     reader.next(turn)?;
                     self.state = match reader.read.header {
-                        Some(header) => Erasing::Blank(header, 2),
+                        Some(header) => Erasing::Blank { header, bad: reader.read.bad_copy, left: 2 },
                         None => Erasing::Remove(Object::Segment(reader.id())),
                     };
                 }
-                Erasing::Blank(header, 0) => {
+                Erasing::Blank { header, left: 0, .. } => {
                     self.state = Erasing::Remove(Object::Segment(header.id));
                     return Err(turn.need(Step::Sync));
                 }
-                Erasing::Blank(header, left) => {
+                Erasing::Blank { header, bad, left } => {
+                    *left -= 1;
+                    let at = if *left == 0 { 0 } else { header.copy_offset };
+                    if *bad == Some(at) {
+                        continue;
+                    }
                     let len = SEGMENT_HEADER_LEN.max(header.granule as usize);
                     let Some(blank) = turn.buf.get_mut(..len) else {
+                        *left += 1;
                         return Err(turn.need(Step::Grow { needed: len }));
                     };
                     blank.fill(header.blank);
-                    *left -= 1;
-                    let at = if *left == 0 { 0 } else { header.copy_offset.into() };
                     let object = Object::Segment(header.id);
-                    return Err(turn.need(Step::Write { object, at, from: 0..len }));
+                    return Err(turn.need(Step::Write { object, at: at.into(), from: 0..len }));
                 }
                 Erasing::Remove(object) => {
                     let object = *object;
@@ -522,7 +530,7 @@ impl Begin {
         let Ok(bytes) = self.blanked(turn, *len as usize) else { return Stopped };
         frame_mark(
             &Salts::of(*update, old),
-            &mut bytes[..mark.frame_len() as usize],
+            &mut bytes[..mark.len() as usize],
             *at,
             *last,
             header.created,
@@ -575,19 +583,11 @@ impl Begin {
     fn write_slot(&mut self, turn: &mut Turn<'_>) -> Stopped {
         let header = &self.plan.header;
         let mark = Mark::Slot(self.plan.slot.bytes());
-        let granules = align_up(mark.frame_len(), header.granule);
+        let granules = align_up(mark.len(), header.granule);
         let len = granules + header.stop_at(self.at + granules);
         let last = Lsn::new(header.first.previous().value().saturating_add(self.copied));
         let Ok(bytes) = self.blanked(turn, len as usize) else { return Stopped };
-        frame_mark(
-            &self.salts,
-            &mut bytes[..mark.frame_len() as usize],
-            self.at,
-            last,
-            header.created,
-            Lsn::ZERO,
-            mark,
-        );
+        frame_mark(&self.salts, &mut bytes[..mark.len() as usize], self.at, last, header.created, Lsn::ZERO, mark);
         let write = Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize };
         self.at += granules;
         turn.need(write)

@@ -736,6 +736,20 @@ fn filled(host: &mut dyn Host, buf: &mut [u8]) -> Answer {
 }
 
 /// A machine's fault, or the device's error where the fault is that bytes could not be read.
+impl<E: DeviceError> Error<E> {
+    /// Whether the device could not read what it was asked for, though it is there.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Fault(fault) => matches!(fault, Fault::Unreadable { .. }),
+            Self::Device { action, error, .. } => {
+                *action == Action::Read
+                    && !matches!(error.kind(), ErrorKind::Gone | ErrorKind::Fenced | ErrorKind::Unavailable)
+            }
+        }
+    }
+}
+
 fn stopped<E>(fault: Fault, unreadable: Option<(Object, E)>) -> Error<E> {
     match (fault, unreadable) {
         (Fault::Unreadable { .. }, Some((object, error))) => {

@@ -357,7 +357,7 @@ impl Slot {
     }
 }
 
-/// Frames a mark at the front of `frame`.
+/// Frames a mark at the front of `frame`, as often as it is written.
 pub(crate) fn frame_mark(
     salts: &Salts,
     frame: &mut [u8],
@@ -368,13 +368,16 @@ pub(crate) fn frame_mark(
     mark: Mark<'_>,
 ) {
     debug_assert!(durable <= lsn, "a mark claims no more than the entry before it");
-    let len = mark.frame_len() as usize;
-    let Some(frame) = frame.get_mut(..len) else {
-        debug_assert!(false, "whoever frames a mark has made room for it");
-        return;
-    };
-    mark.encode(durable, &mut frame[FRAME_HEADER_LEN..len - FRAME_TRAILER_LEN]);
-    salts.complete(frame, offset, lsn, time, FrameType::new(mark.code()));
+    let len = mark.frame_len();
+    for copy in 0..mark.copies() {
+        let at = copy * len;
+        let Some(frame) = frame.get_mut(at as usize..(at + len) as usize) else {
+            debug_assert!(false, "whoever frames a mark has made room for it");
+            return;
+        };
+        mark.encode(durable, &mut frame[FRAME_HEADER_LEN..len as usize - FRAME_TRAILER_LEN]);
+        salts.complete(frame, offset + at, lsn, time, FrameType::new(mark.code()));
+    }
 }
 
 /// Why a mark's frame, sound by its checksums, cannot be followed.
@@ -427,11 +430,27 @@ impl<'a> Mark<'a> {
         }
     }
 
-    /// Bytes of its whole frame.
+    /// Bytes of a whole frame of it.
     #[must_use]
     pub fn frame_len(&self) -> u32 {
         debug_assert!(self.payload_len() <= Self::MAX_PAYLOAD);
         FRAME_OVERHEAD + u32::try_from(self.payload_len()).unwrap_or(u32::MAX - FRAME_OVERHEAD)
+    }
+
+    /// How often it is written. What the others say, later marks say too; what these say is told nowhere else up to the
+    /// header of the next segment, and one flipped bit must not take it.
+    #[must_use]
+    pub const fn copies(&self) -> u32 {
+        match self {
+            Self::Durable | Self::Epoch(_) | Self::Seal => 1,
+            Self::LowWater { .. } | Self::Slot(_) => 2,
+        }
+    }
+
+    /// Bytes of all its frames.
+    #[must_use]
+    pub fn len(&self) -> u32 {
+        self.frame_len() * self.copies()
     }
 
     /// Writes the payload into `to`, which is as long as [`payload_len`](Self::payload_len) says.

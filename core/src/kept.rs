@@ -99,11 +99,11 @@ impl Checkpoints {
         self.0.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
     }
 
-    /// Whether one that may be relied on holds all that is gone by this damage: truncation heals it. Where it may, of those
-    /// of which only the head was read it is to be asked again once they are judged.
+    /// Whether one that a state may be loaded from holds all that is gone by this damage, as recovery asks: it is no loss.
+    /// Where only the head of one was read, it is to be asked again once they are judged.
     #[must_use]
     pub fn hold(&self, damage: &Finding) -> bool {
-        damage.lsns.is_some_and(|(_, last)| self.newest_relied_on().is_some_and(|head| last <= head.lsn))
+        damage.lsns.is_some_and(|(_, last)| self.newest().is_some_and(|head| last <= head.lsn))
     }
 
     /// The LSN below which nothing is needed, by the oldest that may be relied on.

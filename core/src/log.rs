@@ -398,8 +398,8 @@ impl<'a, D: Device> Log<'a, D> {
     /// What a checkpoint holds needs no free room to go; where none does, that may take a mark, or another segment. When this
     /// returns, the low-water mark is durable.
     ///
-    /// Costs at most 2 writes and 4 syncs, and then 6 reads and 3 listings for each segment, and a removal for each that
-    /// goes. On a full medium the removals come first, with a sync, and then what a rotation costs.
+    /// Costs at most 2 writes and 4 syncs, a create and a write more where metadata are kept, and then 6 reads and 3 listings
+    /// for each segment, and a removal for each that goes. On a full medium the removals come first, with a sync, and then what a rotation costs.
     ///
     /// # Errors
     /// As [`append`](Self::append).
@@ -426,6 +426,8 @@ impl<'a, D: Device> Log<'a, D> {
                 }
                 said => said?,
             }
+            // Before anything goes: what says that it was given up is not in one place alone.
+            self.put_meta(false);
         }
         // Where the number of slots is fixed, what was kept as evidence takes room that the log needs.
         let evidence = self.handle.geometry.slots.is_some();

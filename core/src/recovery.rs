@@ -388,12 +388,18 @@ impl Recovery {
             {
                 return Err(turn.fault(Fault::Foreign { segment: id, found: header.log, expected }));
             }
+            let missing = self.names_missing(header);
+            if missing.is_some_and(|missing| header.first > missing.before.next_or_max()) {
+                // The missing segment has cut it off as a whole.
+                self.list(Object::Segment(id));
+                return Ok(());
+            }
             self.bad_copy = read.bad_copy;
             self.found.whole_header = read.bad_copy.is_none();
             let claim = self.claim(header, self.options.expect_durable);
-            let below = self.covered_below(header.log);
+            let below = self.found.covered_below(header.log);
             self.scan = TailScan::new(self.options.checksum, header, self.options.policy, claim, below);
-            if let Some(missing) = self.names_missing(header) {
+            if let Some(missing) = missing {
                 // What stands behind, the missing segment has cut off, or copied.
                 self.scan.until = missing.before;
             }
@@ -466,15 +472,6 @@ impl Recovery {
             add(durable, Witness::Caller { durable });
         }
         strongest
-    }
-
-    /// The LSN below which a checkpoint holds what damage takes; salvage gives that up for good all the same.
-    fn covered_below(&self, log: Uuid) -> Lsn {
-        if self.options.policy == Policy::Salvage {
-            return Lsn::ZERO;
-        }
-        let ours = self.found.checkpoints.iter().filter(|head| head.log == log);
-        ours.map(|head| head.floor).max().unwrap_or_default()
     }
 
     /// The metadata, if they prove that a newer segment than this one is missing: they are replaced only once the header
@@ -780,7 +777,7 @@ impl Recovery {
 
     /// Whether a loss up to here was accepted, or a checkpoint holds what is lost.
     fn is_harmless(&self, last: Lsn) -> bool {
-        last <= self.found.tail.header.accepted_loss || last < self.covered_below(self.chain.oldest.log)
+        last <= self.found.tail.header.accepted_loss || last < self.found.covered_below(self.chain.oldest.log)
     }
 
     /// Truncation relied on a checkpoint: where there is none, the state that it held is lost.
@@ -830,7 +827,7 @@ impl Recovery {
         finding.harmless = self.is_harmless(last);
         self.tell(finding);
         // The way goes down: the last of these is the lowest.
-        if last < self.covered_below(self.chain.oldest.log) {
+        if last < self.found.covered_below(self.chain.oldest.log) {
             let above = self.held.filter(|(above, _)| *above == last.next_or_max());
             self.held = Some((first, above.map_or(last.next_or_max(), |(_, end)| end)));
         }
@@ -920,7 +917,26 @@ impl Recovered {
     /// here, and goes on behind it.
     #[must_use]
     pub fn highest_told(&self) -> Lsn {
-        self.report.durable.max(self.tail.last).max(self.tail.lost)
+        // The last LSN is nobody's: hostile bytes alone tell of it.
+        self.report.durable.max(self.tail.last).max(self.tail.lost).min(Lsn::MAX.previous())
+    }
+
+    /// The LSN below which a checkpoint holds what damage takes; salvage gives that up for good all the same.
+    fn covered_below(&self, log: Uuid) -> Lsn {
+        if self.report.policy == Policy::Salvage {
+            return Lsn::ZERO;
+        }
+        let ours = self.checkpoints.iter().filter(|head| head.log == log);
+        ours.map(|head| head.floor).max().unwrap_or_default()
+    }
+
+    /// Whether entries are gone from the end of the log that nothing makes up for: no checkpoint holds them, truncation has
+    /// not given them up, and their loss was not accepted.
+    pub(crate) fn lacks_its_end(&self) -> bool {
+        let Self { tail, .. } = self;
+        let made_up = tail.low_water.max(self.covered_below(tail.header.log)).previous();
+        let lost = self.highest_told();
+        lost > tail.last && lost > made_up.max(tail.header.accepted_loss)
     }
 
     /// What is known before anything was read.

@@ -80,7 +80,7 @@ impl Geometry {
     }
 
     /// Room at the end of each segment that entries leave to marks, so that truncation needs no new segment: eight
-    /// marks, each written and synced by itself.
+    /// low-water marks with their copies, each written and synced by itself.
     #[must_use]
     pub const fn reserve(&self) -> u32 {
         align_up(LONGEST_MARK, self.granule) * 8
@@ -89,7 +89,7 @@ impl Geometry {
     /// Bytes of a segment that are not for entries: header, application slot, and room for marks.
     #[must_use]
     pub const fn overhead(&self) -> u32 {
-        self.frames_at() + align_up(LONGEST_MARK, self.granule) + self.reserve()
+        self.frames_at() + align_up(2 * LONGEST_MARK, self.granule) + self.reserve()
     }
 
     /// Bytes of the blank frame header that ends each write in recycled room.
@@ -643,7 +643,7 @@ mod tests {
             settled: false,
             slots: None,
         };
-        // Where frames begin, room for eight marks, that and a slot, a stop, and the least and largest write limit.
+        // Where frames begin, room for eight marks, that and a slot twice, a stop, and the least and largest write limit.
         let numbers = |geometry: Geometry| {
             let Geometry { granule, .. } = geometry;
             assert_eq!(geometry.write_limit_max() % granule, 0);
@@ -656,9 +656,9 @@ mod tests {
                 geometry.write_limit_max(),
             ]
         };
-        assert_eq!(numbers(geometry(1, 128)), [256, 840, 1201, 29, 256, 64340]);
-        assert_eq!(numbers(geometry(16, 512)), [640, 896, 1648, 32, 256, 63888]);
-        assert_eq!(numbers(geometry(128, 128)), [256, 1024, 1408, 128, 384, 64128]);
+        assert_eq!(numbers(geometry(1, 128)), [256, 840, 1306, 29, 256, 64235]);
+        assert_eq!(numbers(geometry(16, 512)), [640, 896, 1760, 32, 256, 63776]);
+        assert_eq!(numbers(geometry(128, 128)), [256, 1024, 1536, 128, 384, 64000]);
         assert_eq!(numbers(geometry(512, 4096)), [4608, 4096, 9216, 512, 1024, 56320]);
         assert_eq!(numbers(geometry(4096, 4096)), [8192, 32768, 45056, 4096, 8192, 20480]);
     }

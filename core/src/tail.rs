@@ -186,12 +186,13 @@ impl TailScan {
                 Event::Finding => {
                     let mut finding = self.walk.finding();
                     if core::mem::take(&mut self.passes_given_up) {
-                        if finding.lsns.is_none_or(|(_, last)| last < self.given_up) {
+                        let last = finding.lsns.map_or(Lsn::ZERO, |(_, last)| last);
+                        self.tail.lost = self.tail.lost.max(last);
+                        if last < self.given_up {
                             continue;
                         }
                         // A batch that ends above the mark goes with it.
                         finding.harmless = false;
-                        self.tail.lost = self.tail.lost.max(finding.lsns.map_or(Lsn::ZERO, |(_, last)| last));
                         self.ended = !self.policy.skips_damage();
                     }
                     return Err(turn.need(Step::Finding(finding)));
@@ -243,7 +244,10 @@ impl TailScan {
         let last = header.lsn;
         let behind = if last > self.tail.last { at } else { self.tail.behind };
         let floor = self.transactions.floor().unwrap_or(last.next_or_max());
-        if self.boundaries.is_full() {
+        // Of marks behind the same entry, the last proves what each does.
+        if self.boundaries.back().is_some_and(|boundary| boundary.last == last && boundary.behind == behind) {
+            self.boundaries.pop_back();
+        } else if self.boundaries.is_full() {
             self.boundaries.pop_front();
         }
         // Never full: one was just taken out.
@@ -341,12 +345,18 @@ impl TailScan {
             Decision::End => self.tail.free_at = halt.blank.then_some(halt.at),
             // What stands behind a seal belongs to an epoch that never came to be.
             Decision::Cut if self.tail.sealed && halt.frames == 0 => {}
-            Decision::Cut => self.cut(),
+            Decision::Cut => {
+                self.cut();
+                // Truncation does not wait for what is torn off: it may be done, and then nothing below is there.
+                if let Some((lsn, covered)) = low_water_behind.filter(|(lsn, _)| *lsn > self.tail.low_water) {
+                    self.low_water_is(lsn, covered);
+                    self.tail.unproven_marks = Some(self.tail.last);
+                }
+            }
             damage => {
                 // What was truncated by it is not missing, though the way to it ends here.
                 if let Some((lsn, covered)) = low_water_behind.filter(|(lsn, _)| *lsn > self.tail.low_water) {
-                    (self.tail.low_water, self.tail.low_water_covered) =
-                        (lsn.min(self.tail.last.next_or_max()), covered);
+                    self.low_water_is(lsn, covered);
                 }
                 if self.passes_given_up {
                     self.given_up = marked;
@@ -356,6 +366,12 @@ impl TailScan {
             }
         }
         Ok(true)
+    }
+
+    /// A mark behind the end says how much was truncated: at most what is there.
+    fn low_water_is(&mut self, lsn: Lsn, covered: bool) {
+        self.tail.low_water = lsn.min(self.tail.last.next_or_max());
+        self.tail.low_water_covered = covered;
     }
 
     /// The witness that the entry expected here was durable.
@@ -394,7 +410,7 @@ impl TailScan {
         finding.witness = claim.map(|claim| claim.witness);
         // Where no LSN is missing, a mark was lost: what it said, later ones say too.
         finding.harmless = covered || first > last;
-        if !finding.harmless {
+        if first <= last {
             self.tail.lost = self.tail.lost.max(last);
         }
         match halt.next {

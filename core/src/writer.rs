@@ -293,7 +293,17 @@ impl Writer {
     /// Whether a mark written now would say something new: the durable LSN has moved since the last one.
     #[must_use]
     pub fn mark_due(&self) -> bool {
-        self.state == State::Ready && self.marked < Some(self.durable)
+        self.takes_marks() && self.marked < Some(self.durable)
+    }
+
+    /// Whether marks can be staged: also where the next segment found no room. This one is as it was then, and keeps room for
+    /// them.
+    pub(crate) fn takes_marks(&self) -> bool {
+        match self.state {
+            State::Ready => true,
+            State::NeedsSegment => self.taken_over && !self.refused,
+            State::Beginning | State::Continuing | State::Poisoned => false,
+        }
     }
 
     /// Whether entries can be staged: this writer has begun a segment, or continues one.
@@ -319,7 +329,7 @@ impl Writer {
     /// Whether a close has something to seal: this writer has written, or begun a segment.
     #[must_use]
     pub fn seal_due(&self) -> bool {
-        self.state == State::Ready
+        self.takes_marks()
     }
 
     /// What the metadata object says of the log as it stands; `clean` if it was closed.

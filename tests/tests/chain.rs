@@ -583,6 +583,22 @@ fn a_transaction_that_crosses_the_low_water_mark_is_read_though_a_segment_that_i
 }
 
 #[test]
+fn what_salvage_found_behind_two_lost_segments_is_there_at_the_next_opening_too() {
+    let mut whole = sample(7);
+    let spans = whole.spans();
+    // The power went right behind a rotation: the newest segment is begun, and holds nothing.
+    let begun = whole.0.get_mut(&segment(7)).unwrap();
+    begun[GEOMETRY.frames_at() as usize..].fill(GEOMETRY.blank);
+    assert!(whole.0.remove(&Object::Meta).is_some());
+    for lost in [whole.without(&[5, 6]), whole.without(&[6]).headless(&[5])] {
+        let found = read(&lost.reader(Policy::Salvage).unwrap());
+        assert!((1..=*spans[&4].end()).all(|lsn| found.contains(&lsn)), "{found:?}");
+        let (given_up, _, added) = lost.given_up(Policy::Salvage);
+        let later = read(&given_up.reader(Policy::Default).unwrap());
+    }
+}
+
+#[test]
 fn behind_a_missing_segment_nothing_comes_back_that_point_in_time_gave_up() {
     let whole = sample(5);
     let spans = whole.spans();

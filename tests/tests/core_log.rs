@@ -360,7 +360,7 @@ fn what_poisons_a_handle_is_told_by_every_later_call() {
 }
 
 #[test]
-fn a_log_that_found_no_room_for_a_segment_is_closed_without_a_seal_and_loses_nothing() {
+fn a_log_that_found_no_room_for_a_segment_is_sealed_in_the_one_it_has_and_loses_nothing() {
     let device = MemoryDevice::new(GEOMETRY).with_capacity_limit(u64::from(GEOMETRY.segment_size));
     let medium = device.reader();
     let mut log = duralog_core::Log::format(device, buf(), LogOptions::default(), ID, NOW).unwrap();
@@ -375,7 +375,7 @@ fn a_log_that_found_no_room_for_a_segment_is_closed_without_a_seal_and_loses_not
     drop(log.close(NOW).unwrap());
     let device = medium.writer().unwrap().with_capacity_limit(u64::MAX);
     let mut log = duralog_core::Log::open(device, buf(), LogOptions::default(), NOW).unwrap();
-    assert!(!log.report().closed);
+    assert!(log.report().closed);
     assert_eq!(log.report().last.value(), appended);
     log.append(NOW, &b"there is room again"[..]).unwrap();
 }

@@ -398,7 +398,9 @@ fn what_was_left_on_a_full_medium_hides_no_transaction_that_crosses_the_low_wate
     for _ in 0..4 {
         let left: Vec<_> = (0..6).map(|_| log.transaction().unwrap()).collect();
         log.sync().unwrap();
-        moment.medium.set_plan(Plan { fail: (0..99).map(|call| (call, Failure::NoSpace)).collect(), ..Plan::default() });
+        moment
+            .medium
+            .set_plan(Plan { fail: (0..99).map(|call| (call, Failure::NoSpace)).collect(), ..Plan::default() });
         assert!(matches!(log.append_with(b"refused", Durability::Durable), Err(Error::NoSpace(_))));
         drop(left);
         moment.medium.set_plan(Plan::default());

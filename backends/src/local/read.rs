@@ -4,8 +4,8 @@ use core::{cell::RefCell, fmt};
 use std::rc::Rc;
 
 use duralog_core::{
-    CheckpointId, Crossing, Entry as Borrowed, Flow, Host, Lsn, Machine, Object, Policy, ReadCheckpoint, Reader,
-    Reading, Recovered, Replay, ReverseReader, View, Writer,
+    CheckpointId, Crossing, Entry as Borrowed, Error as DriveError, Flow, Host, Lsn, Machine, Object, Policy,
+    ReadCheckpoint, Reader, Reading, Recovered, Replay, ReverseReader, View, Writer,
     checkpoint::{CheckpointError, CheckpointHeader},
 };
 use uuid::Uuid;
@@ -103,9 +103,12 @@ impl<D: LocalDevice> Worker<D> {
         let mut rebuilt = Rebuilt::default();
         let mut from = Lsn::FIRST;
         for head in heads {
-            let loaded = match self.load(view.log(), head.id).await? {
-                Ok(snapshot) => state.borrow_mut().load(&snapshot),
-                Err(error) => Err(error.to_string()),
+            let loaded = match self.load(view.log(), head.id).await {
+                Ok(Ok(snapshot)) => state.borrow_mut().load(&snapshot),
+                Ok(Err(error)) => Err(error.to_string()),
+                // An older one may do.
+                Err(error) if error.is_unreadable() => Err(error.to_string()),
+                Err(error) => return Err(error.into()),
             };
             match loaded {
                 Ok(()) => {
@@ -155,7 +158,11 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     /// Reads one checkpoint: first to see that it is valid, then for what it holds.
-    async fn load(&mut self, log: Uuid, id: CheckpointId) -> Fallible<Result<Snapshot, CheckpointError>> {
+    async fn load(
+        &mut self,
+        log: Uuid,
+        id: CheckpointId,
+    ) -> Result<Result<Snapshot, CheckpointError>, Box<DriveError<D::Error>>> {
         let mut parts = Parts::default();
         for (reading, host) in [(Reading::Check, &mut () as &mut dyn Host), (Reading::HandOut, &mut parts)] {
             let mut read = Keeping::new(ReadCheckpoint::new(checksum::update, log, id, reading));
@@ -247,11 +254,10 @@ async fn check<D: LocalDevice>(
         let (mut valid, mut bad) = (Vec::new(), None);
         for head in checkpoints {
             let mut check = Keeping::new(ReadCheckpoint::new(checksum::update, view.log(), head.id, Reading::Check));
-            drive(&mut check, device, buf, &mut ()).await?;
-            if check.output().is_ok() {
-                valid.push(*head);
-            } else {
-                bad = bad.or(Some(head.id));
+            match drive(&mut check, device, buf, &mut ()).await {
+                Ok(_) if check.output().is_ok() => valid.push(*head),
+                Err(error) if !error.is_unreadable() => return Err(error.into()),
+                _ => bad = bad.or(Some(head.id)),
             }
         }
         report.weigh_by(view, &valid, bad);

@@ -638,6 +638,8 @@ impl<D: LocalDevice> Worker<D> {
                 }
                 given_up => given_up?,
             }
+            // Before anything goes: what says that it was given up is not in one place alone.
+            self.put_meta(false).await;
         }
         self.retire(Retention::default()).await?;
         Ok(self.writable()?.low_water())

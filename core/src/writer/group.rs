@@ -289,7 +289,10 @@ impl Writer {
         if self.state == State::Beginning {
             // What was unfinished before has been erased by then; what could not be created is not there.
             self.unfinished_above = Some(self.segment.id);
-            self.highest = SegmentId::new(self.highest.value().saturating_add(1));
+            // So its id is as free as it was: ids that lie far apart tell a reader less.
+            if action != Action::Create {
+                self.highest = SegmentId::new(self.highest.value().saturating_add(1));
+            }
         } else {
             self.leftovers = true;
             self.refused = true;

@@ -93,12 +93,13 @@ impl Writer {
     /// # Errors
     /// As [`stage`](Self::stage).
     fn stage_mark(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, mark: Mark<'_>) -> Result<(), StageError> {
-        self.open_group(buf, now, mark.frame_len(), Room::Marks)?;
-        let frame = &mut buf.bytes()[self.stage.len as usize..(self.stage.len + mark.frame_len()) as usize];
+        let len = mark.len();
+        self.open_group(buf, now, len, Room::Marks)?;
+        let frames = &mut buf.bytes()[self.stage.len as usize..(self.stage.len + len) as usize];
         let lsn = self.next.previous();
         let durable = self.durable.min(lsn);
-        frame_mark(&self.salts, frame, self.at + self.stage.len, lsn, self.time, durable, mark);
-        self.stage.len += mark.frame_len();
+        frame_mark(&self.salts, frames, self.at + self.stage.len, lsn, self.time, durable, mark);
+        self.stage.len += len;
         self.stage.claim = durable;
         Ok(())
     }

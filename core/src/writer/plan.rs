@@ -42,7 +42,7 @@ impl Writer {
         let (first, predecessor, floor) = match &self.copy {
             Some(copy) if copy.passes_over => {
                 let old = &self.segment;
-                (old.first, old.predecessor, old.transaction_floor)
+                (old.first, self.before_active(), old.transaction_floor)
             }
             Some(_) => (self.next, self.end_of_segment(), self.floor),
             None => (self.next, self.end_of_segment(), self.replay_floor()),
@@ -97,6 +97,15 @@ impl Writer {
         plan.header.leftovers = false;
         self.next_after = Some(first);
         Ok(plan)
+    }
+
+    /// What a segment names as its predecessor that replaces the active one: what that one names. Where this is missing, and
+    /// the loss was accepted, it is the segment that was found behind: the new header tells of losses, and behind such a
+    /// one nobody looks for more than it names.
+    fn before_active(&self) -> Predecessor {
+        let active = &self.segment;
+        let mended = self.mended.get(active.id).filter(|_| active.first.previous() <= self.accepted_loss);
+        mended.unwrap_or(active).predecessor
     }
 
     /// How the active segment is replaced by one that holds the same.
@@ -237,7 +246,7 @@ impl Writer {
         Ok(Plan {
             update: self.options.checksum,
             header,
-            old: self.segment,
+            old: SegmentHeader { predecessor: self.before_active(), ..self.segment },
             erase_above: self.unfinished_above,
             dead,
             copy,

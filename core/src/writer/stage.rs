@@ -232,9 +232,10 @@ impl Writer {
         room: Room,
     ) -> Result<(), StageError> {
         match self.state {
-            State::Ready => {}
-            State::NeedsSegment | State::Beginning | State::Continuing => return Err(StageError::NeedsSegment),
             State::Poisoned => return Err(StageError::Poisoned),
+            State::Ready => {}
+            _ if room == Room::Marks && self.takes_marks() => {}
+            State::NeedsSegment | State::Beginning | State::Continuing => return Err(StageError::NeedsSegment),
         }
         let granule = self.options.geometry.granule;
         let fresh = self.stage.len == 0;

@@ -80,13 +80,12 @@ impl Writer {
         consent: Consent,
     ) -> Result<(), TakeOverError> {
         options.validate().map_err(TakeOverError::Options)?;
-        let Recovered { report, tail, .. } = recovered;
+        let Recovered { report, .. } = recovered;
         if let Some((checkpoint, version)) = report.unsupported {
             return Err(TakeOverError::Unsupported { checkpoint, version });
         }
-        let lost = report.durable.max(tail.last);
         let refused = match consent {
-            Consent::None => !report.is_writable() || lost > tail.last && lost > tail.header.accepted_loss,
+            Consent::None => !report.is_writable() || recovered.lacks_its_end(),
             Consent::AcceptLoss => report.policy == Policy::Inspect,
         };
         if refused { Err(TakeOverError::Refused) } else { Ok(()) }
@@ -94,11 +93,9 @@ impl Writer {
 
     /// The writer of a take-over that is allowed.
     pub(crate) fn taking_over(options: WriterOptions, recovered: &Recovered, consent: Consent) -> Self {
-        let Recovered { report, tail, view, .. } = recovered;
-        let lost = match consent {
-            Consent::None => report.durable.max(tail.last),
-            Consent::AcceptLoss => recovered.highest_told(),
-        };
+        let Recovered { tail, view, .. } = recovered;
+        // No LSN is given out again that anything tells of.
+        let lost = recovered.highest_told();
         let mut writer = Self::new(options, &tail.header, lost);
         // What tells of a later epoch would go on to prove that something is missing.
         writer.epoch = recovered.epoch;
