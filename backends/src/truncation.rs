@@ -71,6 +71,10 @@ impl<D: SharedDevice> Log<D> {
         // Before anything goes: what says that it was given up is not in one place alone.
         shared.put_meta();
         self.retire(&removing, Retention::default())?;
+        if !shared.lock().writer.is_ready() {
+            // A segment may have been refused room: the next is not.
+            shared.free_removed()?;
+        }
         Ok(self.shared.lock().writer.low_water())
     }
 

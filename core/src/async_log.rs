@@ -370,10 +370,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                 Err(LogError::Full) if covered => {
                     self.handle.writer.give_up(lsn);
                     self.retire(Retention::default()).await?;
-                    // Only then is the room free.
-                    let synced = self.device.sync().await;
-                    let failed = |error| Error::Device { action: Action::Sync, object: None, error };
-                    synced.map_err(|error| self.handle.unfit(failed(error)))?;
+                    self.free_removed().await?;
                     self.say_low_water(now, lsn, true).await?;
                 }
                 said => said?,
@@ -384,7 +381,18 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         // Where the number of slots is fixed, what was kept as evidence takes room that the log needs.
         let evidence = self.handle.geometry.slots.is_some();
         self.retire(Retention { evidence, ..Retention::default() }).await?;
+        if !self.handle.writer.is_ready() {
+            // A segment may have been refused room: the next is not.
+            self.free_removed().await?;
+        }
         Ok(self.handle.writer.low_water())
+    }
+
+    /// Makes removals durable: only then is their room free.
+    async fn free_removed(&mut self) -> Result<(), LogError<D::Error>> {
+        let synced = self.device.sync().await;
+        let failed = |error| Error::Device { action: Action::Sync, object: None, error };
+        synced.map_err(|error| self.handle.unfit(failed(error)))
     }
 
     async fn say_low_water(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<(), LogError<D::Error>> {

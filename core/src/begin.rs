@@ -115,7 +115,7 @@ impl Begun {
 
 /// The machine that removes what was never finished, all segments or checkpoints above one, and makes that durable.
 ///
-/// It takes no room. Where the writer was refused room for a segment, it leaves nothing of that which a crash could make
+/// It takes no room: it overwrites only what is there. Where the writer was refused room for a segment, it leaves nothing of that which a crash could make
 /// the newest; before a cut, it leaves no checkpoint that may hold what is cut off.
 #[derive(Debug)]
 pub struct Erase {

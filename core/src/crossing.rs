@@ -132,8 +132,14 @@ impl Crossing {
         let Some(id) = place.transaction(buf) else { return };
         match Code::from_u8(place.kind.code()) {
             Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| *open != id),
-            // No more are open at once; a log that says otherwise is not of version 1.
-            _ if !self.open.contains(&id) => drop(self.open.push(id)),
+            _ if !self.open.contains(&id) => {
+                // No writer of version 1 leaves more open, but damage takes ends: the oldest is likeliest to be over.
+                if self.open.is_full() {
+                    self.open.remove(0);
+                }
+                // There is room: it was just made.
+                let _ = self.open.push(id);
+            }
             _ => {}
         }
     }

@@ -418,10 +418,7 @@ impl<'a, D: Device> Log<'a, D> {
                 Err(LogError::Full) if covered => {
                     self.handle.writer.give_up(lsn);
                     self.retire(Retention::default())?;
-                    // Only then is the room free.
-                    let synced = self.device.sync();
-                    let failed = |error| Error::Device { action: Action::Sync, object: None, error };
-                    synced.map_err(|error| self.handle.unfit(failed(error)))?;
+                    self.free_removed()?;
                     self.say_low_water(now, lsn, true)?;
                 }
                 said => said?,
@@ -432,7 +429,18 @@ impl<'a, D: Device> Log<'a, D> {
         // Where the number of slots is fixed, what was kept as evidence takes room that the log needs.
         let evidence = self.handle.geometry.slots.is_some();
         self.retire(Retention { evidence, ..Retention::default() })?;
+        if !self.handle.writer.is_ready() {
+            // A segment may have been refused room: the next is not.
+            self.free_removed()?;
+        }
         Ok(self.handle.writer.low_water())
+    }
+
+    /// Makes removals durable: only then is their room free.
+    fn free_removed(&mut self) -> Result<(), LogError<D::Error>> {
+        let synced = self.device.sync();
+        let failed = |error| Error::Device { action: Action::Sync, object: None, error };
+        synced.map_err(|error| self.handle.unfit(failed(error)))
     }
 
     fn say_low_water(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<(), LogError<D::Error>> {

@@ -408,7 +408,7 @@ impl TailScan {
         finding.len = (behind - halt.at).into();
         finding.lsns = (first <= last).then_some((first, last));
         finding.witness = claim.map(|claim| claim.witness);
-        // Where no LSN is missing, a mark was lost: what it said, later ones say too.
+        // Where no LSN is missing, a mark was lost: what it said, later ones say too, or its copy.
         finding.harmless = covered || first > last;
         if first <= last {
             self.tail.lost = self.tail.lost.max(last);
@@ -431,7 +431,7 @@ impl Transactions {
     fn take(&mut self, header: FrameHeader, payload: &[u8]) {
         let Some(id) = header.kind.transaction(payload) else { return };
         match Code::from_u8(header.kind.code()) {
-            // More than may be open are of no writer of version 1; their floor would be lower than any remembered.
+            // No writer of version 1 leaves more open, but damage takes ends; their floor would be lower than any remembered.
             Some(Code::TxnBegin) if self.open.push(id).is_err() => self.carried = Some(Lsn::FIRST),
             Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| *open != id),
             _ => {}

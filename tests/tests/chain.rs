@@ -507,6 +507,30 @@ fn behind_a_missing_segment_nothing_comes_back_that_was_cut_off() {
 }
 
 #[test]
+fn a_cut_over_a_segment_boundary_stays_where_the_segment_that_made_it_is_gone() {
+    let whole = sample(3);
+    let at = whole.spans()[&2].start() + 2;
+    let mut cutter = 0;
+    let cut = again(&whole, |log| {
+        log.truncate_after(Lsn::new(at)).unwrap();
+        cutter = log.segments().unwrap().last().unwrap().id.value();
+        log.append(&later(at + 1)[..]).unwrap();
+    });
+    // The third segment was cut off as a whole, and is the newest now.
+    let lost = cut.without(&[cutter]);
+    assert_eq!(lost.ids(), [1, 2, 3]);
+    for policy in [Policy::Inspect, Policy::PointInTime, Policy::Salvage] {
+        let found = read_behind_cut(&lost.reader(policy).unwrap(), at);
+        assert!((1..=at).eq(found.iter().copied()), "{policy:?}: {found:?}");
+    }
+    assert_eq!(lost.refused(config(Policy::Default)).seen, Seen::MissingSegment);
+    let (given_up, _, next) = lost.given_up(Policy::Salvage);
+    assert!(next > at + 1, "what is gone had an LSN");
+    let found = read(&given_up.reader(Policy::Default).unwrap());
+    assert!((1..=at).chain([next]).eq(found.iter().copied()), "{found:?}");
+}
+
+#[test]
 fn a_damaged_entry_before_a_cut_is_told_and_nothing_behind_the_cut_is_taken_for_it() {
     let (whole, at, cutter) = cut(1);
     let spans = whole.spans();
@@ -1619,6 +1643,74 @@ fn what_a_refused_segment_left_in_room_that_was_taken_again_is_no_copy_of_the_ne
         match opened {
             Err(Error::Misplaced { found, .. }) => assert!(is_copy && found.value() == 2),
             opened => assert!(!is_copy && opened.unwrap().recovery().last_valid_lsn.value() == last),
+        }
+    }
+}
+
+#[test]
+fn a_log_that_gave_everything_up_opens_whatever_byte_of_that_is_damaged() {
+    for is_closed in [true, false] {
+        let device = MemoryDevice::new(GEOMETRY);
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        append(&log, 5);
+        let begin = log.read_from(Lsn::FIRST).unwrap().next().unwrap().unwrap().offset as usize;
+        let last = log.read_from(Lsn::new(5)).unwrap().next().unwrap().unwrap();
+        log.discard_before(Lsn::new(6)).unwrap();
+        if is_closed {
+            log.close().unwrap();
+        }
+        drop(log);
+        let whole = Bytes::of(&medium);
+        for at in begin..last.offset as usize + last.serialized_size() {
+            let damaged = flip(&whole, segment(1), at);
+            for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
+                let report = damaged.verified(policy);
+                assert!(report.success && report.writable && report.damage().next().is_none(), "byte {at}: {report:?}");
+                let (went_on, report, next) = damaged.given_up(policy);
+                assert_eq!((next, report.low_water.value()), (6, 6), "byte {at}, {policy:?}: {report:?}");
+                assert_eq!(read(&went_on.reader(Policy::Strict).unwrap()), [6], "byte {at}, {policy:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_marks_alone_say_stays_where_a_bit_of_one_is_flipped() {
+    for is_closed in [true, false] {
+        let device = MemoryDevice::new(GEOMETRY);
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        fill(&log, 2);
+        append(&log, 2);
+        log.set_slot(b"before").unwrap();
+        log.set_slot(b"the newest").unwrap();
+        let low_water = log.current_lsn();
+        append(&log, 2);
+        log.discard_before(low_water).unwrap();
+        append(&log, 1);
+        let last = log.current_lsn().previous();
+        if is_closed {
+            log.close().unwrap();
+        }
+        drop(log);
+        let mut whole = Bytes::of(&medium);
+        assert_eq!(whole.ids().len(), 1, "the segments below the mark are gone");
+        let newest = segment(whole.ids()[0]);
+        // They say it by themselves, on media that keep no metadata.
+        assert!(whole.0.remove(&Object::Meta).is_some());
+        for at in GEOMETRY.frames_at() as usize..whole.0[&newest].len() {
+            let damaged = flip(&whole, newest, at);
+            let Ok(log) = Log::open_device(damaged.device(), config(Policy::Default)) else {
+                // An entry that was durable: it is told, and what was given up stays so.
+                let log = Log::open_device(damaged.device(), config(Policy::Salvage)).unwrap();
+                assert_eq!((log.low_water_lsn(), &log.slot()[..]), (low_water, &b"the newest"[..]), "byte {at}");
+                continue;
+            };
+            assert_eq!((log.low_water_lsn(), &log.slot()[..]), (low_water, &b"the newest"[..]), "byte {at}");
+            let found = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn).collect::<Vec<_>>();
+            let kept = (low_water.value()..=last.value()).map(Lsn::new);
+            assert!(kept.take(found.len()).eq(found.iter().copied()) && found.len() >= 2, "byte {at}: {found:?}");
         }
     }
 }

@@ -414,3 +414,79 @@ fn what_was_left_on_a_full_medium_hides_no_transaction_that_crosses_the_low_wate
     let read: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn).collect();
     assert!(read.contains(&first), "{first:?} is not among {read:?}");
 }
+
+#[test]
+fn a_log_that_filled_its_medium_gives_up_what_no_checkpoint_holds() {
+    for setup in COPYING {
+        let mut run = Moment::new(setup).run(Plan::default());
+        run.play(&[Open, Fill(200), Fill(200), Append(24)]).unwrap();
+        let plan = full(run.moment());
+        run.moment().medium.set_plan(plan);
+        let log = run.log();
+        let mut appended = 0;
+        let refused = loop {
+            match log.append_with([7; 60], Durability::Durable) {
+                Ok(_) => appended += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, Error::NoSpace(_)) && appended > 0, "{}: {refused}", setup.name);
+        // The mark has its room in the segment that there is, and makes room for the next.
+        let all = log.current_lsn();
+        assert_eq!(log.discard_before(all).unwrap(), all, "{}", setup.name);
+        log.append_with([8; 60], Durability::Durable).unwrap();
+        log.close().unwrap();
+        let log = open(run.moment(), Plan::default()).unwrap();
+        assert_eq!((lsns(&log), log.low_water_lsn()), (vec![all.value()], all), "{}", setup.name);
+        assert!(log.recovery().closed, "{}: it was sealed", setup.name);
+    }
+}
+
+#[test]
+fn what_could_not_be_created_takes_no_id() {
+    let mut run = Moment::new(Setup::BYTES).run(Plan::default());
+    run.play(&[Open, Fill(200)]).unwrap();
+    let ids = |log: &Log<FaultyDevice>| {
+        log.segments().unwrap().into_iter().map(|segment| segment.id.value()).collect::<Vec<_>>()
+    };
+    run.moment().medium.set_plan(full(run.moment()));
+    let log = run.log();
+    while log.append_with([7; 60], Durability::Durable).is_ok() {}
+    for _ in 0..30 {
+        assert!(matches!(log.append_with([7; 60], Durability::Durable), Err(Error::NoSpace(_))));
+    }
+    run.moment().medium.set_plan(Plan::default());
+    run.log().append_with([8; 60], Durability::Durable).unwrap();
+    let ids = ids(run.log());
+    assert!(ids.iter().copied().eq(1..=ids.len() as u64), "{ids:?}");
+}
+
+#[test]
+fn a_header_that_was_refused_in_part_is_erased_without_room() {
+    let setup = Setup::BYTES;
+    let closed = {
+        let mut run = Moment::new(setup).run(Plan::default());
+        run.play(&[Open, Append(24), Close]).unwrap();
+        run.end()
+    };
+    let mut erased = 0;
+    for call in 0..6 {
+        let moment = closed.fork();
+        let log = open(&moment, Plan { fail: vec![(call, Failure::NoSpace)], ..Plan::default() }).unwrap();
+        let before = moment.medium.trace().len();
+        let appended = log.append_with([3; 9], Durability::Durable);
+        let trace = moment.medium.trace().split_off(before);
+        if !matches!(appended, Err(Error::NoSpace(_))) || !trace.contains(" remove segment") {
+            continue;
+        }
+        // The second copy of the header is refused: to write there again would take the room that is not there.
+        let second = format!(" {}+", setup.geometry.copy_offset);
+        let mut writes = trace.lines().filter(|line| line.contains(" write segment"));
+        if writes.find(|line| line.contains(&second)).is_some_and(|line| line.contains("no space")) {
+            assert!(!writes.any(|line| line.contains(&second)), "{trace}");
+            erased += 1;
+        }
+        log.append_with([4; 9], Durability::Durable).unwrap();
+    }
+    assert_eq!(erased, 1);
+}
