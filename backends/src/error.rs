@@ -315,7 +315,7 @@ impl fmt::Display for Error {
             Self::NotALog { path } => {
                 write!(
                     f,
-                    "{} holds other things and no log: nothing was touched; choose an empty folder",
+                    "{} holds other things and no log: nothing was touched; name the folder of a log, or an empty one for a new log",
                     path.display()
                 )
             }

@@ -204,8 +204,12 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
     line("verified", if verified.is_empty() { "no entries".to_owned() } else { verified.join(", ") });
     line("entries", held(report));
     if let Some((id, lsn)) = report.checkpoint_used {
-        let behind = count(report.entries_replayed, "entry", "entries");
-        line("checkpoint", format!("{} at LSN {}, {behind} behind it", id.value(), lsn.value()));
+        // Where no state was built up, nobody counted.
+        let behind = match report.entries_replayed {
+            0 => String::new(),
+            replayed => format!(", {} behind it", count(replayed, "entry", "entries")),
+        };
+        line("checkpoint", format!("{} at LSN {}{behind}", id.value(), lsn.value()));
     }
     if let Some(torn) = report.torn_tail {
         let why = match torn.verdict {

@@ -530,7 +530,7 @@ impl Begin {
         let Ok(bytes) = self.blanked(turn, *len as usize) else { return Stopped };
         frame_mark(
             &Salts::of(*update, old),
-            &mut bytes[..mark.len() as usize],
+            &mut bytes[..mark.frames_len() as usize],
             *at,
             *last,
             header.created,
@@ -583,11 +583,19 @@ impl Begin {
     fn write_slot(&mut self, turn: &mut Turn<'_>) -> Stopped {
         let header = &self.plan.header;
         let mark = Mark::Slot(self.plan.slot.bytes());
-        let granules = align_up(mark.len(), header.granule);
+        let granules = align_up(mark.frames_len(), header.granule);
         let len = granules + header.stop_at(self.at + granules);
         let last = Lsn::new(header.first.previous().value().saturating_add(self.copied));
         let Ok(bytes) = self.blanked(turn, len as usize) else { return Stopped };
-        frame_mark(&self.salts, &mut bytes[..mark.len() as usize], self.at, last, header.created, Lsn::ZERO, mark);
+        frame_mark(
+            &self.salts,
+            &mut bytes[..mark.frames_len() as usize],
+            self.at,
+            last,
+            header.created,
+            Lsn::ZERO,
+            mark,
+        );
         let write = Step::Write { object: self.object(), at: self.at.into(), from: 0..len as usize };
         self.at += granules;
         turn.need(write)

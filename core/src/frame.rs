@@ -449,7 +449,7 @@ impl<'a> Mark<'a> {
 
     /// Bytes of all its frames.
     #[must_use]
-    pub fn len(&self) -> u32 {
+    pub fn frames_len(&self) -> u32 {
         self.frame_len() * self.copies()
     }
 

@@ -41,7 +41,7 @@ fn a_folder_that_holds_other_things_is_not_touched() {
     fs::write(place.path().join("letter.txt"), "dear").unwrap();
     let error = Log::open(Config::new(place.path())).unwrap_err();
     assert!(matches!(&error, Error::NotALog { path } if path == place.path()), "{error:?}");
-    assert!(error.to_string().contains("choose an empty folder"), "{error}");
+    assert!(error.to_string().contains("an empty one for a new log"), "{error}");
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
 }
 

@@ -619,6 +619,7 @@ fn what_salvage_found_behind_two_lost_segments_is_there_at_the_next_opening_too(
         assert!((1..=*spans[&4].end()).all(|lsn| found.contains(&lsn)), "{found:?}");
         let (given_up, _, added) = lost.given_up(Policy::Salvage);
         let later = read(&given_up.reader(Policy::Default).unwrap());
+        assert!(later.iter().copied().eq(found.into_iter().chain([added])), "{later:?}");
     }
 }
 

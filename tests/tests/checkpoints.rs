@@ -5,7 +5,7 @@ use core::{cell::RefCell, convert::Infallible};
 
 use duralog::{
     Config, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object, Operation, Policy, Snapshot,
-    StateMachine, SyncMode,
+    StateMachine, SyncMode, Verdict,
     faulty::{Failure, Keep, Medium, Plan},
 };
 use duralog_tests::{Counter, Moment, Op, Setup};
@@ -94,6 +94,28 @@ fn the_newest_valid_checkpoint_is_used_whichever_newer_ones_are_damaged() {
         let behind = expected.0.iter().filter(|lsn| **lsn > used.unwrap_or(0)).count();
         assert_eq!(rebuilt.entries_replayed, behind as u64, "{damaged} damaged");
     }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_read_is_told_and_an_older_one_does() {
+    let (medium, expected) = log(4, 3);
+    let newest = *checkpoints(&medium).last().unwrap();
+    let copy = Medium::new(GEOMETRY);
+    for object in medium.names() {
+        copy.put(object, medium.object(object).unwrap());
+    }
+    let len = medium.object(newest).unwrap().len() as u64;
+    copy.make_unreadable(newest, len - 10..len);
+    let mut reader = LogReader::open_device(copy.reader(), config()).unwrap();
+    let report = reader.verify().unwrap();
+    let told: Vec<_> = report.findings.iter().map(|finding| (finding.object, finding.verdict)).collect();
+    assert_eq!(told, [(newest, Verdict::Unreadable)], "{report:?}");
+    let log = Log::open_device(copy.device(), config()).unwrap();
+    let mut state = Applied::default();
+    let rebuilt = log.rebuild(&mut state).unwrap();
+    assert_eq!((state, rebuilt.checkpoint_used.map(|(_, lsn)| lsn.value())), (expected, Some(17)));
+    let rejected: Vec<_> = rebuilt.checkpoints_rejected.iter().map(|(id, _)| Object::Checkpoint(*id)).collect();
+    assert_eq!(rejected, [newest]);
 }
 
 #[test]

@@ -229,8 +229,8 @@ fn a_segment_that_cannot_be_removed_is_no_damage_to_whoever_reads() {
     log.sync().unwrap();
     let last = log.append(&b"last"[..]).unwrap().lsn();
     log.sync().unwrap();
-    // The mark, its sync, the first removal; the second is refused.
-    moment.medium.set_plan(Plan { broken: vec![(3, Kind::Remove)], ..Plan::default() });
+    // The mark, its sync, the metadata, the first removal; the second is refused.
+    moment.medium.set_plan(Plan { broken: vec![(5, Kind::Remove)], ..Plan::default() });
     let refused = log.discard_before(last).map_err(|error| error.kind());
     assert_eq!(refused, Err("device"));
     let left = moment.medium.names();

@@ -93,7 +93,7 @@ impl Writer {
     /// # Errors
     /// As [`stage`](Self::stage).
     fn stage_mark(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, mark: Mark<'_>) -> Result<(), StageError> {
-        let len = mark.len();
+        let len = mark.frames_len();
         self.open_group(buf, now, len, Room::Marks)?;
         let frames = &mut buf.bytes()[self.stage.len as usize..(self.stage.len + len) as usize];
         let lsn = self.next.previous();
