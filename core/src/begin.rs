@@ -14,7 +14,7 @@ use crate::{
     device::{Object, Room},
     drive::{Answer, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
-    frame::{FrameHeader, Mark, Salts, Slot, frame_mark},
+    frame::{FrameHeader, Mark, Salts, Slot, frame_mark, frame_marks},
     report::{Finding, Seen},
     segment::{SEGMENT_HEADER_LEN, SegmentHeader, SegmentId, align_up},
     tail::Boundary,
@@ -530,7 +530,7 @@ impl Begin {
         let Ok(bytes) = self.blanked(turn, *len as usize) else { return Stopped };
         frame_mark(
             &Salts::of(*update, old),
-            &mut bytes[..mark.frames_len() as usize],
+            &mut bytes[..mark.frame_len() as usize],
             *at,
             *last,
             header.created,
@@ -587,7 +587,7 @@ impl Begin {
         let len = granules + header.stop_at(self.at + granules);
         let last = Lsn::new(header.first.previous().value().saturating_add(self.copied));
         let Ok(bytes) = self.blanked(turn, len as usize) else { return Stopped };
-        frame_mark(
+        frame_marks(
             &self.salts,
             &mut bytes[..mark.frames_len() as usize],
             self.at,

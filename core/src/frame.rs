@@ -357,7 +357,22 @@ impl Slot {
     }
 }
 
-/// Frames a mark at the front of `frame`, as often as it is written.
+/// Frames a mark at the front of `frames`, as often as it is written.
+pub(crate) fn frame_marks(
+    salts: &Salts,
+    frames: &mut [u8],
+    offset: u32,
+    lsn: Lsn,
+    time: u64,
+    durable: Lsn,
+    mark: Mark<'_>,
+) {
+    for at in (0..mark.copies()).map(|copy| copy * mark.frame_len()) {
+        frame_mark(salts, frames.get_mut(at as usize..).unwrap_or_default(), offset + at, lsn, time, durable, mark);
+    }
+}
+
+/// Frames a mark at the front of `frame`, once.
 pub(crate) fn frame_mark(
     salts: &Salts,
     frame: &mut [u8],
@@ -368,16 +383,13 @@ pub(crate) fn frame_mark(
     mark: Mark<'_>,
 ) {
     debug_assert!(durable <= lsn, "a mark claims no more than the entry before it");
-    let len = mark.frame_len();
-    for copy in 0..mark.copies() {
-        let at = copy * len;
-        let Some(frame) = frame.get_mut(at as usize..(at + len) as usize) else {
-            debug_assert!(false, "whoever frames a mark has made room for it");
-            return;
-        };
-        mark.encode(durable, &mut frame[FRAME_HEADER_LEN..len as usize - FRAME_TRAILER_LEN]);
-        salts.complete(frame, offset + at, lsn, time, FrameType::new(mark.code()));
-    }
+    let len = mark.frame_len() as usize;
+    let Some(frame) = frame.get_mut(..len) else {
+        debug_assert!(false, "whoever frames a mark has made room for it");
+        return;
+    };
+    mark.encode(durable, &mut frame[FRAME_HEADER_LEN..len - FRAME_TRAILER_LEN]);
+    salts.complete(frame, offset, lsn, time, FrameType::new(mark.code()));
 }
 
 /// Why a mark's frame, sound by its checksums, cannot be followed.

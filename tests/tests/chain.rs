@@ -1668,6 +1668,8 @@ fn a_log_that_gave_everything_up_opens_whatever_byte_of_that_is_damaged() {
             for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
                 let report = damaged.verified(policy);
                 assert!(report.success && report.writable && report.damage().next().is_none(), "byte {at}: {report:?}");
+                let opened = Log::open_device(damaged.device(), config(policy)).map(drop);
+                assert!(opened.is_ok(), "byte {at}, {policy:?}: {opened:?}");
                 let (went_on, report, next) = damaged.given_up(policy);
                 assert_eq!((next, report.low_water.value()), (6, 6), "byte {at}, {policy:?}: {report:?}");
                 assert_eq!(read(&went_on.reader(Policy::Strict).unwrap()), [6], "byte {at}, {policy:?}");

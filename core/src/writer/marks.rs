@@ -5,7 +5,7 @@ use super::{StageError, Writer, stage::Room};
 use crate::{
     Lsn,
     drive::Scratch,
-    frame::{Mark, Slot, frame_mark},
+    frame::{Mark, Slot, frame_marks},
 };
 
 /// What marks say that holds once they are durable.
@@ -98,7 +98,7 @@ impl Writer {
         let frames = &mut buf.bytes()[self.stage.len as usize..(self.stage.len + len) as usize];
         let lsn = self.next.previous();
         let durable = self.durable.min(lsn);
-        frame_mark(&self.salts, frames, self.at + self.stage.len, lsn, self.time, durable, mark);
+        frame_marks(&self.salts, frames, self.at + self.stage.len, lsn, self.time, durable, mark);
         self.stage.len += len;
         self.stage.claim = durable;
         Ok(())

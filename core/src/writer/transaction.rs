@@ -82,10 +82,13 @@ impl Writer {
     }
 
     /// Stages the rollbacks of transactions that were abandoned while there was no room to say so.
+    #[inline]
     pub(super) fn stage_rollbacks(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
-        self.stage_rollbacks_but(buf, now, None)
+        if self.owes_rollbacks { self.stage_rollbacks_but(buf, now, None) } else { Ok(()) }
     }
 
+    #[cold]
+    #[inline(never)] // Once in a while, after a refusal: it is not to be in the way of each append.
     fn stage_rollbacks_but(
         &mut self,
         buf: &mut (impl Scratch + ?Sized),
@@ -98,9 +101,11 @@ impl Writer {
         while let Some(id) = self.transactions.iter().find(is_owed).map(|transaction| transaction.id) {
             self.stage_its_end(buf, now, id, TransactionEnd::Rollback)?;
         }
+        self.owes_rollbacks = other.is_some();
         Ok(())
     }
 
+    #[inline(never)]
     fn stage_its_end(
         &mut self,
         buf: &mut (impl Scratch + ?Sized),
@@ -136,6 +141,7 @@ impl Writer {
     pub fn abandon(&mut self, id: u64) {
         if let Some(transaction) = self.not_ended(id) {
             transaction.abandoned = true;
+            self.owes_rollbacks = true;
         }
     }
 
@@ -155,7 +161,10 @@ impl Writer {
     pub(super) fn transactions_refused_behind(&mut self, last: Lsn) {
         self.transactions.retain(|transaction| transaction.id <= last.value());
         for transaction in &mut self.transactions {
-            transaction.abandoned |= transaction.end.is_some_and(|end| end > last);
+            if transaction.end.is_some_and(|end| end > last) {
+                transaction.abandoned = true;
+                self.owes_rollbacks = true;
+            }
             transaction.end = transaction.end.filter(|end| *end <= last);
             transaction.broken |= transaction.last > last;
         }
