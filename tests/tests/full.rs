@@ -435,7 +435,8 @@ fn a_log_that_filled_its_medium_gives_up_what_no_checkpoint_holds() {
         assert!(matches!(refused, Error::NoSpace(_)) && appended > 0, "{}: {refused}", setup.name);
         // The mark has its room in the segment that there is, and makes room for the next.
         let all = log.current_lsn();
-        assert_eq!(log.discard_before(all).unwrap(), all, "{}", setup.name);
+        let discarded = log.discard_before(all);
+        assert!(discarded.as_ref().is_ok_and(|kept| *kept == all), "{}: {discarded:?}", setup.name);
         log.append_with([8; 60], Durability::Durable).unwrap();
         log.close().unwrap();
         let log = open(run.moment(), Plan::default()).unwrap();
