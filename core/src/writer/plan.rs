@@ -102,6 +102,7 @@ impl Writer {
     /// What a segment names as its predecessor that replaces the active one: what that one names. Where this is missing, and
     /// the loss was accepted, it is the segment that was found behind: the new header tells of losses, and behind such a
     /// one nobody looks for more than it names.
+    #[inline(never)]
     fn before_active(&self) -> Predecessor {
         let active = &self.segment;
         let mended = self.mended.get(active.id).filter(|_| active.first.previous() <= self.accepted_loss);
@@ -243,17 +244,19 @@ impl Writer {
             let _ = dead.found(Cut { above: self.segment.predecessor.id, below: self.segment.id });
         }
         self.state = State::Beginning;
-        Ok(Plan {
+        let mut plan = Plan {
             update: self.options.checksum,
             header,
-            old: SegmentHeader { predecessor: self.before_active(), ..self.segment },
+            old: self.segment,
             erase_above: self.unfinished_above,
             dead,
             copy,
             continuing: None,
             last_room: LastRoom::Leave,
             slot: self.slot,
-        })
+        };
+        plan.old.predecessor = self.before_active();
+        Ok(plan)
     }
 
     /// Where the active segment is cut when another follows it.

@@ -207,15 +207,15 @@ impl Writer {
     }
 
     /// Stages an entry of the log's own.
-    pub(super) fn stage_control(
+    pub(super) fn stage_control<P: Payload>(
         &mut self,
         buf: &mut (impl Scratch + ?Sized),
         now: u64,
         transaction: Option<u64>,
-        operation: OperationRef<'_>,
+        operation: P,
     ) -> Result<Lsn, StageError> {
         let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
-        let len = FRAME_OVERHEAD + u32::try_from(id_len + operation.encoded_len()).unwrap_or(u32::MAX);
+        let len = FRAME_OVERHEAD + u32::try_from(id_len + operation.len()).unwrap_or(u32::MAX);
         let lsn = self.next;
         lsn.next().map_err(|_| StageError::Exhausted)?;
         self.open_group(buf, now, len, Room::Entries)?;

@@ -1,7 +1,7 @@
 //! Transactions: begin, end, and which are open.
 
-use super::{StageError, Writer};
-use crate::{Lsn, drive::Scratch, operation::OperationRef};
+use super::{Payload, StageError, Writer};
+use crate::{Lsn, drive::Scratch, operation::Code};
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,22 @@ pub(super) struct Transaction {
     pub(super) abandoned: bool,
 }
 
+/// The begin or end of a transaction: behind the id, which every entry of a transaction has, there is nothing. Operations of
+/// every kind can say it too; a program without transactions has no use for what writes them.
+struct Says(Code);
+
+impl Payload for Says {
+    fn code(&self) -> u8 {
+        self.0.value()
+    }
+
+    fn len(&self) -> usize {
+        0
+    }
+
+    fn write(&self, _: &mut [u8]) {}
+}
+
 impl Transaction {
     /// Whether entries may be appended to it, and it may be committed.
     pub(super) fn is_open(&self) -> bool {
@@ -49,7 +65,7 @@ impl Writer {
             return Err(if ends { StageError::NeedsCommit } else { StageError::TooManyTransactions { max } });
         }
         let id = self.next.value();
-        self.stage_control(buf, now, Some(id), OperationRef::TxnBegin { txn_id: id })?;
+        self.stage_control(buf, now, Some(id), Says(Code::TxnBegin))?;
         // There is room: no more than the options' most are open, and these are no more than fit.
         let begun = Transaction { id, end: None, last: Lsn::new(id), broken: false, abandoned: false };
         let _ = self.transactions.push(begun);
@@ -113,11 +129,11 @@ impl Writer {
         id: u64,
         end: TransactionEnd,
     ) -> Result<Lsn, StageError> {
-        let operation = match end {
-            TransactionEnd::Commit => OperationRef::TxnCommit { txn_id: id },
-            TransactionEnd::Rollback => OperationRef::TxnRollback { txn_id: id },
+        let code = match end {
+            TransactionEnd::Commit => Code::TxnCommit,
+            TransactionEnd::Rollback => Code::TxnRollback,
         };
-        let lsn = self.stage_control(buf, now, Some(id), operation)?;
+        let lsn = self.stage_control(buf, now, Some(id), Says(code))?;
         if let Some(transaction) = self.not_ended(id) {
             transaction.end = Some(lsn);
         }
