@@ -272,12 +272,15 @@ impl RecoveryReport {
     /// Judges what was found by the checkpoints that are valid; `bad` is the newest that is not.
     pub(crate) fn weigh_by(&mut self, view: &View, valid: &[CheckpointHeader], bad: Option<CheckpointId>) {
         let floor = valid.iter().map(|head| head.floor).max().unwrap_or_default();
-        // Of a segment that is missing behind the end, nothing tells how many entries it held.
+        // Of a segment that is missing behind the end, nothing tells how many entries it held; nor, where the end itself is
+        // gone, what stood behind the last entry that a checkpoint or another witness knows of.
+        let end = self.last_valid_lsn;
         let is_open = |finding: &Finding| {
-            matches!(
-                (finding.seen, finding.witness),
-                (Seen::StateLost, _) | (Seen::MissingSegment | Seen::BadSegmentHeader, Some(Witness::Meta { .. }))
-            )
+            finding.lsns.is_some_and(|(first, _)| first > end)
+                || matches!(
+                    (finding.seen, finding.witness),
+                    (Seen::StateLost, _) | (Seen::MissingSegment | Seen::BadSegmentHeader, Some(Witness::Meta { .. }))
+                )
         };
         for finding in self.findings.iter_mut().filter(|finding| !is_open(finding)) {
             if let Some((_, last)) = finding.lsns {

@@ -1717,3 +1717,22 @@ fn what_marks_alone_say_stays_where_a_bit_of_one_is_flipped() {
         }
     }
 }
+
+#[test]
+fn a_checkpoint_does_not_make_up_for_the_end_of_the_log() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 4);
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    let third = log.read_from(Lsn::new(3)).unwrap().next().unwrap().unwrap().offset as usize;
+    drop(log);
+    // Behind what the checkpoint holds stood its own entry at least, and nothing tells what else.
+    let mut short = Bytes::of(&medium);
+    short.0.get_mut(&segment(1)).unwrap()[third + 10..].fill(GEOMETRY.blank);
+    let finding = short.refused(config(Policy::Default));
+    assert_eq!(finding.lsns, Some((Lsn::new(3), Lsn::new(4))));
+    let report = short.verified(Policy::Default);
+    assert!(!report.success && !report.clean && !report.writable, "{report:?}");
+    assert_eq!(report.damage().copied().collect::<Vec<_>>(), [finding]);
+}
