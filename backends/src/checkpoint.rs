@@ -183,7 +183,7 @@ impl<D: SharedDevice> Log<D> {
         let mut guard = shared.lock();
         let oldest = guard.checkpoints.keep(header, lsn, shared.checkpoint_retention);
         drop(guard);
-        self.tidy_up(Retention { checkpoints_from: oldest, evidence: true });
+        self.tidy_up(Retention { checkpoints_from: oldest, evidence: true, unsaid: false });
         proved
     }
 
@@ -218,9 +218,9 @@ impl<D: SharedDevice> Log<D> {
         let mut retire = Retire::new(view, retention);
         let retired = drive(&mut retire, &mut Turns(&shared.device), &mut buf, &mut ());
         let oldest = retire.oldest();
+        shared.lock().writer.retired(oldest);
+        retired.map_err(|error| shared.failed_beside(error))?;
         let mut guard = shared.lock();
-        guard.writer.retired(oldest);
-        retired?;
         tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
         if retention.evidence {
             guard.writer.evidence_removed();

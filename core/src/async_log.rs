@@ -314,7 +314,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         }
         let most = usize::from(self.handle.options.checkpoints_kept);
         let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
-        self.retire(Retention { checkpoints_from, evidence: true }).await?;
+        self.retire(Retention { checkpoints_from, evidence: true, unsaid: false }).await?;
         Ok(head.id)
     }
 
@@ -369,7 +369,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                 // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
                 Err(LogError::Full) if covered => {
                     self.handle.writer.give_up(lsn);
-                    self.retire(Retention::default()).await?;
+                    self.retire(Retention { unsaid: true, ..Retention::default() }).await?;
                     self.free_removed().await?;
                     self.say_low_water(now, lsn, true).await?;
                 }

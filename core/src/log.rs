@@ -354,7 +354,7 @@ impl<'a, D: Device> Log<'a, D> {
         }
         let most = usize::from(self.handle.options.checkpoints_kept);
         let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
-        self.retire(Retention { checkpoints_from, evidence: true })?;
+        self.retire(Retention { checkpoints_from, evidence: true, unsaid: false })?;
         Ok(head.id)
     }
 
@@ -417,7 +417,7 @@ impl<'a, D: Device> Log<'a, D> {
                 // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
                 Err(LogError::Full) if covered => {
                     self.handle.writer.give_up(lsn);
-                    self.retire(Retention::default())?;
+                    self.retire(Retention { unsaid: true, ..Retention::default() })?;
                     self.free_removed()?;
                     self.say_low_water(now, lsn, true)?;
                 }

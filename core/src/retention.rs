@@ -1,7 +1,7 @@
 //! Giving up the front of the log: which segments go, and which a checkpoint no longer needs.
 //!
-//! The low-water mark is durable before this begins; segments go oldest first, so that a crash leaves no gap, and what
-//! it left the next truncation takes.
+//! The low-water mark is durable before this begins; segments go oldest first, and what a crash left the next truncation
+//! takes. Where there was no room to say what goes, each removal is durable before the next, so that a crash leaves no gap.
 
 use crate::{
     CheckpointId, Lsn,
@@ -19,6 +19,8 @@ pub struct Retention {
     pub checkpoints_from: CheckpointId,
     /// Whether what was kept as evidence of the last cut goes too.
     pub evidence: bool,
+    /// Whether nothing on the medium says yet what goes: there was no room for it.
+    pub unsaid: bool,
 }
 
 /// The machine that removes the segments below the low-water mark. [`oldest`](Self::oldest) tells which is the oldest then.
@@ -47,6 +49,8 @@ enum State {
         after: Option<Object>,
         asked: bool,
     },
+    /// This one was removed: that is to be durable before the next goes.
+    Removed(Object),
     Evidence {
         after: Option<Object>,
         asked: bool,
@@ -71,7 +75,7 @@ impl Retire {
     pub fn oldest(&self) -> SegmentId {
         match self.state {
             State::Header(_) | State::Back { .. } => self.view.oldest,
-            State::Remove { .. } | State::Evidence { .. } | State::Checkpoints { .. } => self.keep,
+            State::Remove { .. } | State::Removed(_) | State::Evidence { .. } | State::Checkpoints { .. } => self.keep,
         }
     }
 
@@ -108,11 +112,18 @@ impl Retire {
                 }
                 State::Remove { .. } => match turn.object() {
                     Some(object @ Object::Segment(id)) if id < self.keep => {
-                        self.state = State::Remove { after: Some(object), asked: false };
+                        self.state = match self.retention.unsaid {
+                            true => State::Removed(object),
+                            false => State::Remove { after: Some(object), asked: false },
+                        };
                         return Err(turn.need(Step::Remove { object }));
                     }
                     _ => self.state = State::Evidence { after: Some(Object::Segment(self.keep)), asked: false },
                 },
+                State::Removed(object) => {
+                    self.state = State::Remove { after: Some(*object), asked: false };
+                    return Err(turn.need(Step::Sync));
+                }
                 State::Evidence { .. } => match turn.object() {
                     Some(object @ Object::Segment(id)) if self.retention.evidence && id < self.view.newest => {
                         self.state = State::Evidence { after: Some(object), asked: false };

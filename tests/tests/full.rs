@@ -114,10 +114,13 @@ fn a_crash_while_room_is_made_loses_nothing_that_no_checkpoint_holds() {
             moment.medium.calls()
         };
         for call in 0..calls {
-            for keep in [Keep::None, Keep::All] {
+            // Of what was not synced, nothing, every second step, and all.
+            for keep in
+                [[Keep::None, Keep::None], [Keep::None, Keep::All], [Keep::All, Keep::None], [Keep::All, Keep::All]]
+            {
                 let moment = moment.fork();
                 let _ = open(&moment, Plan { cut_at_call: Some(call), ..plan.clone() });
-                moment.medium.power_cut(|_| keep.clone());
+                moment.medium.power_cut(|op| keep[usize::from(op.call % 2 == 1)].clone());
                 let log = open(&moment, Plan::default())
                     .unwrap_or_else(|error| panic!("{}, cut at call {call}, {keep:?}: {error}", setup.name));
                 let (floor, last) =
@@ -127,6 +130,10 @@ fn a_crash_while_room_is_made_loses_nothing_that_no_checkpoint_holds() {
                 let read: Vec<_> =
                     log.read_from(Lsn::new(floor + 1)).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
                 assert_eq!(read, (floor + 1..=last).collect::<Vec<_>>(), "{}, cut at call {call}", setup.name);
+                let all: Result<Vec<_>, _> = log.read_from(Lsn::ZERO).unwrap().collect();
+                let all = all.map(|entries| entries.into_iter().map(|entry| entry.lsn.value()).collect::<Vec<_>>());
+                let has_no_gap = |read: &Vec<u64>| read.windows(2).all(|two| two[0] + 1 == two[1]);
+                assert!(all.as_ref().is_ok_and(has_no_gap), "{}, cut at call {call}, {keep:?}: {all:?}", setup.name);
                 log.append(&[7; 9][..]).unwrap();
                 log.close().unwrap();
             }

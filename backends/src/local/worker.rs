@@ -594,7 +594,7 @@ impl<D: LocalDevice> Worker<D> {
         }
         let oldest = self.checkpoints.keep(header, named?.1, self.retention);
         // What could not be removed only takes room.
-        let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true }).await;
+        let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true, unsaid: false }).await;
         Ok(id)
     }
 
@@ -633,7 +633,7 @@ impl<D: LocalDevice> Worker<D> {
                 // up.
                 Err(error) if covered && matches!(*error, Error::NoSpace(_)) => {
                     self.writer()?.give_up(lsn);
-                    self.retire(Retention::default()).await?;
+                    self.retire(Retention { unsaid: true, ..Retention::default() }).await?;
                     self.give_up(lsn, covered).await?;
                 }
                 given_up => given_up?,
