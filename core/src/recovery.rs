@@ -493,7 +493,7 @@ impl Recovery {
             // The mark itself may be what is damaged: what was truncated by it is not missing.
             let low_water = meta.low_water.min(tail.last.next_or_max());
             if low_water > tail.low_water {
-                (tail.low_water, tail.low_water_covered) = (low_water, meta.low_water_covered);
+                tail.truncated_to(low_water, meta.low_water_covered);
                 says = Object::Meta;
             }
         }
@@ -880,8 +880,7 @@ impl Recovery {
         // Missing at the front, and held by a checkpoint: a truncation on a full medium, which has to remove before there is
         // room to say so, leaves this behind where it is cut short. It is told, and it is done.
         if let Some((_, end)) = self.held.filter(|(first, _)| *first == self.low_water()) {
-            self.found.tail.low_water = end;
-            self.found.tail.low_water_covered = true;
+            self.found.tail.truncated_to(end, true);
         }
         let meta = self.meta();
         let Recovered { report, view, tail, checkpoints, epoch, .. } = &mut self.found;

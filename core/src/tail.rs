@@ -53,6 +53,8 @@ pub(crate) struct Tail {
     pub(crate) epoch: u64,
     pub(crate) low_water: Lsn,
     pub(crate) low_water_covered: bool,
+    /// What the segment itself says of it, where something else says more.
+    said: Option<(Lsn, bool)>,
     pub(crate) slot: Slot,
     /// The highest durable LSN that a mark of this segment carries.
     pub(crate) marked: Option<Lsn>,
@@ -120,6 +122,7 @@ impl Tail {
             epoch: header.epoch,
             low_water: header.low_water,
             low_water_covered: header.low_water_covered,
+            said: None,
             slot: Slot::EMPTY,
             marked: None,
             durable: None,
@@ -132,6 +135,17 @@ impl Tail {
             lost: Lsn::ZERO,
             has_gap: false,
         }
+    }
+
+    /// Something else than a mark or the header of the segment says what was truncated.
+    pub(crate) fn truncated_to(&mut self, lsn: Lsn, covered: bool) {
+        self.said.get_or_insert((self.low_water, self.low_water_covered));
+        (self.low_water, self.low_water_covered) = (lsn, covered);
+    }
+
+    /// What the segment itself says was truncated, and whether a checkpoint holds it.
+    pub(crate) fn low_water_said(&self) -> (Lsn, bool) {
+        self.said.unwrap_or((self.low_water, self.low_water_covered))
     }
 }
 
@@ -274,8 +288,7 @@ impl TailScan {
             Mark::Durable | Mark::Seal => {}
             Mark::Epoch(epoch) => self.tail.epoch = self.tail.epoch.max(epoch),
             Mark::LowWater { lsn, covered } => {
-                self.tail.low_water = lsn;
-                self.tail.low_water_covered = covered;
+                (self.tail.low_water, self.tail.low_water_covered, self.tail.said) = (lsn, covered, None);
                 self.tail.unproven_marks = Some(last);
             }
             Mark::Slot(bytes) => {
@@ -370,8 +383,7 @@ impl TailScan {
 
     /// A mark behind the end says how much was truncated: at most what is there.
     fn low_water_is(&mut self, lsn: Lsn, covered: bool) {
-        self.tail.low_water = lsn.min(self.tail.last.next_or_max());
-        self.tail.low_water_covered = covered;
+        self.tail.truncated_to(lsn.min(self.tail.last.next_or_max()), covered);
     }
 
     /// The witness that the entry expected here was durable.

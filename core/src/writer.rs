@@ -77,8 +77,9 @@ pub struct Writer {
     slot: Slot,
     low_water: Lsn,
     low_water_covered: bool,
-    /// What was removed before anything said that it is given up: the first LSN kept.
+    /// What is given up though no mark and no header says so: the first LSN kept, and whether a checkpoint holds what is below.
     given_up: Lsn,
+    given_up_covered: bool,
     /// A low-water mark that found no room: the next header says it.
     low_water_wanted: Option<(Lsn, bool)>,
     /// What marks say that are staged, under way, and written but not synced.
@@ -169,6 +170,7 @@ impl Writer {
             low_water: segment.low_water,
             low_water_covered: segment.low_water_covered,
             given_up: Lsn::ZERO,
+            given_up_covered: false,
             low_water_wanted: None,
             staged_marks: Said::default(),
             flying_marks: Said::default(),
@@ -228,7 +230,7 @@ impl Writer {
         self.low_water.max(self.given_up)
     }
 
-    /// Whether nothing on the medium says yet what [`low_water`](Self::low_water) says.
+    /// Whether no mark and no header says yet what [`low_water`](Self::low_water) says: a truncation does.
     #[must_use]
     pub fn low_water_due(&self) -> bool {
         self.given_up > self.low_water
@@ -238,10 +240,11 @@ impl Writer {
     /// for one: a checkpoint holds them, and covers what is missing should there be a crash. The next mark or header says it.
     pub fn give_up(&mut self, lsn: Lsn) {
         self.given_up = self.given_up.max(lsn.min(self.durable.next_or_max()));
+        self.given_up_covered = true;
     }
 
     fn is_covered(&self) -> bool {
-        self.low_water_covered || self.low_water_due()
+        if self.low_water_due() { self.given_up_covered } else { self.low_water_covered }
     }
 
     /// The last LSN that was written, synced or not.

@@ -1736,3 +1736,21 @@ fn a_checkpoint_does_not_make_up_for_the_end_of_the_log() {
     assert!(!report.success && !report.clean && !report.writable, "{report:?}");
     assert_eq!(report.damage().copied().collect::<Vec<_>>(), [finding]);
 }
+
+#[test]
+fn a_low_water_mark_that_only_the_metadata_tell_of_is_said_by_the_next_truncation() {
+    let mut bytes = sample(3);
+    let low_water = Lsn::new(bytes.spans()[&3].start() + 1);
+    let meta = Meta::decode(&bytes.0[&Object::Meta]).unwrap();
+    bytes.0.insert(Object::Meta, Meta { low_water, ..meta }.encode().to_vec());
+    let device = bytes.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    assert_eq!(log.low_water_lsn(), low_water);
+    assert_eq!(log.discard_before(low_water).unwrap(), low_water);
+    drop(log);
+    let mut forgotten = Bytes::of(&medium);
+    assert!(forgotten.0.remove(&Object::Meta).is_some());
+    let low_waters = Log::open_device(forgotten.device(), config(Policy::Default)).map(|log| log.low_water_lsn());
+    assert!(low_waters.as_ref().is_ok_and(|lsn| *lsn == low_water), "it was durable when it returned: {low_waters:?}");
+}

@@ -54,6 +54,8 @@ impl Writer {
         if lsn <= self.low_water.max(said.unwrap_or_default()) {
             return Ok(());
         }
+        // What is known of what was given up before stays true.
+        let covered = covered || (lsn == self.low_water() && self.is_covered());
         let staged = self.stage_mark(buf, now, Mark::LowWater { lsn, covered });
         match staged {
             Ok(()) => self.staged_marks.low_water = Some((lsn, covered)),

@@ -103,8 +103,8 @@ impl Writer {
         writer.live = tail.last;
         writer.time = tail.last_time;
         writer.slot = tail.slot;
-        writer.low_water = tail.low_water;
-        writer.low_water_covered = tail.low_water_covered;
+        (writer.low_water, writer.low_water_covered) = tail.low_water_said();
+        (writer.given_up, writer.given_up_covered) = (tail.low_water, tail.low_water_covered);
         // A crash may have kept one copy alone of a header that nothing proves: then that segment is passed over.
         let settled = options.geometry.settled && (recovered.whole_header || tail.marked.is_some());
         // What a mark says that may exist only in a cache is said again, by the header of a new segment.
