@@ -266,6 +266,17 @@ pub(crate) fn count(len: usize) -> Result<u32> {
     u32::try_from(len).map_err(|_| Error::Checkpoint(CheckpointError::TooLarge))
 }
 
+impl Rebuilt {
+    /// Takes note of what loading a checkpoint came to: whether it is the one to go on from.
+    pub(crate) fn takes(&mut self, head: &CheckpointHeader, loaded: core::result::Result<(), String>) -> bool {
+        match loaded {
+            Ok(()) => self.checkpoint_used = Some((head.id, head.lsn)),
+            Err(error) => self.checkpoints_rejected.push((head.id, error)),
+        }
+        self.checkpoint_used.is_some()
+    }
+}
+
 /// Loads the newest valid checkpoint of `heads`, newest first, and applies what counts after it.
 pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     device: &mut D,
@@ -285,13 +296,9 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             Err(error) if error.is_unreadable() => Err(error.to_string()),
             Err(error) => return Err(error.into()),
         };
-        match loaded {
-            Ok(()) => {
-                rebuilt.checkpoint_used = Some((head.id, head.lsn));
-                from = head.lsn.next_or_max();
-                break;
-            }
-            Err(error) => rebuilt.checkpoints_rejected.push((head.id, error)),
+        if rebuilt.takes(head, loaded) {
+            from = head.lsn.next_or_max();
+            break;
         }
     }
     if view.lacks_state(from) && !policy.skips_damage() {

@@ -16,9 +16,11 @@ impl<D: SharedDevice> Log<D> {
     /// that is kept from then on. Whole segments below it are removed; what a transaction or batch that ends above it
     /// needs stays.
     ///
-    /// It needs no free space. When this returns, the low-water mark is durable.
+    /// It needs no free space but for the mark, for which each segment keeps room. When this returns, the low-water mark is
+    /// durable.
     ///
     /// # Errors
+    /// [`Error::NoSpace`] where that room is used up, a segment is refused too, and nothing that went made room for one;
     /// [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`]. Where that is an error of removing, the low-water mark
     /// is durable and the log goes on: a segment that could not be removed stays, and the next truncation removes it.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {

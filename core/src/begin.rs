@@ -115,8 +115,8 @@ impl Begun {
 
 /// The machine that removes what was never finished, all segments or checkpoints above one, and makes that durable.
 ///
-/// It takes no room: it overwrites only what is there. Where the writer was refused room for a segment, it leaves nothing of that which a crash could make
-/// the newest; before a cut, it leaves no checkpoint that may hold what is cut off.
+/// It takes no room: it overwrites only what is there. Where the writer was refused room for a segment, it leaves nothing of
+/// that which a crash could make the newest; before a cut, it leaves no checkpoint that may hold what is cut off.
 #[derive(Debug)]
 pub struct Erase {
     above: Object,

@@ -735,7 +735,6 @@ fn filled(host: &mut dyn Host, buf: &mut [u8]) -> Answer {
     }
 }
 
-/// A machine's fault, or the device's error where the fault is that bytes could not be read.
 impl<E: DeviceError> Error<E> {
     /// Whether the device could not read what it was asked for, though it is there.
     #[must_use]
@@ -750,6 +749,7 @@ impl<E: DeviceError> Error<E> {
     }
 }
 
+/// A machine's fault, or the device's error where the fault is that bytes could not be read.
 fn stopped<E>(fault: Fault, unreadable: Option<(Object, E)>) -> Error<E> {
     match (fault, unreadable) {
         (Fault::Unreadable { .. }, Some((object, error))) => {

@@ -399,7 +399,8 @@ impl<'a, D: Device> Log<'a, D> {
     /// returns, the low-water mark is durable.
     ///
     /// Costs at most 2 writes and 4 syncs, a create and a write more where metadata are kept, and then 6 reads and 3 listings
-    /// for each segment, and a removal for each that goes. On a full medium the removals come first, with a sync, and then what a rotation costs.
+    /// for each segment, and a removal for each that goes; one sync more where no segment was begun since the log was opened,
+    /// or none could be. On a full medium the removals come first, each with a sync, and then what a rotation costs.
     ///
     /// # Errors
     /// As [`append`](Self::append).

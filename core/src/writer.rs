@@ -102,8 +102,6 @@ pub struct Writer {
     must_begin: bool,
     /// The transactions that are open or whose end is not written yet.
     transactions: Vec<Transaction, TRANSACTIONS_MAX>,
-    /// Whether some of them may be abandoned, and have no end yet.
-    owes_rollbacks: bool,
     /// The first LSN of the oldest transaction that may be open where copying begins.
     floor: Lsn,
     /// The next LSN once the segment that is planned has been begun, where it is not the one that it was.
@@ -186,7 +184,6 @@ impl Writer {
             free_at: None,
             must_begin: false,
             transactions: Vec::new(),
-            owes_rollbacks: false,
             floor: Lsn::MAX,
             next_after: None,
             segment: *segment,

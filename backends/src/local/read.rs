@@ -110,13 +110,9 @@ impl<D: LocalDevice> Worker<D> {
                 Err(error) if error.is_unreadable() => Err(error.to_string()),
                 Err(error) => return Err(error.into()),
             };
-            match loaded {
-                Ok(()) => {
-                    rebuilt.checkpoint_used = Some((head.id, head.lsn));
-                    from = head.lsn.next_or_max();
-                    break;
-                }
-                Err(error) => rebuilt.checkpoints_rejected.push((head.id, error)),
+            if rebuilt.takes(&head, loaded) {
+                from = head.lsn.next_or_max();
+                break;
             }
         }
         if view.lacks_state(from) && !self.policy.skips_damage() {

@@ -100,11 +100,11 @@ impl Writer {
     /// Stages the rollbacks of transactions that were abandoned while there was no room to say so.
     #[inline]
     pub(super) fn stage_rollbacks(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
-        if self.owes_rollbacks { self.stage_rollbacks_but(buf, now, None) } else { Ok(()) }
+        if self.transactions.is_empty() { Ok(()) } else { self.stage_rollbacks_but(buf, now, None) }
     }
 
     #[cold]
-    #[inline(never)] // Once in a while, after a refusal: it is not to be in the way of each append.
+    #[inline(never)] // It is not to be in the way of an append where no transaction is open.
     fn stage_rollbacks_but(
         &mut self,
         buf: &mut (impl Scratch + ?Sized),
@@ -117,7 +117,6 @@ impl Writer {
         while let Some(id) = self.transactions.iter().find(is_owed).map(|transaction| transaction.id) {
             self.stage_its_end(buf, now, id, TransactionEnd::Rollback)?;
         }
-        self.owes_rollbacks = other.is_some();
         Ok(())
     }
 
@@ -157,7 +156,6 @@ impl Writer {
     pub fn abandon(&mut self, id: u64) {
         if let Some(transaction) = self.not_ended(id) {
             transaction.abandoned = true;
-            self.owes_rollbacks = true;
         }
     }
 
@@ -177,10 +175,7 @@ impl Writer {
     pub(super) fn transactions_refused_behind(&mut self, last: Lsn) {
         self.transactions.retain(|transaction| transaction.id <= last.value());
         for transaction in &mut self.transactions {
-            if transaction.end.is_some_and(|end| end > last) {
-                transaction.abandoned = true;
-                self.owes_rollbacks = true;
-            }
+            transaction.abandoned |= transaction.end.is_some_and(|end| end > last);
             transaction.end = transaction.end.filter(|end| *end <= last);
             transaction.broken |= transaction.last > last;
         }
