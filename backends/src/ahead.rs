@@ -178,19 +178,20 @@ impl<T: OneFile> Ahead<T> {
 
     /// Syncs one file that is wanted.
     fn work<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
-        let (object, file) = match &mut state.asked {
+        let (object, file, counts) = match &mut state.asked {
             Some(asked) if asked.stage == Stage::Wanted => {
                 asked.stage = Stage::UnderWay;
-                (asked.object, Arc::clone(&asked.file))
+                (asked.object, Arc::clone(&asked.file), true)
             }
             _ => match state.wanted.pop() {
-                Some(wanted) => wanted,
+                Some((object, file)) => (object, file, false),
                 None => return state,
             },
         };
         state.busy = true;
         drop(state);
-        let synced = file.sync_data();
+        // What counts for nobody may have been removed by the log itself meanwhile.
+        let synced = if counts { file.sync_named(false) } else { file.sync_data() };
         // With the last of its handles a file's lock goes: whoever waits for this is to find it gone.
         drop(file);
         let mut state = self.lock();

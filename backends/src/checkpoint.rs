@@ -91,6 +91,16 @@ impl<D: SharedDevice> Log<D> {
         }
     }
 
+    /// The place behind `lsn`, for a snapshot that contains what counts up to there and nothing of what was appended since.
+    pub(crate) fn checkpoint_behind(&self, lsn: Lsn) -> Result<CheckpointAt> {
+        self.shared.lock().check()?;
+        let end = self.checkpoint_at();
+        if lsn > end.lsn {
+            return Err(Error::StalePlace { lsn });
+        }
+        Ok(CheckpointAt { lsn, floor: end.floor.min(lsn.next_or_max()), ..end })
+    }
+
     /// Writes a checkpoint: `snapshot` is the state at the place `at`. When this returns, it is durable, recovery
     /// begins from it, and of older ones as many are kept as the configuration says. Where a checkpoint of a later place
     /// was made meanwhile, that one does, and its id is given.

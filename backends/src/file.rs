@@ -610,11 +610,12 @@ impl<F: Files> FileDevice<F> {
         Ok(Some(held))
     }
 
-    /// Empties the metadata's file, the only one that is written again.
-    fn replace(&mut self, object: Object) -> Result<(), FileError> {
+    /// The metadata's file, the only one that is written again, keeps its bytes until they are written over: what is emptied
+    /// first gives its room to others, and where the medium is full it is not had again.
+    fn replace(&mut self, object: Object, size: u64) -> Result<(), FileError> {
         let file = self.file(object)?;
         self.touch(object, &file, true);
-        file.set_len(0).map_err(self.failed(Operation::Create, object))?;
+        file.set_len(size).map_err(self.failed(Operation::Create, object))?;
         self.names.insert(object);
         Ok(())
     }
@@ -637,7 +638,7 @@ impl<F: Files> FileDevice<F> {
                         if object != Object::Meta {
                             return Err(FileError::Exists { path });
                         }
-                        return self.replace(object).map(|()| Room::Blank);
+                        return self.replace(object, size).map(|()| Room::Blank);
                     }
                     made => {
                         let file = Arc::new(made.map_err(FileError::io(Operation::Create, &path))?);
@@ -699,8 +700,7 @@ impl<F: Files> FileDevice<F> {
     /// Syncs the files that were touched, and then the names.
     fn sync_touched(&mut self) -> Result<(), FileError> {
         for Touched { object, file, all, .. } in &self.touched {
-            let synced = if *all { file.sync_all() } else { file.sync_data() };
-            synced.map_err(self.failed(Operation::Sync, *object))?;
+            file.sync_named(*all).map_err(self.failed(Operation::Sync, *object))?;
         }
         if self.names_changed {
             self.files.sync_dir(&self.dir).map_err(FileError::io(Operation::Sync, &self.dir))?;
@@ -1063,6 +1063,44 @@ pub(crate) mod tests {
                 None
             );
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_written_to_a_file_that_someone_has_deleted_is_never_called_durable() {
+        for beside in [false, true] {
+            let (_dir, mut device) = folder();
+            device.create(SEGMENT, 65536).unwrap();
+            device.sync().unwrap();
+            device.write(SEGMENT, 0, b"a").unwrap();
+            std::fs::remove_file(device.path(SEGMENT)).unwrap();
+            if beside {
+                assert!(device.begin_sync(SEGMENT));
+                assert_eq!(device.finish_sync().and_then(kind_of), Some(ErrorKind::Gone));
+            }
+            let error = device.sync().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Gone);
+            assert!(error.to_string().ends_with("it is not there any more"), "{error}");
+        }
+        // One that the log itself removes is none of them, also where a thread beside it is about to sync it.
+        let (_dir, mut device) = folder();
+        device.create(SEGMENT, 4 << 20).unwrap();
+        device.write(SEGMENT, 0, &vec![7; PIECE]).unwrap();
+        device.create(NEXT, 4096).unwrap();
+        device.remove(SEGMENT).unwrap();
+        assert!(device.ahead().unwrap().step());
+        device.sync().unwrap();
+    }
+
+    #[test]
+    fn the_metadata_are_replaced_in_the_room_that_they_have() {
+        let (_dir, mut device) = folder();
+        device.create(Object::Meta, 4).unwrap();
+        device.write(Object::Meta, 0, b"old!").unwrap();
+        device.create(Object::Meta, 4).unwrap();
+        assert_eq!(std::fs::read(device.path(Object::Meta)).unwrap(), b"old!", "its block is anybody's until it is written");
+        device.write(Object::Meta, 0, b"new!").unwrap();
+        assert_eq!(std::fs::read(device.path(Object::Meta)).unwrap(), b"new!");
     }
 
     /// Another writer, which a deleted `LOCK` lets in.

@@ -146,6 +146,16 @@ pub trait OneFile: fmt::Debug {
     /// # Errors
     /// It cannot be looked at.
     fn names(&self) -> io::Result<Option<u64>>;
+
+    /// Makes the bytes durable, or `all` that is known of the file, where it can be found again: a file that someone has
+    /// deleted goes with the last of its handles, however well it was synced.
+    ///
+    /// # Errors
+    /// The sync failed, or the file has no name any more.
+    fn sync_named(&self, all: bool) -> io::Result<()> {
+        if all { self.sync_all() } else { self.sync_data() }?;
+        if self.names()? == Some(0) { Err(io::ErrorKind::NotFound.into()) } else { Ok(()) }
+    }
 }
 
 /// The file system of the standard library.

@@ -183,19 +183,14 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
         // Woken also if it fails: the turn of what follows its entry does not come then.
         let _wakes = Wakes(self);
         let (at, snapshot) = {
-            // Nothing is between its append and its being applied when the last that was appended has been.
-            let mut turn = self.turn();
-            loop {
-                self.log.shared.lock().check()?;
-                let at = self.log.checkpoint_at();
-                if at.lsn() <= *turn {
-                    let snapshot = catch_unwind(AssertUnwindSafe(|| self.state().snapshot()));
-                    drop(turn);
-                    // What panics while the state is only read leaves it as it is.
-                    break (at, snapshot.unwrap_or_else(|panic| resume_unwind(panic)));
-                }
-                turn = self.turned.wait(turn).expect(PANICKED);
-            }
+            // All up to the turn is in the state and nothing behind it, whatever is on its way into the log: a place where
+            // nothing is never comes where many make changes.
+            let turn = self.turn();
+            let at = self.log.checkpoint_behind(*turn)?;
+            let snapshot = catch_unwind(AssertUnwindSafe(|| self.state().snapshot()));
+            drop(turn);
+            // What panics while the state is only read leaves it as it is.
+            (at, snapshot.unwrap_or_else(|panic| resume_unwind(panic)))
         };
         self.log.checkpoint_then(at, &snapshot, |lsn| {
             // The checkpoint's own entry changes nothing: it is the turn of what follows it.

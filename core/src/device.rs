@@ -169,7 +169,8 @@ pub trait Device {
     /// The medium cannot be listed.
     fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, Self::Error>;
 
-    /// Makes an object with room for `size` bytes.
+    /// Makes an object with room for `size` bytes. Metadata that are there are not in the way: they give their room to those
+    /// that replace them, and until these are written it reads as blank or as before.
     ///
     /// # Errors
     /// [`ErrorKind::Fenced`] if it is there already; [`ErrorKind::NoSpace`] if it does not fit: then nothing was made.

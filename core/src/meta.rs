@@ -165,10 +165,11 @@ impl Machine for PutMeta {
 
     fn step(&mut self, buf: &mut [u8], _: Answer) -> Result<(), Stop> {
         self.state += 1;
+        let len = align_up(LEN, self.geometry.granule);
         match self.state {
-            1 => Err(Step::Create { object: Object::Meta, size: META_LEN as u64 }.into()),
+            1 => Err(Step::Create { object: Object::Meta, size: len.into() }.into()),
             2 => {
-                let len = align_up(LEN, self.geometry.granule) as usize;
+                let len = len as usize;
                 let bytes = buf.get_mut(..len).ok_or(Fault::BufferTooSmall { needed: len })?;
                 bytes.fill(self.geometry.blank);
                 bytes[..META_LEN].copy_from_slice(&self.meta.encode());

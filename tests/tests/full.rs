@@ -500,3 +500,25 @@ fn a_header_that_was_refused_in_part_is_erased_without_room() {
     }
     assert_eq!(erased, 1);
 }
+
+#[test]
+fn a_segment_that_took_the_last_room_is_missed_when_it_is_lost() {
+    for setup in Setup::ALL {
+        let mut run = Moment::new(setup).run(Plan::default());
+        run.play(&[Open, Append(24)]).unwrap();
+        let medium = &run.moment().medium;
+        let newest = |medium: &Medium| medium.names().into_iter().rfind(|name| matches!(name, Object::Segment(_)));
+        let first = newest(medium);
+        let taken: u64 = medium.names().iter().map(|name| medium.object(*name).unwrap().len() as u64).sum();
+        let size = u64::from(setup.geometry.segment_size);
+        medium.set_plan(Plan { capacity: Some(taken + size), ..Plan::default() });
+        while newest(medium) == first {
+            run.log().append(&[7; 9][..]).unwrap();
+        }
+        let lost = newest(medium).unwrap();
+        let moment = run.end().after_kill();
+        moment.medium.drop_object(lost);
+        let refused = open(&moment, Plan::default()).unwrap_err();
+        assert!(matches!(&refused, Error::Refused(finding) if finding.object == lost), "{}: {refused}", setup.name);
+    }
+}

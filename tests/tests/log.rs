@@ -1,7 +1,7 @@
 //! The log as a program uses it: what was appended is there again.
 #![allow(missing_docs)]
 
-use duralog::{Config, Durability, Log, LogReader, Lsn, MemoryDevice, Policy, SyncMode};
+use duralog::{Config, Durability, Error, Log, LogReader, Lsn, MemoryDevice, Policy, SyncMode};
 
 fn config(dir: &std::path::Path) -> Config {
     Config::new(dir).with_segment_size(16 << 10).with_sync_mode(SyncMode::Immediate)
@@ -153,7 +153,7 @@ fn a_reader_beside_a_live_writer_sees_a_prefix_and_no_damage() {
                     reads += 1;
                 }
                 // Before the first segment is there.
-                Err(error) => assert!(matches!(error, duralog::Error::NotFound { .. }), "{error}"),
+                Err(error) => assert!(matches!(error, Error::NotFound { .. }), "{error}"),
             }
             if last_round {
                 break;
@@ -175,4 +175,24 @@ fn in_the_mode_async_a_thread_hands_over_what_was_appended() {
         std::thread::yield_now();
     }
     assert_eq!(log.synced_lsn(), Lsn::ZERO);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_log_whose_newest_segment_is_deleted_acknowledges_nothing_more() {
+    for whole_folder in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = Log::open(config(&path)).unwrap();
+        log.append(b"kept as long as its file is").unwrap();
+        if whole_folder {
+            std::fs::remove_dir_all(&path).unwrap();
+        } else {
+            std::fs::remove_file(path.join("segment_0000000000000001.wal")).unwrap();
+        }
+        let error = log.append(b"nobody can ever read this").unwrap_err();
+        assert!(matches!(error, Error::Poisoned { .. }) && error.to_string().contains("not there any more"), "{error}");
+        let error = log.close().unwrap_err();
+        assert!(matches!(error, Error::Poisoned { .. }), "{error}");
+    }
 }

@@ -1,8 +1,17 @@
 //! Snapshots and the places that they are taken at: several threads, cuts between, crashes in the middle, and damage below.
 #![allow(missing_docs)]
 
-use core::{convert::Infallible, panic::AssertUnwindSafe};
-use std::{panic::catch_unwind, thread};
+use core::{cell::RefCell, convert::Infallible, panic::AssertUnwindSafe};
+use std::{
+    panic::catch_unwind,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
 
 use duralog::{
     CheckpointAt, Config, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object,
@@ -10,7 +19,7 @@ use duralog::{
     faulty::{Failure, Keep, Medium, Plan},
 };
 use duralog_core::{Host, LogOptions, checkpoint::Section};
-use duralog_tests::Counter;
+use duralog_tests::{Counter, DeviceCall, Watched};
 use uuid::Uuid;
 
 const GEOMETRY: Geometry =
@@ -152,6 +161,69 @@ fn threads_that_change_checkpoint_and_truncate_one_store_lose_nothing() {
         let store: MemoryStore<Documents, _> = MemoryStore::with_log(log).unwrap();
         assert_eq!(store.state().iter().count(), 800, "{retention} kept");
     }
+}
+
+thread_local! {
+    static TAKEN: RefCell<Option<SyncSender<()>>> = const { RefCell::new(None) };
+}
+
+/// A state that tells when a snapshot of it is taken, in the thread that takes it.
+#[derive(Debug, Default)]
+struct Telling(Vec<u64>);
+
+impl StateMachine for Telling {
+    type Error = Infallible;
+
+    fn apply(&mut self, lsn: Lsn, _: &Operation) {
+        self.0.push(lsn.value());
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        TAKEN.with_borrow(|taken| taken.iter().for_each(|taken| taken.send(()).unwrap()));
+        Snapshot { bytes: self.0.iter().flat_map(|lsn| lsn.to_le_bytes()).collect(), ..Snapshot::default() }
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), Infallible> {
+        self.0 = snapshot.bytes.as_chunks().0.iter().map(|lsn| u64::from_le_bytes(*lsn)).collect();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_snapshot_is_taken_while_a_change_is_on_its_way_into_the_log_and_does_not_contain_it() {
+    let (medium, (taken, is_taken)) = (MemoryDevice::new(GEOMETRY), sync_channel(1));
+    let reader = medium.reader();
+    let (is_armed, came_in_time) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (asked, ask) = sync_channel(1);
+    let gate = {
+        let (is_armed, came, is_taken) = (Arc::clone(&is_armed), Arc::clone(&came_in_time), Mutex::new(is_taken));
+        move |call: DeviceCall| {
+            if call.name == "sync" && is_armed.swap(false, Ordering::Relaxed) {
+                asked.send(()).unwrap();
+                // Long, where it never comes.
+                came.store(is_taken.lock().unwrap().recv_timeout(Duration::from_secs(10)).is_ok(), Ordering::Relaxed);
+            }
+        }
+    };
+    let log = Log::open_device(Watched::new(medium, gate), config()).unwrap();
+    let store: MemoryStore<Telling, _> = MemoryStore::with_log(log).unwrap();
+    TAKEN.set(Some(taken));
+    store.apply(Operation::opaque(*b"made")).unwrap();
+    is_armed.store(true, Ordering::Relaxed);
+    thread::scope(|scope| {
+        scope.spawn(|| store.apply(Operation::opaque(*b"on its way")).unwrap());
+        ask.recv().unwrap();
+        store.checkpoint().unwrap();
+    });
+    assert!(came_in_time.load(Ordering::Relaxed), "where changes never pause, a checkpoint would never come");
+    store.apply(Operation::opaque(*b"later")).unwrap();
+    assert_eq!(store.state().0, [1, 2, 4]);
+    store.close().unwrap();
+    drop(store);
+    let log = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+    let store: MemoryStore<Telling, _> = MemoryStore::with_log(log).unwrap();
+    assert_eq!(store.rebuilt().checkpoint_used.map(|(_, lsn)| lsn), Some(Lsn::FIRST));
+    assert_eq!(store.state().0, [1, 2, 4], "what the snapshot contains, and each change behind it once");
 }
 
 #[test]

@@ -143,11 +143,15 @@ impl State {
 
     /// Does it in the cache.
     fn cache(&mut self, call: u64, object: Object, change: Change) -> Result<(), FaultyError> {
-        let there = self.cache.get(&object).map(|stored| (stored.life, stored.image.room()));
+        // What was given back is still its own until a sync.
+        let there = self.cache.get(&object).map(|stored| {
+            let durable = self.durable.get(&object).filter(|durable| durable.life == stored.life);
+            (stored.life, durable.map_or(0, |durable| durable.image.room()).max(stored.image.room()))
+        });
         let life = match (&change, there) {
             (Change::Create { .. }, Some(_)) if object != Object::Meta => return Err(FaultyError::Exists { object }),
             (Change::Create { size }, there) => {
-                self.fits(*size, there.is_none())?;
+                self.fits(size.saturating_sub(there.map_or(0, |(_, room)| room)), there.is_none())?;
                 self.lives += 1;
                 // The metadata is emptied, not made anew: if that is lost, what is written next lands in the old bytes.
                 there.map_or(self.lives, |(life, _)| life)
