@@ -1098,7 +1098,11 @@ pub(crate) mod tests {
         device.create(Object::Meta, 4).unwrap();
         device.write(Object::Meta, 0, b"old!").unwrap();
         device.create(Object::Meta, 4).unwrap();
-        assert_eq!(std::fs::read(device.path(Object::Meta)).unwrap(), b"old!", "its block is anybody's until it is written");
+        assert_eq!(
+            std::fs::read(device.path(Object::Meta)).unwrap(),
+            b"old!",
+            "its block is anybody's until it is written"
+        );
         device.write(Object::Meta, 0, b"new!").unwrap();
         assert_eq!(std::fs::read(device.path(Object::Meta)).unwrap(), b"new!");
     }

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use std::path::Path;
 
-use duralog::{Finding, Lsn, Object as Stored, Policy, RecoveryReport, Verdict};
+use duralog::{Finding, Lsn, Object as Stored, Policy, RecoveryReport, Verdict, Witness};
 use serde_json::{Value, json};
 
 use crate::{
@@ -180,7 +180,12 @@ pub(crate) fn heading(dir: &Path, report: &RecoveryReport) -> String {
         };
         format!("{}, {durable}", range((report.low_water, report.last_valid_lsn)))
     };
-    let closed = if report.closed { "closed cleanly" } else { "not closed: in use, or stopped by a crash" };
+    let ends_early = |finding: &Finding| matches!(finding.witness, Some(Witness::Caller { .. }));
+    let closed = match report.closed {
+        true => "closed cleanly",
+        false if report.findings.iter().any(ends_early) => "it ends before what was expected",
+        false => "not closed: in use, or stopped by a crash",
+    };
     format!("{}  log {}, epoch {}\n{held}; {closed}\n", dir.display(), report.log_id, report.epoch)
 }
 

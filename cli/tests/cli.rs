@@ -477,6 +477,11 @@ fn a_torn_tail_is_no_fault_but_for_the_strict() {
     assert_eq!(code(&feed(&["import", &dir, "-"], &lines(15..=16))), 0);
     let report = object(&run(&["verify", &dir, "--json"]));
     assert_eq!((&report["clean"], &report["last_valid_lsn"]), (&json!(true), &json!(16)));
+    for (expected, says) in [("16", "closed cleanly"), ("20", "it ends before what was expected")] {
+        let output = run(&["verify", &dir, "--expect-durable", expected]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains(says) && !text.contains("not closed"), "{expected}: {text}");
+    }
 }
 
 /// Flips a bit in the entry of document `n`.

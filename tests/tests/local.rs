@@ -1061,3 +1061,57 @@ fn a_transaction_that_finds_no_room_is_rolled_back_and_its_number_is_no_others()
     log.done(Request::Rebuild { state: again.clone() }).unwrap();
     assert_eq!(numbers(&again), [1, 2, 3]);
 }
+
+#[test]
+fn whatever_is_asked_when_the_task_has_ended_is_answered_at_once() {
+    let mut log = Opened::open(memory(), config()).unwrap();
+    let (appended, closed, behind) = (log.ask(append(1)), log.ask(Request::Close), log.ask(append(2)));
+    while log.task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
+    let asked = [log.ask(append(3)), log.ask(Request::Verify), log.ask(Request::Mark)];
+    let again = log.ask(Request::Close);
+    let mut told = log.told.0.take();
+    told.sort_by_key(|(ticket, _)| *ticket);
+    let (tickets, outcomes): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+    assert_eq!(tickets, [&[appended, closed, behind][..], &asked, &[again]].concat(), "each once");
+    let outcome = |ticket: u32| &outcomes[tickets.iter().position(|told| *told == ticket).unwrap()];
+    assert!(matches!(outcome(appended), Ok(Outcome::Receipt(_))), "{outcomes:?}");
+    assert!([closed, again].iter().all(|ticket| matches!(outcome(*ticket), Ok(Outcome::Done))), "{outcomes:?}");
+    let refused = asked.iter().chain([&behind]).all(|ticket| matches!(outcome(*ticket), Err(Error::Closed)));
+    assert!(refused, "{outcomes:?}");
+}
+
+#[test]
+fn verifying_a_log_that_is_in_use_tells_of_what_is_there_and_not_of_what_was() {
+    let verified = |log: &mut Opened| match log.done(Request::Verify).unwrap() {
+        Outcome::Report(report) => report,
+        other => panic!("{other:?}"),
+    };
+    // A torn tail is cut off when the log is opened.
+    let medium = Medium::new(GEOMETRY);
+    {
+        let log = duralog::Log::open_device(medium.device(), config()).unwrap();
+        log.append([1; 20]).unwrap();
+        medium.set_plan(Plan { cut_at_call: Some(0), cut_in_write: Some(30), ..Plan::default() });
+        log.append([2; 20]).unwrap_err();
+    }
+    medium.power_cut(|_| Keep::All);
+    medium.set_plan(Plan::default());
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    assert!(log.log.recovery().torn_tail.is_some() && !log.log.recovery().clean);
+    log.done(append(3)).unwrap();
+    let report = verified(&mut log);
+    assert!(report.torn_tail.is_none() && report.clean && report.last_valid_lsn == Lsn::new(2), "{report:?}");
+    // Damage goes with its segment.
+    let first = Object::Segment(duralog::SegmentId::new(1));
+    let damaged = changed(&checkpointed(), |object, mut bytes| {
+        bytes.iter_mut().skip(700).take(1).for_each(|byte| *byte ^= u8::from(object == first));
+        Some(bytes)
+    });
+    let mut log = Opened::open(damaged.writer().unwrap(), Config { full_check: true, ..config() }).unwrap();
+    assert!(log.log.recovery().findings.iter().any(|finding| finding.object == first));
+    let report = verified(&mut log);
+    assert!(report.findings.iter().any(|finding| finding.object == first) && report.success, "{report:?}");
+    log.done(Request::Truncate { lsn: Lsn::MAX, give_up: GiveUp::Covered }).unwrap();
+    let report = verified(&mut log);
+    assert!(report.findings.is_empty() && report.policy == log.log.recovery().policy, "{report:?}");
+}

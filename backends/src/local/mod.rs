@@ -23,7 +23,7 @@ mod transactions;
 mod worker;
 
 use core::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     fmt,
     future::poll_fn,
     task::{Poll, Waker},
@@ -69,8 +69,8 @@ pub trait LocalDevice: AsyncDevice<Error: error::Error + Send + Sync + 'static> 
 
 /// Who asks, and is told what came of it.
 pub trait Client {
-    /// What came of the request with this ticket. It is called once for each, when the task gets to it; not for a
-    /// [`Request::Mark`] that is done. Several may fail by one error, which is lent.
+    /// What came of the request with this ticket. It is called once for each, when the task gets to it, or where it is asked
+    /// when the task has ended; not for a [`Request::Mark`] that is done. Several may fail by one error, which is lent.
     fn answer(&self, ticket: u32, outcome: Result<Outcome, &Error>);
 }
 
@@ -169,7 +169,8 @@ pub enum Request {
         /// The state.
         state: Rc<RefCell<dyn State>>,
     },
-    /// Read and verify every entry; the answer is the report of opening with what was found added.
+    /// Read and verify every entry; the answer is the report of a recovery of the log as it stands now, with what was found
+    /// added. Of a log that is only read it is that of its opening.
     Verify,
     /// List the objects of the log, everything that was appended before written.
     Objects,
@@ -227,6 +228,16 @@ struct Shared {
     current: Cell<Lsn>,
     synced: Cell<Lsn>,
     report: RecoveryReport,
+    /// Who is told, by the handles, that the log is closed: once the task has ended.
+    over: OnceCell<Rc<dyn Client>>,
+}
+
+/// What is asked of a closed log is refused, but for closing it.
+fn answer_after_close(client: &dyn Client, ticket: u32, request: &Request) {
+    match request {
+        Request::Close => client.answer(ticket, Ok(Outcome::Done)),
+        _ => client.answer(ticket, Err(&Error::Closed)),
+    }
 }
 
 /// A [`StateMachine`] of any kind.
@@ -257,8 +268,12 @@ impl<S: StateMachine> State for S {
 }
 
 impl Log {
-    /// Puts a request into the queue; the client is answered by its ticket.
+    /// Puts a request into the queue; the client is answered by its ticket: at once, and within this call, where the task has
+    /// ended.
     pub fn ask(&self, ticket: u32, request: Request) {
+        if let Some(client) = self.shared.over.get() {
+            return answer_after_close(&**client, ticket, &request);
+        }
         self.shared.queue.borrow_mut().push_back((ticket, request));
         if let Some(waker) = self.shared.waker.take() {
             waker.wake();

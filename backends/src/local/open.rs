@@ -1,6 +1,9 @@
 //! Opening: recovery, and taking the log over for writing.
 
-use core::{cell::Cell, future::Future};
+use core::{
+    cell::{Cell, OnceCell},
+    future::Future,
+};
 use std::rc::Rc;
 
 use duralog_core::{
@@ -111,6 +114,7 @@ impl Log {
             current: Cell::default(),
             synced: Cell::default(),
             report,
+            over: OnceCell::new(),
         });
         worker.show(&shared);
         Ok((Self { shared: shared.clone() }, worker.run(shared)))

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use duralog_core::{
     CheckpointId, Crossing, Entry as Borrowed, Error as DriveError, Flow, Host, Lsn, Machine, Object, Policy,
-    ReadCheckpoint, Reader, Reading, Recovered, Replay, ReverseReader, View, Writer,
+    ReadCheckpoint, Reader, Reading, Recovered, Recovery, RecoveryOptions, Replay, ReverseReader, View, Writer,
     checkpoint::{CheckpointError, CheckpointHeader},
 };
 use uuid::Uuid;
@@ -19,6 +19,7 @@ use crate::{
     checkpoint::{Applier, Parts, Rebuilt, ends_at},
     checksum,
     error::Error,
+    log::Findings,
     read::scratch,
     report::{Checked, RecoveryReport},
     store::Snapshot,
@@ -185,13 +186,18 @@ impl<D: LocalDevice> Worker<D> {
         Ok(self.checkpoints.safe_floor())
     }
 
-    pub(super) async fn verify(
-        &mut self,
-        view: Box<View>,
-        mut report: Box<RecoveryReport>,
-    ) -> Fallible<Box<RecoveryReport>> {
-        report.last_valid_lsn = view.last();
-        report.low_water = view.low_water();
+    pub(super) async fn verify(&mut self, view: Box<View>, opened: &RecoveryReport) -> Fallible<Box<RecoveryReport>> {
+        let (mut view, mut report) = (view, Box::new(opened.clone()));
+        if self.writer.is_some() {
+            // What the opening found may have been mended since, or given up.
+            let options = RecoveryOptions { policy: Policy::Inspect, checksum: checksum::update, ..Default::default() };
+            let (mut recovery, mut findings) = (Keeping::new(Recovery::new(options)), Findings::default());
+            self.drive(&mut recovery, &mut findings).await?;
+            let recovered = recovery.output();
+            *report = RecoveryReport::found(&recovered.report, findings.0);
+            report.policy = opened.policy;
+            *view = recovered.view;
+        }
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         match check(&mut self.device, &view, &heads, &mut report, &mut self.scratch).await {
             Err(error) if !matches!(*error, Error::Refused(_)) => Err(error),

@@ -10,8 +10,8 @@ use duralog_core::{
 };
 
 use super::{
-    Client, Driven, Fallible, GiveUp, Keeping, LocalDevice, Outcome, Request, Shared, State, device_error, drive,
-    transactions::Transactions,
+    Client, Driven, Fallible, GiveUp, Keeping, LocalDevice, Outcome, Request, Shared, State, answer_after_close,
+    device_error, drive, transactions::Transactions,
 };
 use crate::{
     checkpoint::{Source, count},
@@ -123,10 +123,14 @@ impl<D: LocalDevice> Worker<D> {
 
     /// Serves requests until the log is closed or no handle is left; then what was appended is synced.
     pub(super) async fn run(mut self, shared: Rc<Shared>) {
-        while let Some((mut ticket, mut request)) = shared.next().await {
+        while !self.closed
+            && let Some((mut ticket, mut request)) = shared.next().await
+        {
             // What came in the meantime shares the group.
             loop {
-                if let Some(outcome) = self.serve(ticket, request, &shared).await.transpose() {
+                if self.closed {
+                    answer_after_close(&*self.client, ticket, &request);
+                } else if let Some(outcome) = self.serve(ticket, request, &shared).await.transpose() {
                     match outcome {
                         Ok(outcome) => self.client.answer(ticket, Ok(outcome)),
                         Err(error) => self.client.answer(ticket, Err(&error)),
@@ -141,12 +145,13 @@ impl<D: LocalDevice> Worker<D> {
             // A refusal may leave some who wait for what was written before it.
             while self.commit_all().await.is_err() && !self.waiting.is_empty() {}
             self.show(&shared);
-            if self.closed {
-                break;
-            }
         }
         if !self.closed {
             let _ = self.commit_until(Settled::All).await;
+        }
+        let client = shared.over.get_or_init(|| self.client.clone());
+        while let Some((ticket, request)) = shared.pop() {
+            answer_after_close(&**client, ticket, &request);
         }
     }
 
@@ -165,9 +170,6 @@ impl<D: LocalDevice> Worker<D> {
 
     /// Serves a request. `None`: it is answered later, or has no answer.
     async fn serve(&mut self, ticket: u32, mut request: Request, shared: &Shared) -> Fallible<Option<Outcome>> {
-        if self.closed {
-            return if matches!(request, Request::Close) { Ok(Some(Outcome::Done)) } else { Err(Error::Closed.into()) };
-        }
         let mut waiting = Waiting {
             ticket,
             first: Lsn::ZERO,
@@ -253,7 +255,7 @@ impl<D: LocalDevice> Worker<D> {
                         Outcome::Cursor(Some(self.cursor(view, from, to, direction)?))
                     }
                     Request::Rebuild { state } => Outcome::Rebuilt(self.rebuild(view, state).await?),
-                    Request::Verify => Outcome::Report(self.verify(view, Box::new(shared.report.clone())).await?),
+                    Request::Verify => Outcome::Report(self.verify(view, &shared.report).await?),
                     Request::Stats => Outcome::Stats(self.stats().await?),
                     _ => Outcome::Objects(self.objects().await?),
                 }
