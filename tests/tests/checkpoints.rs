@@ -98,24 +98,62 @@ fn the_newest_valid_checkpoint_is_used_whichever_newer_ones_are_damaged() {
 
 #[test]
 fn a_checkpoint_that_cannot_be_read_is_told_and_an_older_one_does() {
-    let (medium, expected) = log(4, 3);
-    let newest = *checkpoints(&medium).last().unwrap();
-    let copy = Medium::new(GEOMETRY);
-    for object in medium.names() {
-        copy.put(object, medium.object(object).unwrap());
+    for truncates in [false, true] {
+        let (medium, expected) = log(4, 3);
+        if truncates {
+            let log = Log::open_device(medium.writer().unwrap(), config().with_checkpoint_retention(3)).unwrap();
+            assert!(log.truncate_before(Lsn::MAX).unwrap() > Lsn::FIRST);
+            log.close().unwrap();
+        }
+        let newest = *checkpoints(&medium).last().unwrap();
+        let copy = Medium::new(GEOMETRY);
+        for object in medium.names() {
+            copy.put(object, medium.object(object).unwrap());
+        }
+        let len = medium.object(newest).unwrap().len() as u64;
+        copy.make_unreadable(newest, len - 10..len);
+        let mut reader = LogReader::open_device(copy.reader(), config()).unwrap();
+        let verified = reader.verify().map(|report| {
+            report
+                .findings
+                .iter()
+                .map(|finding| (finding.object, finding.verdict, finding.harmless))
+                .collect::<Vec<_>>()
+        });
+        assert!(
+            matches!(&verified, Ok(told) if *told == [(newest, Verdict::Unreadable, true)]),
+            "truncated: {truncates}, {verified:?}"
+        );
+        let log = Log::open_device(copy.device(), config().with_full_check()).unwrap();
+        let mut state = Applied::default();
+        let rebuilt = log.rebuild(&mut state).unwrap();
+        assert_eq!((state, rebuilt.checkpoint_used.map(|(_, lsn)| lsn.value())), (expected, Some(17)));
+        let rejected: Vec<_> = rebuilt.checkpoints_rejected.iter().map(|(id, _)| Object::Checkpoint(*id)).collect();
+        assert_eq!(rejected, [newest]);
     }
-    let len = medium.object(newest).unwrap().len() as u64;
-    copy.make_unreadable(newest, len - 10..len);
-    let mut reader = LogReader::open_device(copy.reader(), config()).unwrap();
-    let report = reader.verify().unwrap();
-    let told: Vec<_> = report.findings.iter().map(|finding| (finding.object, finding.verdict)).collect();
-    assert_eq!(told, [(newest, Verdict::Unreadable)], "{report:?}");
-    let log = Log::open_device(copy.device(), config()).unwrap();
-    let mut state = Applied::default();
-    let rebuilt = log.rebuild(&mut state).unwrap();
-    assert_eq!((state, rebuilt.checkpoint_used.map(|(_, lsn)| lsn.value())), (expected, Some(17)));
-    let rejected: Vec<_> = rebuilt.checkpoints_rejected.iter().map(|(id, _)| Object::Checkpoint(*id)).collect();
-    assert_eq!(rejected, [newest]);
+}
+
+/// A cut takes a checkpoint's own entry with it, where it is made right behind the place of the checkpoint.
+#[test]
+fn damage_that_a_checkpoint_holds_stops_nobody_also_where_the_log_no_longer_names_the_checkpoint() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let bytes = medium.reader();
+    let log = Log::open_device(medium, config()).unwrap();
+    let append = || log.append([7; 40]).unwrap().lsn();
+    while append() < Lsn::new(20) {}
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    log.truncate_after(Lsn::new(20)).unwrap();
+    while append() < Lsn::new(30) {}
+    log.close().unwrap();
+    let first = Object::Segment(duralog::SegmentId::new(1));
+    let mut damaged = bytes.object(first).unwrap();
+    damaged[600] ^= 1;
+    bytes.put(first, damaged);
+    let log = Log::open_device(bytes.writer().unwrap(), config()).unwrap();
+    let read: Result<Vec<_>, _> = log.read_from(Lsn::ZERO).unwrap().collect();
+    assert!(matches!(&read, Err(Error::Damaged(finding)) if finding.object == first), "{read:?}");
+    let appended = log.append([8; 40]);
+    assert!(appended.is_ok(), "an opening goes on beside that damage, and so does a reader: {appended:?}");
 }
 
 #[test]

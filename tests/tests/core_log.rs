@@ -483,3 +483,13 @@ fn on_a_full_medium_a_log_opens_and_truncation_makes_room() {
         assert_eq!(log.report().low_water, Lsn::new(31));
     }
 }
+
+#[test]
+fn appends_that_were_answered_and_found_no_room_are_told_to_be_lost_by_the_call_that_met_it() {
+    let medium = Medium::new(GEOMETRY);
+    let mut log = duralog_core::Log::format(medium.device(), buf(), options(SyncMode::Async), ID, NOW).unwrap();
+    log.append(NOW, &b"answered before it is written"[..]).unwrap();
+    medium.set_plan(Plan { fail: vec![(0, Failure::NoSpace)], ..Plan::default() });
+    let refused = log.sync();
+    assert!(matches!(refused, Err(LogError::Poisoned { cause: Cause::Dropped })), "{refused:?}");
+}
