@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::bench::bench_cargo;
 use crate::browser;
 use crate::compiler::{cargo, cargo_for};
+use crate::firmware;
 use crate::report::Report;
 use crate::sizes;
 use crate::step::Step;
@@ -133,7 +134,7 @@ fn speed() -> Vec<Step> {
     ]
 }
 
-/// The core as firmware gets it: no std, no alloc; and what it takes.
+/// The core as firmware gets it: no std, no alloc; what it takes; and the firmware itself, on emulated boards whose power is cut.
 fn embedded() -> Vec<Step> {
     let mut steps: Vec<Step> = BARE_TARGETS
         .iter()
@@ -156,6 +157,7 @@ fn embedded() -> Vec<Step> {
     let (_, needs) = cargo_for("build", LOGGING_TARGET, "core");
     let sizes = with(cargo(), "run --quiet --package xtask -- sizes --check");
     steps.push(Step::new("sizes", sizes).needing(needs).needing(sizes::NEEDS));
+    steps.extend(firmware::on_each_board());
     steps
 }
 

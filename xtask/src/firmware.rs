@@ -14,25 +14,44 @@ const LEAST: &str = TARGETS[0];
 /// Lives on each board; nine of ten end by a power cut.
 const LIVES: u32 = 130;
 const MANIFEST: &str = "firmware/Cargo.toml";
-/// Builds the firmware for each board, and runs it through its power cuts.
+
+/// The folder of its builds with all that the library offers, which the measured ones share: the language's own library is
+/// built once for a board.
+pub(crate) const FOLDER: &str = "boards";
+/// The folder of those that leave out what may be.
+const LEAST_FOLDER: &str = "least";
+
+/// Builds the firmware for each board, and runs it through its power cuts; and the least of them too.
 pub(crate) fn steps() -> Vec<Step> {
-    let mut steps: Vec<Step> = TARGETS
-        .iter()
-        .map(|target| {
-            let (command, needs) = build(target, "lives", "");
-            Step::new(format!("firmware for {target}"), command).needing(needs).needing([LLD])
-        })
-        .collect();
-    let mut host = cargo();
-    host.args(["run", "--manifest-path", MANIFEST, "-p", "firmware-host", "--", &LIVES.to_string()]);
-    let (command, needs) = build(LEAST, "least", "--no-default-features --features all,table");
+    let mut steps = builds();
+    let (command, needs) = build(LEAST, LEAST_FOLDER, "--no-default-features --features all,table");
     steps.push(Step::new("firmware without what may be left out", command).needing(needs).needing([LLD]));
-    host.arg(format!("{LEAST}={}", program(LEAST, "least").display()));
-    for target in TARGETS {
-        host.arg(format!("{target}={}", program(target, "lives").display()));
-    }
-    steps.push(Step::new("firmware through power cuts", host).needing([QEMU_ARM, QEMU_RISCV]));
+    steps.push(lives(&[(LEAST, LEAST_FOLDER)]));
     steps
+}
+
+/// What the checks of each commit do of that: the boards.
+pub(crate) fn on_each_board() -> Vec<Step> {
+    let mut steps = builds();
+    steps.push(lives(&[]));
+    steps
+}
+
+fn builds() -> Vec<Step> {
+    let step = |target: &&str| {
+        let (command, needs) = build(target, FOLDER, "");
+        Step::new(format!("firmware for {target}"), command).needing(needs).needing([LLD])
+    };
+    TARGETS.iter().map(step).collect()
+}
+
+/// The lives of each board, and of these besides.
+fn lives(besides: &[(&str, &str)]) -> Step {
+    let mut host = cargo();
+    host.args(["run", "--quiet", "--manifest-path", MANIFEST, "-p", "firmware-host", "--", &LIVES.to_string()]);
+    let boards = TARGETS.iter().map(|target| (*target, FOLDER)).chain(besides.iter().copied());
+    host.args(boards.map(|(target, folder)| format!("{target}={}", program(target, folder).display())));
+    Step::new("firmware through power cuts", host).needing([QEMU_ARM, QEMU_RISCV])
 }
 
 /// Cargo for one build of the firmware. Each set of features has a folder of its own, so that no build replaces another.

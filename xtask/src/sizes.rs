@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::compiler::{self, target_folder};
-use crate::firmware;
+use crate::firmware::{self, FOLDER};
 use crate::tools::{self, LLD, LLVM_OBJDUMP, LLVM_SIZE, LLVM_SYMBOLIZER, QEMU_ARM, Tool, output};
 
 /// The board whose code is measured.
 const MEASURED: &str = "thumbv7em-none-eabihf";
-/// One folder for all the builds: they differ in features of the last crates alone.
-const FOLDER: &str = "sizes";
 /// What the firmware is built with to be measured: the yardstick, what is looked at for panics, the one that runs.
 const BUILDS: [(&str, &str); 7] = [
     ("without a log", ""),
