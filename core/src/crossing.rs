@@ -24,7 +24,8 @@ use crate::{
 /// The machine: entries below the low-water mark of transactions that are open there, as they stand.
 ///
 /// What is below the mark is read twice: once to see which transactions are open where it ends. Then damage behind the
-/// beginning of the oldest of them is met as by any reader, for it may have taken one of their entries.
+/// beginning of the oldest of them is met as by any reader, for it may have taken one of their entries. Where there is damage
+/// below the mark, all that is above is read too, for commits of transactions of which nothing is left below.
 #[derive(Debug)]
 pub struct Crossing {
     view: View,
@@ -39,6 +40,10 @@ pub struct Crossing {
     batch: Option<Lsn>,
     /// Whether the entry at the mark was seen.
     is_past: bool,
+    /// From the first LSN below the mark that is lost to the last.
+    lost: Option<(Lsn, Lsn)>,
+    /// Whether it is read what commits above the mark.
+    is_above: bool,
     entries: u64,
 }
 
@@ -68,6 +73,8 @@ impl Crossing {
             epoch: 0,
             batch: None,
             is_past: false,
+            lost: None,
+            is_above: false,
             entries: 0,
         }
     }
@@ -95,22 +102,31 @@ impl Crossing {
             match (advanced, found) {
                 (Err(Stopped), Some((epoch, floor))) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) => self.passed(place, turn.buf, epoch, floor),
-                    Stop::Need(Step::Finding(_)) => {}
+                    Stop::Need(Step::Finding(finding)) => self.missed(finding.lsns),
                     _ => return Err(Stopped),
                 },
                 (Ok(_), Some((epoch, floor))) => {
                     self.reached(epoch, floor);
+                    if self.lost.is_some() && !core::mem::replace(&mut self.is_above, true) {
+                        let view = self.view.clone();
+                        self.way = Way::Finding(Reader::new(view, self.low_water, Lsn::MAX, Policy::Inspect));
+                        continue;
+                    }
                     let Some(first) = self.open.iter().copied().min().map(Lsn::new) else { return Ok(Read::default()) };
+                    // What a begin says, its transaction's other entries say too.
+                    let first = if self.is_lost(first) { first.next_or_max() } else { first };
                     let last = self.batch.unwrap_or(self.low_water).previous();
                     let view = self.view.clone();
                     self.way = if self.is_reverse {
-                        Way::Back(ReverseReader::new(view, first, last))
+                        Way::Back(ReverseReader::of_transactions(view, first, last))
                     } else {
-                        Way::Forwards(Reader::new(view, first, last, self.policy))
+                        Way::Forwards(Reader::of_transactions(view, first, last, self.policy))
                     };
                 }
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
+                    // It was given up.
+                    Stop::Need(Step::Finding(finding)) if finding.in_transaction == Some(false) => {}
                     Stop::Need(Step::Entry(_)) => {
                         self.entries += 1;
                         return Err(Stopped);
@@ -125,7 +141,15 @@ impl Crossing {
     /// Takes an entry below the mark in.
     fn passed(&mut self, place: &Place, buf: &[u8], epoch: u64, floor: Lsn) {
         if place.lsn >= self.low_water {
-            return self.reached(epoch, floor);
+            self.reached(epoch, floor);
+            if Code::from_u8(place.kind.code()) == Some(Code::TxnCommit)
+                && let Some(id) = place.transaction(buf).filter(|id| self.is_above && self.is_lost(Lsn::new(*id)))
+                && !self.open.contains(&id)
+            {
+                // More than a writer leaves open at a time, only damage makes of them: one does as well as another.
+                let _ = self.open.push(id);
+            }
+            return;
         }
         self.ended_before(epoch);
         self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
@@ -142,6 +166,17 @@ impl Crossing {
             }
             _ => {}
         }
+    }
+
+    /// These are lost.
+    fn missed(&mut self, lsns: Option<(Lsn, Lsn)>) {
+        let Some((first, last)) = lsns.filter(|(first, _)| *first < self.low_water && !self.is_past) else { return };
+        let (lowest, highest) = self.lost.unwrap_or((first, last));
+        self.lost = Some((lowest.min(first), highest.max(last)));
+    }
+
+    fn is_lost(&self, lsn: Lsn) -> bool {
+        self.lost.is_some_and(|(first, last)| (first..=last).contains(&lsn))
     }
 
     /// The mark is reached, in a segment where nothing that began below `floor` was open when it was begun: its end may be

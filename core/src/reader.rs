@@ -44,6 +44,8 @@ pub struct Reader {
     named: SegmentId,
     /// Whether something was passed over that does no harm.
     has_gap: bool,
+    /// Whether what is known to be of no transaction concerns nobody.
+    for_transactions: bool,
     read: Read,
     /// The epoch of the last epoch mark.
     marked: u64,
@@ -103,10 +105,16 @@ impl Reader {
             ahead: None,
             named: SegmentId::NONE,
             has_gap: false,
+            for_transactions: false,
             read: Read::default(),
             marked: 0,
             newest: 0,
         }
+    }
+
+    /// [`new`](Self::new), for the entries of transactions alone.
+    pub(crate) fn of_transactions(view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
+        Self { for_transactions: true, ..Self::new(view, from, to, policy) }
     }
 
     /// The epoch that a mark on the way told of last, or in which the segment was begun that the way begins in. The header of a segment does not tell: entries of the epoch before may
@@ -378,6 +386,7 @@ impl Reader {
                 return Ok(());
             }
         }
+        finding.harmless |= self.for_transactions && finding.in_transaction == Some(false);
         if !finding.harmless && !self.policy.skips_damage() {
             return Err(turn.fault(Fault::Damaged(finding)));
         }
@@ -457,7 +466,9 @@ impl Reader {
         finding.harmless = covered || first > last || (last < self.from && next.is_some());
         let ahead = self.ahead.as_ref().filter(|ahead| ahead.predecessor.id == segment.header.id);
         finding.witness = ahead.map(|ahead| Witness::Successor(ahead.id));
-        if !finding.harmless && !self.policy.skips_damage() {
+        // Whose it was is known once it was passed over.
+        let is_judged_later = self.for_transactions && next.is_some() && finding.verdict != Verdict::Unreadable;
+        if !finding.harmless && !self.policy.skips_damage() && !is_judged_later {
             return Err(turn.fault(match finding.verdict {
                 Verdict::Unreadable => Fault::Unreadable { object: finding.object, offset: finding.offset },
                 _ => Fault::Damaged(finding),

@@ -18,6 +18,8 @@ use crate::{
 pub struct Replay {
     view: View,
     policy: Policy,
+    /// Where the main reader begins.
+    from: Lsn,
     main: Reader,
     /// The transaction whose commit stands where the main reader is.
     committed: Option<Committed>,
@@ -43,7 +45,7 @@ impl Replay {
     #[must_use]
     pub fn new(view: View, from: Lsn, policy: Policy) -> Self {
         let main = Reader::new(view.clone(), from, Lsn::MAX, policy);
-        Self { view, policy, main, committed: None, entries: 0 }
+        Self { view, policy, from, main, committed: None, entries: 0 }
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
@@ -66,10 +68,14 @@ impl Replay {
                         return Err(Stopped);
                     }
                     Stop::Need(Step::Entry(_)) => {}
-                    // The main reader reports it, or has.
                     Stop::Need(Step::Finding(finding)) => {
-                        let within = finding.lsns.is_some_and(|(_, last)| last >= committed.begin);
-                        committed.torn |= within && finding.in_transaction != Some(false);
+                        let last = finding.lsns.map(|(_, last)| last);
+                        let tears = last > Some(committed.begin) && finding.in_transaction != Some(false);
+                        committed.torn |= tears;
+                        // What the main reader comes by, it reports, or has.
+                        if tears && committed.checking && last < Some(self.from) {
+                            return Err(Stopped);
+                        }
                     }
                     _ => return Err(Stopped),
                 },
@@ -108,12 +114,13 @@ impl Replay {
     }
 }
 
-/// A reader of the span of a transaction.
+/// A reader of the span of a transaction behind its begin, which says nothing that its other entries do not say: where it alone is
+/// lost, nothing of the transaction is.
 fn span(view: &View, begin: Lsn, commit: Lsn, policy: Policy) -> Reader {
     // It began before what is kept for others, perhaps: the chain keeps what crosses the low-water mark.
     let mut view = view.clone();
     view.low_water = view.low_water.min(begin);
-    Reader::new(view, begin, commit, policy)
+    Reader::of_transactions(view, begin.next_or_max(), commit, policy)
 }
 
 impl Committed {

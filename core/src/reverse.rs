@@ -16,7 +16,7 @@ use crate::{
     reader::Read,
     report::{Finding, Seen, Witness},
     segment::{Predecessor, SegmentHeader, SegmentId},
-    walk::{Event, Next, Walk},
+    walk::{Event, Walk},
 };
 
 /// Places remembered at once, of one fineness.
@@ -26,7 +26,8 @@ const LEVELS: usize = 5;
 
 /// The machine: entries from `to` down to `from`, both included, as they stand.
 ///
-/// Damage and gaps are faults, whatever the policy: reading on behind them is for the [`Reader`](crate::Reader).
+/// Damage and gaps are faults in their place, whatever the policy, but for what was given up before: reading on behind them is for
+/// the [`Reader`](crate::Reader).
 #[derive(Debug)]
 pub struct ReverseReader {
     view: View,
@@ -45,6 +46,10 @@ pub struct ReverseReader {
     levels: Vec<Level, LEVELS>,
     /// Entries seen in the part that is looked at.
     seen: u64,
+    /// What is gone before all the places that are left of the segment.
+    gone: Option<Finding>,
+    /// Whether what is known to be of no transaction concerns nobody.
+    for_transactions: bool,
     read: Read,
 }
 
@@ -97,8 +102,15 @@ impl ReverseReader {
             walk: None,
             levels: Vec::new(),
             seen: 0,
+            gone: None,
+            for_transactions: false,
             read: Read::default(),
         }
+    }
+
+    /// [`new`](Self::new), for the entries of transactions alone.
+    pub(crate) fn of_transactions(view: View, from: Lsn, to: Lsn) -> Self {
+        Self { for_transactions: true, ..Self::new(view, from, to) }
     }
 
     pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
@@ -134,21 +146,28 @@ impl ReverseReader {
             Event::Entry if at < level.end => level.take(Known { at, lsn: header.lsn }, &mut self.seen),
             Event::Mark | Event::Behind => {}
             Event::Stop if walk.halt().at < level.end => {
-                let (halt, expected, in_batch) = (*walk.halt(), walk.expected(), walk.batch().is_some());
-                // Nothing is gone but a mark, or what is below all that is asked for.
-                let costs_nothing =
-                    |next: &Next| next.expected <= self.from || (next.expected == expected && !in_batch);
-                let Some(next) = halt.next.filter(costs_nothing) else { return Err(self.damage(turn)) };
+                let (halt, expected) = (*walk.halt(), walk.expected());
+                // What a batch lost, it is gone with.
+                let first = walk.batch().map_or(expected, |batch| batch.first);
+                level.places.retain(|known| known.lsn < first);
+                let next = halt.next.filter(|next| next.expected <= self.end.last.next_or_max());
+                let last = next.map_or(self.end.last, |next| next.expected.previous());
                 let mut finding = Finding::rot(halt.seen, Object::Segment(self.end.id), halt.at);
-                let last = next.expected.previous();
-                finding.lsns = (expected <= last).then_some((expected, last));
-                walk.skip(&finding, next);
+                finding.lsns = (first <= last).then_some((first, last));
+                finding.len = next.map_or(0, |next| (next.at - halt.at).into());
+                finding.witness = (self.successor != self.end.id).then_some(Witness::Successor(self.successor));
+                match next {
+                    Some(next) => walk.skip(&finding, next),
+                    None if self.concerns(&finding) => return Err(damage(turn, finding)),
+                    None => self.state = State::Next,
+                }
             }
             Event::Finding => {
                 let finding = walk.finding();
-                // The batch that lost an entry reaches into what is asked for.
-                if finding.lsns.is_some_and(|(_, last)| last >= self.from) {
-                    return Err(turn.fault(Fault::Damaged(finding)));
+                if self.concerns(&finding) {
+                    // What stands behind it comes first.
+                    self.levels.iter_mut().for_each(|level| level.places.clear());
+                    self.gone = Some(finding);
                 }
             }
             Event::Entry | Event::Stop => self.state = State::Next,
@@ -156,12 +175,20 @@ impl ReverseReader {
         Ok(())
     }
 
+    /// Whether what is gone was asked for, and not given up before.
+    fn concerns(&self, finding: &Finding) -> bool {
+        let asked = |(first, last)| last >= self.from && first <= self.to && first > self.view.accepted_loss;
+        finding.lsns.is_some_and(asked) && !(self.for_transactions && finding.in_transaction == Some(false))
+    }
+
     /// Hands out the entry at the walk.
     fn entry(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         let Some(walk) = &mut self.walk else { return Err(turn.fault(Fault::NoLog)) };
         match walk.next(turn)? {
             Event::Entry => {}
-            Event::Stop => return Err(self.damage(turn)),
+            Event::Stop => {
+                return Err(damage(turn, Finding::rot(walk.halt().seen, Object::Segment(self.end.id), walk.at())));
+            }
             Event::Mark | Event::Behind | Event::Finding => return Ok(()),
         }
         let place = walk.frame().place(self.end.id);
@@ -220,6 +247,9 @@ impl ReverseReader {
     /// On to the segment before.
     fn before(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         self.state = State::Done;
+        if let Some(finding) = self.gone {
+            return Err(damage(turn, finding));
+        }
         let Some(header) = self.segment.as_ref().filter(|header| header.first > self.from) else { return Ok(()) };
         let before = header.predecessor;
         let is_lowest = header.id == self.view.oldest;
@@ -241,18 +271,14 @@ impl ReverseReader {
         }
         Ok(())
     }
+}
 
-    /// What the walk stopped at is damage.
-    fn damage(&self, turn: &mut Turn<'_>) -> Stopped {
-        let Some(halt) = self.walk.as_ref().map(Walk::halt) else { return turn.fault(Fault::NoLog) };
-        let object = Object::Segment(self.end.id);
-        if halt.seen == Seen::Unreadable {
-            return turn.fault(Fault::Unreadable { object, offset: halt.at.into() });
-        }
-        let mut finding = Finding::rot(halt.seen, object, halt.at);
-        finding.witness = (self.successor != self.end.id).then_some(Witness::Successor(self.successor));
-        turn.fault(Fault::Damaged(finding))
-    }
+/// This is gone.
+fn damage(turn: &mut Turn<'_>, finding: Finding) -> Stopped {
+    turn.fault(match finding.seen {
+        Seen::Unreadable => Fault::Unreadable { object: finding.object, offset: finding.offset },
+        _ => Fault::Damaged(finding),
+    })
 }
 
 impl Level {

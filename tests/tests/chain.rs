@@ -606,6 +606,140 @@ fn a_transaction_that_crosses_the_low_water_mark_is_read_though_a_segment_that_i
     }
 }
 
+/// Entries and batches, over three segments.
+fn mixed() -> Bytes {
+    sample_by(|log| {
+        while log.stats().unwrap().total_segments < 3 {
+            append(log, 1);
+            let next = log.current_lsn().value();
+            let batch: Vec<_> = (next..next + 3).map(payload).collect();
+            log.append_batch(&batch.iter().map(|payload| &payload[..]).collect::<Vec<_>>()).unwrap();
+        }
+    })
+}
+
+#[test]
+fn reading_back_hands_out_what_stands_behind_damage_tells_of_it_and_passes_what_was_given_up() {
+    let whole = mixed();
+    let newest = *whole.ids().last().unwrap();
+    let last = *whole.spans()[&newest].end();
+    let mut met = 0;
+    for id in whole.ids() {
+        let frames = GEOMETRY.frames_at() as usize;
+        for at in (frames..whole.0[&segment(id)].len()).step_by(13) {
+            let damaged = flip(&whole, segment(id), at);
+            let open = |policy| Log::open_device(damaged.device(), config(policy));
+            let kept: Vec<_> = {
+                let log = open(Policy::Salvage).unwrap();
+                let forth = lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap));
+                let back: Vec<_> =
+                    log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+                assert!(forth.iter().rev().eq(&back), "segment {id}, {at}: {forth:?}, and back {back:?}");
+                log.append(b"and it is written to").unwrap();
+                forth
+            };
+            let Ok(log) = open(Policy::Default) else { continue };
+            let mut back = Vec::new();
+            let mut error = None;
+            for entry in log.read_back_to(Lsn::ZERO).unwrap() {
+                match entry {
+                    Ok(entry) => back.push(entry.lsn.value()),
+                    Err(met) => error = Some(met),
+                }
+            }
+            let gone: Vec<_> = (1..=last).filter(|lsn| !kept.contains(lsn)).collect();
+            let behind = gone.last().map_or(1, |gone| gone + 1);
+            assert!(back.iter().copied().eq((behind..=last).rev()), "segment {id}, {at}: {back:?}, without {gone:?}");
+            let told = error.and_then(|error| error.finding()?.lsns);
+            assert_eq!(told, range_of(&gone), "segment {id}, {at}");
+            // Behind damage, and above it, nobody meets it.
+            for to in gone.first().into_iter().flat_map(|first| [first + gone.len() as u64, *first]) {
+                let log = open(Policy::Default).unwrap();
+                let read: Result<Vec<_>> = log.read_back_to(Lsn::new(to)).unwrap().collect();
+                assert_eq!(read.is_ok(), to > *gone.last().unwrap(), "segment {id}, {at}, back to {to}");
+            }
+            met += usize::from(!gone.is_empty());
+        }
+    }
+    assert!(met > 100, "{met} of them take an entry");
+}
+
+fn range_of(lsns: &[u64]) -> Option<(Lsn, Lsn)> {
+    Some((Lsn::new(*lsns.first()?), Lsn::new(*lsns.last()?)))
+}
+
+/// A log whose transaction begins at 4 in the first segment, and holds an entry at the low-water mark in the second, with its
+/// commit behind it; and that entry's LSN. Whether the transaction holds the entry at 5 too is up to the caller.
+fn crossed(holds_more: bool) -> (Bytes, u64) {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 3);
+    let transaction = log.transaction().unwrap();
+    if holds_more {
+        transaction.append(&payload(5)[..]).unwrap();
+    }
+    fill(&log, 1);
+    let low_water = log.current_lsn();
+    transaction.append(&payload(low_water.value())[..]).unwrap();
+    transaction.commit().unwrap();
+    append(&log, 2);
+    log.discard_before(low_water).unwrap();
+    log.close().unwrap();
+    (Bytes::of(&medium), low_water.value())
+}
+
+/// What counts under this policy, and what was passed over.
+fn counted(bytes: &Bytes, policy: Policy) -> (Vec<u64>, Vec<Finding>) {
+    let mut entries = bytes.reader(policy).unwrap().replay_from(Lsn::ZERO).unwrap();
+    (entries.by_ref().map_while(Result::ok).map(|entry| entry.lsn.value()).collect(), entries.findings().to_vec())
+}
+
+/// The place of a frame of an application's entry or a begin in the first segment, by its LSN: it may lie below the mark.
+fn place_of(bytes: &Bytes, lsn: u64) -> usize {
+    let bytes = &bytes.0[&segment(1)];
+    let found = (GEOMETRY.frames_at() as usize..bytes.len() - 20)
+        .find(|at| bytes[*at..].starts_with(b"WAL1") && bytes[at + 12..at + 20] == lsn.to_le_bytes());
+    found.unwrap_or_else(|| panic!("no frame of LSN {lsn}"))
+}
+
+#[test]
+fn where_the_begin_of_a_transaction_is_lost_nothing_of_it_is() {
+    for holds_more in [false, true] {
+        let (sound, mark) = crossed(holds_more);
+        let begun = flip(&sound, segment(1), place_of(&sound, 4) + 30);
+        for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
+            let (expected, _) = counted(&sound, policy);
+            assert!(expected.contains(&mark) && expected.contains(&5) == holds_more, "{expected:?}");
+            assert_eq!(counted(&begun, policy), (expected, vec![]), "{policy:?}");
+            assert!(begun.verified(policy).clean, "{policy:?}");
+        }
+    }
+}
+
+#[test]
+fn what_may_have_been_of_a_transaction_that_commits_above_the_low_water_mark_is_missed_by_whoever_verifies() {
+    let (sound, mark) = crossed(false);
+    let begun = flip(&sound, segment(1), place_of(&sound, 4) + 30);
+    // The entry at 5 is another's. Where its frame is known to be that of one, nothing is missed: it was given up.
+    let others = flip(&begun, segment(1), place_of(&sound, 5) + 40);
+    assert!(others.verified(Policy::Strict).clean);
+    let expected = counted(&sound, Policy::Default);
+    assert_eq!((&counted(&others, Policy::Default), &counted(&others, Policy::Salvage)), (&expected, &expected));
+    // Nothing says so any more; nor of those in a segment that is gone.
+    let mut unknown = begun.clone();
+    unknown.0.get_mut(&segment(1)).unwrap()[place_of(&sound, 5)..place_of(&sound, 6)].fill(0);
+    for damaged in [unknown, sound.without(&[1])] {
+        let report = damaged.verified(Policy::Inspect);
+        let told: Vec<_> = report.damage().copied().collect();
+        assert_eq!(told.iter().map(|finding| finding.lsns.unwrap().0).collect::<Vec<_>>(), [Lsn::new(5)]);
+        assert_eq!(damaged.refused(config(Policy::Default).with_full_check()).lsns, told[0].lsns);
+        let (found, passed_over) = counted(&damaged, Policy::Salvage);
+        assert_eq!(found, [mark + 2, mark + 3]);
+        assert_eq!(passed_over.iter().map(|finding| finding.lsns).collect::<Vec<_>>(), [told[0].lsns]);
+    }
+}
+
 #[test]
 fn what_salvage_found_behind_two_lost_segments_is_there_at_the_next_opening_too() {
     let mut whole = sample(7);
