@@ -606,6 +606,28 @@ fn a_transaction_that_crosses_the_low_water_mark_is_read_though_a_segment_that_i
     }
 }
 
+#[test]
+fn entries_that_take_the_lsns_of_accepted_losses_are_missed_when_they_are_lost() {
+    let damaged = |bytes: &Bytes, lsn: u64| {
+        let reader = bytes.reader(Policy::Strict).unwrap();
+        let entry = reader.read(Lsn::new(lsn), Lsn::MAX).unwrap().next().unwrap().unwrap();
+        flip(bytes, Object::Segment(entry.segment), entry.offset as usize + 40)
+    };
+    let whole = sample_by(|log| append(log, 57));
+    let (given_up, ..) = damaged(&whole, 10).given_up(Policy::Salvage);
+    let cut = again(&given_up, |log| {
+        log.truncate_after(Lsn::new(20)).unwrap();
+        append(log, 70);
+    });
+    let (found, report) = cut.opened();
+    assert_eq!(found, (1..=90).filter(|lsn| *lsn != 10).collect::<Vec<_>>());
+    assert_eq!(report.gaps().collect::<Vec<_>>(), [(Lsn::new(10), Lsn::new(10))]);
+    let bytes = damaged(&cut, 30);
+    let told: Vec<_> = bytes.verified(Policy::Default).damage().map(|finding| finding.lsns).collect();
+    assert_eq!(told, [range(&(30..=30))]);
+    assert_eq!(bytes.refused(config(Policy::Default).with_full_check()).lsns, told[0]);
+}
+
 /// Entries and batches, over three segments.
 fn mixed() -> Bytes {
     sample_by(|log| {

@@ -75,6 +75,8 @@ impl Writer {
         let mut plan = self.plan_of(now, nonce, &beginning)?;
         plan.last_room = LastRoom::Take;
         plan.header.leftovers = true;
+        // Who accepted a loss did not accept that of the entries which get these LSNs anew.
+        plan.header.accepted_loss = self.accepted_loss.min(first.previous());
         self.next_after = Some(first);
         Ok(plan)
     }
@@ -165,6 +167,7 @@ impl Writer {
         self.taken_over = true;
         self.epoch = header.epoch;
         self.leftovers = header.leftovers;
+        self.accepted_loss = header.accepted_loss;
         self.mended.passed_over(&self.segment, header);
         self.segment = *header;
         self.highest = header.id;
