@@ -10,7 +10,7 @@ use std::{
 use duralog_core::Durability;
 
 use crate::{
-    commit::Shared,
+    commit::{Shared, State},
     device::{DeviceFailure, SharedDevice},
     error::{Error, Result},
     sync::thread::{self, JoinHandle},
@@ -41,7 +41,7 @@ pub(crate) fn beside(device: &impl SharedDevice) -> Result<()> {
 /// Longer than this no pause is: a clock that counts on from now holds no more than some hundred years.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60 * 24 * 365);
 
-/// Shorter than this none is, of those that only a mark is waited for.
+/// Shorter than this none is, of those in which nothing waits to be synced.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Since when nothing was appended.
@@ -65,6 +65,20 @@ impl Quiet {
     }
 }
 
+/// What is to be made of that which was appended and is not that durable, if there is any.
+fn outstanding<D: SharedDevice>(shared: &Shared<D>, state: &State) -> Option<Durability> {
+    let (_, durability) = shared.regular_commit()?;
+    let last = state.writer.next_lsn().previous();
+    (!state.has_reached(last, durability, shared.proof)).then_some(durability)
+}
+
+/// For how long to wait: at most the interval of the regular commits, and until the mark.
+fn pause(interval: Option<Duration>, is_waited_for: bool, until_mark: Option<Duration>) -> Option<Duration> {
+    let shortest = |pause: Duration| pause.max(SHORTEST_PAUSE);
+    let interval = interval.map(|interval| if is_waited_for { interval } else { shortest(interval) });
+    interval.into_iter().chain(until_mark.map(shortest)).min()
+}
+
 /// One round of the background thread; `None` ends it.
 fn work<D: SharedDevice>(shared: &Shared<D>, quiet: &mut Quiet) -> Option<()> {
     let mut guard = shared.lock();
@@ -73,8 +87,9 @@ fn work<D: SharedDevice>(shared: &Shared<D>, quiet: &mut Quiet) -> Option<()> {
     }
     let regular = shared.regular_commit();
     let is_quiet_for = quiet.lasts(guard.activity, Instant::now());
-    let until_mark = shared.idle_mark.map(|idle| idle.saturating_sub(is_quiet_for).max(SHORTEST_PAUSE));
-    let pause = regular.map(|(interval, _)| interval).into_iter().chain(until_mark).min()?;
+    let until_mark = shared.idle_mark.map(|idle| idle.saturating_sub(is_quiet_for));
+    let is_waited_for = outstanding(shared, &guard).is_some();
+    let pause = pause(regular.map(|(interval, _)| interval), is_waited_for, until_mark)?;
     let until = Instant::now() + pause.min(LONGEST_PAUSE);
     loop {
         if guard.closed {
@@ -93,9 +108,7 @@ fn work<D: SharedDevice>(shared: &Shared<D>, quiet: &mut Quiet) -> Option<()> {
         guard = shared.woken.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0;
     }
     let is_quiet_for = quiet.lasts(guard.activity, Instant::now());
-    let outstanding = regular
-        .map(|(_, durability)| durability)
-        .filter(|durability| !guard.has_reached(guard.writer.next_lsn().previous(), *durability, shared.proof));
+    let outstanding = outstanding(shared, &guard);
     let mark_due = shared.idle_mark.filter(|_| guard.writer.mark_due());
     let is_quiet = !is_quiet_for.is_zero();
     guard.resting = is_quiet && outstanding.is_none() && mark_due.is_none() || guard.cause.is_some();
@@ -124,6 +137,16 @@ mod tests {
         log.shared.lock().resting = true;
         log.sync().unwrap();
         assert!(!log.shared.lock().resting, "nobody would write the mark");
+    }
+
+    #[test]
+    fn a_thread_that_nobody_waits_for_does_not_spin() {
+        for interval in [Duration::ZERO, Duration::from_micros(1)] {
+            assert_eq!(pause(Some(interval), true, Some(LONGEST_PAUSE)), Some(interval));
+            assert_eq!(pause(Some(interval), false, Some(LONGEST_PAUSE)), Some(SHORTEST_PAUSE));
+            assert_eq!(pause(None, false, Some(interval)), Some(SHORTEST_PAUSE));
+        }
+        assert_eq!(pause(None, false, None), None);
     }
 
     #[test]

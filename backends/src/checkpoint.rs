@@ -204,6 +204,9 @@ impl<D: SharedDevice> Log<D> {
         let mut buf = scratch(shared.options.geometry);
         let put = drive(machine, &mut Turns(&shared.device), &mut buf, &mut source);
         let Err(error) = put else { return Ok(()) };
+        if shared.is_closed_to(&error) {
+            return Err(Error::Closed);
+        }
         let refused = error.device_kind() == Some(duralog_core::ErrorKind::NoSpace)
             && !matches!(error, duralog_core::Error::Device { action: Action::Sync, .. });
         if refused {
@@ -642,9 +645,16 @@ impl<D: SharedDevice> Shared<D> {
     /// What the failure of a step beside the appends comes to: a sync that failed stops writing, as any does.
     pub(crate) fn failed_beside(&self, error: duralog_core::Error<D::Error>) -> Error {
         match error {
+            // Whoever closed it gave up the right to write.
+            error if self.is_closed_to(&error) => Error::Closed,
             duralog_core::Error::Device { action: Action::Sync, .. } => self.poisoned_by(error.into()),
             error => error.into(),
         }
+    }
+
+    /// Whether the device refuses because the log was closed meanwhile.
+    fn is_closed_to(&self, error: &duralog_core::Error<D::Error>) -> bool {
+        error.device_kind() == Some(duralog_core::ErrorKind::ReadOnly) && self.lock().closed
     }
 
     fn poisoned_by(&self, error: Error) -> Error {

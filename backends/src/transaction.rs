@@ -74,7 +74,9 @@ impl<D: SharedDevice> Transaction<'_, D> {
     /// Commits: when this returns, the transaction is as durable as the log's mode says of an append.
     ///
     /// # Errors
-    /// As [`append`](Self::append); refused for lack of space, the transaction is rolled back.
+    /// As [`append`](Self::append). Refused for lack of space, the transaction is rolled back, as soon as another segment is begun or
+    /// the log is closed; until then all bytes of the refused commit may stand behind the log's end, and the recovery after a
+    /// crash finds it. So it is not known to be undone before the log goes on.
     pub fn commit(self) -> Result<Receipt> {
         let durability = self.log.shared.mode();
         self.commit_with(durability)

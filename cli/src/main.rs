@@ -56,6 +56,9 @@ enum Command {
 
 fn main() -> ExitCode {
     trace();
+    if let Err(error) = signal::survive_size_limits() {
+        tell(format_args!("a limit on the size of files may end the program without a word: {error}"));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

@@ -1,4 +1,4 @@
-//! Being asked to end: SIGINT and SIGTERM.
+//! Signals: being asked to end, by SIGINT and SIGTERM, and SIGXFSZ, which is not to end anything.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use std::{io, sync::Arc};
@@ -27,6 +27,18 @@ impl Signal {
             signal => Some(signal),
         }
     }
+}
+
+/// Where a file may not grow, a write says so, as on a full disk: else a signal would end the program without a word.
+#[cfg(unix)]
+pub(crate) fn survive_size_limits() -> io::Result<()> {
+    let came = Arc::default();
+    signal_hook::flag::register(signal_hook::consts::signal::SIGXFSZ, came).map(|_| ())
+}
+
+#[cfg(not(unix))]
+pub(crate) fn survive_size_limits() -> io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]

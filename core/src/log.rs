@@ -228,7 +228,7 @@ impl<'a, D: Device> Log<'a, D> {
     ///
     /// # Errors
     /// As [`append`](Self::append); [`LogError::NoTransaction`] if it is not open. After [`LogError::Full`] it is over too, and
-    /// does not count.
+    /// is rolled back when the log goes on; where it is cut off by a crash before, a commit that was written as a whole counts.
     pub fn end_transaction(
         &mut self,
         now: u64,

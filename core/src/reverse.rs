@@ -50,6 +50,8 @@ pub struct ReverseReader {
     gone: Option<Finding>,
     /// Whether what is known to be of no transaction concerns nobody.
     for_transactions: bool,
+    /// The entry that was handed out last.
+    handed: Option<Lsn>,
     read: Read,
 }
 
@@ -104,6 +106,7 @@ impl ReverseReader {
             seen: 0,
             gone: None,
             for_transactions: false,
+            handed: None,
             read: Read::default(),
         }
     }
@@ -193,13 +196,16 @@ impl ReverseReader {
         }
         let place = walk.frame().place(self.end.id);
         // A batch that ends at or above the low-water mark is whole.
-        let crosses = self.from == self.view.low_water && self.read.entries > 0 && place.kind.continues_batch();
+        let crosses = self.from == self.view.low_water
+            && place.kind.continues_batch()
+            && self.handed == Some(place.lsn.next_or_max());
         let is_wanted = place.lsn >= self.from || crosses;
         self.state = if is_wanted { State::Next } else { State::Done };
         if !is_wanted || place.lsn > self.to {
             return Ok(());
         }
         self.read.entries += 1;
+        self.handed = Some(place.lsn);
         Err(turn.need(Step::Entry(place)))
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct TailScan {
     transactions: Transactions,
     /// The newest low-water mark behind the place where the scan stopped, and whether a checkpoint covers it.
     low_water_behind: Option<(Lsn, bool)>,
+    /// The newest slot behind it, and the entry that its mark stands behind.
+    slot_behind: Option<(Lsn, Slot)>,
     /// Damage ended the scan: the finding was handed over.
     ended: bool,
 }
@@ -176,6 +178,7 @@ impl TailScan {
             boundaries: Deque::new(),
             transactions: Transactions { carried, open: Vec::new() },
             low_water_behind: None,
+            slot_behind: None,
             ended: false,
         }
     }
@@ -317,8 +320,10 @@ impl TailScan {
         {
             self.claim(at, durable);
         }
-        if let Some((_, Mark::LowWater { lsn, covered })) = mark {
-            self.low_water_behind = Some((lsn, covered));
+        match mark {
+            Some((_, Mark::LowWater { lsn, covered })) => self.low_water_behind = Some((lsn, covered)),
+            Some((_, Mark::Slot(bytes))) => self.slot_behind = Slot::of(bytes).map(|slot| (header.lsn, slot)),
+            _ => {}
         }
         let expected = self.walk.expected();
         if at > self.walk.halt().at.saturating_add(self.tail.header.write_limit)
@@ -331,7 +336,7 @@ impl TailScan {
 
     /// Decides about the place where the scan stopped: whether it is the end, or how it goes on.
     fn decide(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
-        let low_water_behind = self.low_water_behind.take();
+        let (low_water_behind, slot_behind) = (self.low_water_behind.take(), self.slot_behind.take());
         let expected = self.walk.expected();
         let halt = self.walk.halt();
         let debris = halt.debris_end > halt.at;
@@ -363,6 +368,11 @@ impl TailScan {
                 // Truncation does not wait for what is torn off: it may be done, and then nothing below is there.
                 if let Some((lsn, covered)) = low_water_behind.filter(|(lsn, _)| *lsn > self.tail.low_water) {
                     self.low_water_is(lsn, covered);
+                    self.tail.unproven_marks = Some(self.tail.last);
+                }
+                // Where only a copy of it is lost, the slot is not.
+                if let Some((_, slot)) = slot_behind.filter(|(lsn, _)| *lsn == self.tail.last) {
+                    self.tail.slot = slot;
                     self.tail.unproven_marks = Some(self.tail.last);
                 }
             }

@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use duralog::{
-    Config, Geometry, Log, SyncMode,
+    Config, Geometry, Log, MemoryDevice, Object, Proof, SegmentId, SyncMode,
     faulty::{Keep, Medium, Plan},
 };
 use duralog_tests::Counter;
@@ -59,4 +59,38 @@ fn a_slot_that_was_set_survives_a_cut_at_every_call_and_at_every_call_of_the_ope
     }
     println!("{checked} openings after a slot was set");
     assert!(checked > 100);
+}
+
+#[test]
+fn no_flipped_byte_brings_an_older_slot_back_be_it_the_last_thing_that_was_written() {
+    for (closes, proof) in
+        [(true, Proof::WithNextWrite), (false, Proof::WithNextWrite), (true, Proof::BeforeAcknowledging)]
+    {
+        let medium = MemoryDevice::new(GEOMETRY);
+        let bytes = medium.reader();
+        let config = Config { environment: Counter::new(), idle_mark: None, ..Config::default() };
+        let config = config.with_sync_mode(SyncMode::Immediate).with_write_limit(512).with_proof(proof);
+        let log = Log::open_device(medium, config.clone()).unwrap();
+        log.append(b"one").unwrap();
+        log.set_slot(b"old").unwrap();
+        log.append(b"two").unwrap();
+        let object = Object::Segment(SegmentId::new(1));
+        let before = bytes.object(object).unwrap();
+        log.set_slot(b"new").unwrap();
+        if closes {
+            log.close().unwrap();
+        }
+        let after = bytes.object(object).unwrap();
+        let written: Vec<_> = (0..after.len()).filter(|at| before.get(*at) != Some(&after[*at])).collect();
+        assert!(written.len() > 80, "{written:?}");
+        for at in written {
+            let mut flipped = after.clone();
+            flipped[at] ^= 4;
+            let damaged = MemoryDevice::new(GEOMETRY);
+            bytes.names().into_iter().for_each(|name| damaged.put(name, bytes.object(name).unwrap()));
+            damaged.put(object, flipped);
+            let log = Log::open_device(damaged, config.clone()).unwrap();
+            assert_eq!(log.slot(), b"new", "closed: {closes}, {proof:?}, byte {at}");
+        }
+    }
 }
