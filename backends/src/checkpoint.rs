@@ -697,3 +697,23 @@ impl<D: SharedDevice> Drop for Settled<'_, D> {
         self.0.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use duralog_core::Action;
+
+    use crate::{Config, Error, Log, file::FileError};
+
+    #[test]
+    fn who_removes_while_another_thread_closes_the_log_is_told_that_it_is_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(Config::new(dir.path())).unwrap();
+        let refused = || {
+            let error = FileError::ReadOnly { path: dir.path().to_owned() };
+            log.shared.failed_beside(duralog_core::Error::Device { action: Action::Remove, object: None, error })
+        };
+        assert!(matches!(refused(), Error::Device { .. }));
+        log.close().unwrap();
+        assert!(matches!(refused(), Error::Closed));
+    }
+}

@@ -49,7 +49,9 @@ pub struct RecoveryReport {
     pub checkpoint_used: Option<(CheckpointId, Lsn)>,
     /// The tail that a crash left half written, and that was cut off or would be.
     pub torn_tail: Option<TornTail>,
-    /// Every place that is not as it should be, damage and what costs nothing.
+    /// Every place that is not as it should be, damage and what costs nothing. Once every entry was read, what is left of committed
+    /// transactions that lost an entry is among them: it does not count. But where the commit itself is lost, nothing tells that
+    /// there was one.
     pub findings: Vec<Finding>,
     /// What is missing up to here was given up before.
     pub accepted_loss: Lsn,
@@ -197,15 +199,19 @@ impl RecoveryReport {
     ) -> Result<()> {
         let mut checked = Checked::default();
         drive(Crossing::new(view, Policy::Inspect), device, buf, &mut checked).map_err(Error::from)?;
-        let reader = Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
-        let read = drive(reader, device, buf, &mut checked).map_err(Error::from)?;
-        self.take_in(&read, checked);
+        let reader = || Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect);
+        let read = drive(reader(), device, buf, &mut checked).map_err(Error::from)?;
+        if let Some(mut torn) = self.take_in(&read, checked) {
+            drive(Crossing::new(view, Policy::Inspect), device, buf, &mut torn).map_err(Error::from)?;
+            drive(reader(), device, buf, &mut torn).map_err(Error::from)?;
+            self.lose(torn);
+        }
         self.weigh(device, view, checkpoints, buf)?;
         self.judge()
     }
 
-    /// Adds what reading every entry found.
-    pub(crate) fn take_in(&mut self, read: &Read, checked: Checked) {
+    /// Adds what reading every entry found. Gives what is to be shown every entry once more, where transactions are torn.
+    pub(crate) fn take_in(&mut self, read: &Read, checked: Checked) -> Option<Torn> {
         self.verified = read.verified;
         self.checkpoints = checked.checkpoints;
         for finding in checked.findings {
@@ -224,6 +230,16 @@ impl RecoveryReport {
                 self.findings.push(finding);
             }
         }
+        // A log that ends before the first damage ends before any of them counts.
+        let is_told = self.policy != Policy::PointInTime && !checked.torn.is_empty();
+        is_told.then(|| Torn { transactions: checked.torn, runs: Vec::new() })
+    }
+
+    /// Adds the entries of transactions that do not count, for each has lost one.
+    pub(crate) fn lose(&mut self, torn: Torn) {
+        let accepted = self.accepted_loss;
+        let is_accepted = |run: &Finding| run.lsns.is_some_and(|(_, last)| last <= accepted);
+        self.findings.extend(torn.runs.into_iter().map(|run| Finding { harmless: is_accepted(&run), ..run }));
     }
 
     /// Sums up, and refuses what the policy refuses.
@@ -330,6 +346,8 @@ impl RecoveryReport {
 pub(crate) struct Checked {
     findings: Vec<Finding>,
     checkpoints: Vec<CheckpointId>,
+    /// Transactions that were committed and may have lost an entry: their ids and the LSNs of their commits.
+    torn: Vec<(u64, Lsn)>,
 }
 
 impl Checked {
@@ -348,10 +366,43 @@ impl Host for Checked {
             }
             self.checkpoints.push(checkpoint_id);
         }
+        if let (Some(Code::TxnCommit), Some(id)) = (Code::from_u8(entry.kind.code()), entry.transaction)
+            && self.findings.iter().any(|finding| finding.tears(Lsn::new(id), entry.lsn))
+        {
+            self.torn.push((id, entry.lsn));
+        }
         Flow::Continue
     }
 
     fn finding(&mut self, finding: &Finding) {
         self.findings.push(*finding);
+    }
+}
+
+/// Lists the entries of transactions that do not count.
+#[derive(Debug)]
+pub(crate) struct Torn {
+    transactions: Vec<(u64, Lsn)>,
+    runs: Vec<Finding>,
+}
+
+impl Host for Torn {
+    fn entry(&mut self, entry: Entry<'_>) -> Flow {
+        let is_of = |(id, commit): &(u64, Lsn)| entry.transaction == Some(*id) && entry.lsn <= *commit;
+        if self.transactions.iter().any(is_of) {
+            let one = Finding::torn_transaction(&entry);
+            match self.runs.last_mut() {
+                // What stands one behind the other is told as one.
+                Some(run)
+                    if run.object == one.object
+                        && run.lsns.is_some_and(|(_, last)| last.next_or_max() == entry.lsn) =>
+                {
+                    run.lsns = run.lsns.map(|(first, _)| (first, entry.lsn));
+                    run.len = one.offset + one.len - run.offset;
+                }
+                _ => self.runs.push(one),
+            }
+        }
+        Flow::Continue
     }
 }

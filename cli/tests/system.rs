@@ -214,3 +214,19 @@ fn an_archive_that_finds_no_room_is_taken_away_again() {
     );
     assert_eq!(files.trim(), "0", "what was written of it fills the disk no longer");
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told_as_a_full_disk_is() {
+    let place = tempfile::tempdir().unwrap();
+    let (dir, input) = (place.path().join("log"), place.path().join("lines"));
+    fs::write(&input, line(1)).unwrap();
+    // Of 512 or 1024 bytes, as the shell counts: less than a segment.
+    let limited = r#"ulimit -f 100; exec "$0" "$@""#;
+    let program = env!("CARGO_BIN_EXE_duralog");
+    let output = Command::new("sh")
+        .args(["-c", limited, program, "import", dir.to_str().unwrap(), input.to_str().unwrap(), "--json"])
+        .output()
+        .unwrap();
+    assert_eq!(code(&output), 3, "{output:?}");
+    assert_eq!(object(&output.stdout)["error"]["kind"], "no_space", "{output:?}");
+}

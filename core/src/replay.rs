@@ -70,7 +70,7 @@ impl Replay {
                     Stop::Need(Step::Entry(_)) => {}
                     Stop::Need(Step::Finding(finding)) => {
                         let last = finding.lsns.map(|(_, last)| last);
-                        let tears = last > Some(committed.begin) && finding.in_transaction != Some(false);
+                        let tears = finding.tears(committed.begin, committed.commit.next_or_max());
                         committed.torn |= tears;
                         // What the main reader comes by, it reports, or has.
                         if tears && committed.checking && last < Some(self.from) {

@@ -4,7 +4,7 @@ use core::fmt;
 
 use uuid::Uuid;
 
-use crate::{CheckpointId, Lsn, decision::Policy, device::Object, segment::SegmentId};
+use crate::{CheckpointId, Lsn, decision::Policy, device::Object, drive::Entry, segment::SegmentId};
 
 /// What is to be thought of bytes that are not the good frame that should stand there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub enum Seen {
     Hole,
     /// A sound frame of a type that this version does not know.
     Unsupported,
+    /// Sound entries of a transaction that was committed and has lost another one: it does not count.
+    TornTransaction,
     /// A segment that its successor names is missing, or another stands in its place.
     MissingSegment,
     /// Both copies of a segment's header are bad.
@@ -95,6 +97,7 @@ impl fmt::Display for Seen {
             Self::Conflict => "an entry that was there before",
             Self::Hole => "an entry missing before a later one",
             Self::Unsupported => "a frame of a newer version",
+            Self::TornTransaction => "entries of a committed transaction that lost one",
             Self::MissingSegment => "a segment missing",
             Self::BadSegmentHeader => "a segment whose header is bad in both copies",
             Self::BadHeaderCopy => "a bad copy of the segment's header",
@@ -220,6 +223,24 @@ impl Finding {
             in_transaction: None,
             harmless: false,
         }
+    }
+
+    /// Whether the transaction that begins and commits at these LSNs may have lost an entry by it. Its begin says nothing that the
+    /// others do not say: without it, the transaction is whole.
+    #[must_use]
+    pub fn tears(&self, begin: Lsn, commit: Lsn) -> bool {
+        let is_within = self.lsns.is_some_and(|(first, last)| last > begin && first < commit);
+        is_within && self.in_transaction != Some(false)
+    }
+
+    /// This entry is sound, and does not count: its transaction was committed, and has lost another one.
+    #[must_use]
+    pub fn torn_transaction(entry: &Entry<'_>) -> Self {
+        let mut finding = Self::rot(Seen::TornTransaction, Object::Segment(entry.segment), entry.offset);
+        finding.len = entry.serialized_size() as u64;
+        finding.lsns = Some((entry.lsn, entry.lsn));
+        finding.in_transaction = Some(true);
+        finding
     }
 
     /// The log was truncated below `low_water` as `says` says, and no checkpoint holds what went; `bad` is one that is

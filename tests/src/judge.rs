@@ -5,7 +5,7 @@ use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet};
 
 use duralog::{
-    Config, Entries, Error, FaultyDevice, Finding, Log, LogReader, Lsn, Object, Policy, RecoveryReport, TornTail,
+    Config, Entries, Error, FaultyDevice, Finding, Log, LogReader, Lsn, Object, Policy, RecoveryReport, Seen, TornTail,
     faulty::{Keep, Plan, Rot},
 };
 
@@ -251,6 +251,14 @@ impl Damaged {
     fn no_more_told(&self, read: &Read, report: &RecoveryReport, what: &str) -> Result<(), Violation> {
         for finding in report.findings.iter().filter(|_| self.only_frames) {
             let Some((first, last)) = finding.lsns else { continue };
+            if finding.seen == Seen::TornTransaction {
+                // It is read as it stands, and does not count.
+                let is_torn = |lsn| self.moment.oracle.is_torn(lsn, &self.harmed);
+                if let Some(lsn) = (first.value()..=last.value()).find(|lsn| !is_torn(*lsn)) {
+                    return Err(violation!("{what}: the transaction of LSN {lsn} is said to be torn: {finding:?}"));
+                }
+                continue;
+            }
             if let Some(lsn) = read.lsns.range(first.value()..=last.value()).next() {
                 return Err(violation!("{what}: LSN {lsn} was read, and is called damaged: {finding:?}"));
             }

@@ -1,6 +1,7 @@
 //! What a log must hold: nothing here looks at bytes on a medium, or knows how they are laid out.
 
 use core::{error, fmt};
+use std::collections::BTreeSet;
 
 use crate::environment::mixed;
 
@@ -325,6 +326,19 @@ impl Oracle {
             last += 1;
         }
         first..=last
+    }
+
+    /// Whether this is an entry of a transaction that was committed, and may have lost one of these LSNs: whose each is, damage
+    /// does not always leave to be seen.
+    #[must_use]
+    pub fn is_torn(&self, lsn: u64, harmed: &BTreeSet<u64>) -> bool {
+        let begun = match self.entry(lsn).map(|entry| entry.role) {
+            Some(Role::Of(begun) | Role::Commits(begun)) => begun,
+            _ => lsn,
+        };
+        let commits = |at: &u64| self.entry(*at).is_some_and(|entry| entry.role == Role::Commits(begun));
+        let commit = (begun..self.next()).find(commits);
+        commit.is_some_and(|commit| harmed.range(begun + 1..commit).next().is_some())
     }
 
     fn entry(&self, lsn: u64) -> Option<&Appended> {

@@ -753,13 +753,48 @@ fn what_may_have_been_of_a_transaction_that_commits_above_the_low_water_mark_is_
     unknown.0.get_mut(&segment(1)).unwrap()[place_of(&sound, 5)..place_of(&sound, 6)].fill(0);
     for damaged in [unknown, sound.without(&[1])] {
         let report = damaged.verified(Policy::Inspect);
-        let told: Vec<_> = report.damage().copied().collect();
-        assert_eq!(told.iter().map(|finding| finding.lsns.unwrap().0).collect::<Vec<_>>(), [Lsn::new(5)]);
-        assert_eq!(damaged.refused(config(Policy::Default).with_full_check()).lsns, told[0].lsns);
+        let told: Vec<_> = report.damage().map(|finding| finding.lsns).collect();
+        let gone = (Lsn::new(5), Lsn::new(told[0].unwrap().1.value()));
+        assert_eq!(told, [Some(gone), range(&(mark..=mark + 1))], "and so is what is left of the transaction");
+        assert_eq!(damaged.refused(config(Policy::Default).with_full_check()).lsns, Some(gone));
         let (found, passed_over) = counted(&damaged, Policy::Salvage);
         assert_eq!(found, [mark + 2, mark + 3]);
-        assert_eq!(passed_over.iter().map(|finding| finding.lsns).collect::<Vec<_>>(), [told[0].lsns]);
+        assert_eq!(passed_over.iter().map(|finding| finding.lsns).collect::<Vec<_>>(), [Some(gone)]);
     }
+}
+
+#[test]
+fn a_committed_transaction_that_loses_an_entry_is_gone_with_all_its_lsns_and_nothing_else_is() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let transaction = log.transaction().unwrap();
+    let in_transaction = |lsn: u64| assert_eq!(transaction.append(&payload(lsn)[..]).unwrap().first.value(), lsn);
+    in_transaction(3);
+    append(&log, 1);
+    (5..=6).for_each(in_transaction);
+    transaction.commit().unwrap();
+    fill(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let sound = Bytes::of(&medium);
+    let last = *sound.spans()[&2].end();
+    let damaged = flip(&sound, segment(1), place_of(&sound, 5) + 50);
+    let lost = [5..=5, 2..=3, 6..=7].map(|lsns| range(&lsns));
+    let lsns = |findings: &mut dyn Iterator<Item = &Finding>| findings.map(|finding| finding.lsns).collect::<Vec<_>>();
+    for policy in [Policy::Strict, Policy::Default, Policy::Salvage, Policy::Inspect] {
+        let report = damaged.verified(policy);
+        assert_eq!(lsns(&mut report.damage()), lost, "{policy:?}");
+        assert_eq!((report.entries_recovered, report.entries_skipped), (last - 5, 5), "{policy:?}");
+    }
+    let expected: Vec<_> = [1, 4].into_iter().chain(8..=last).collect();
+    assert_eq!(counted(&damaged, Policy::Salvage).0, expected);
+    let (kept, report, _) = damaged.given_up(Policy::Salvage);
+    assert_eq!((lsns(&mut report.damage()), report.entries_recovered), (lost.to_vec(), last - 5));
+    let report = kept.verified(Policy::Default);
+    assert!(report.success, "{report:?}");
+    assert_eq!(lsns(&mut report.findings.iter().filter(|finding| report.is_gap(finding))), lost);
 }
 
 #[test]

@@ -1,16 +1,20 @@
 //! Snapshots and the places that they are taken at: several threads, cuts between, crashes in the middle, and damage below.
 #![allow(missing_docs)]
 
-use core::{cell::RefCell, convert::Infallible, panic::AssertUnwindSafe};
+use core::{
+    cell::RefCell,
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use std::{
     panic::catch_unwind,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread,
-    time::Duration,
 };
 
 use duralog::{

@@ -249,9 +249,14 @@ async fn check<D: LocalDevice>(
 ) -> Fallible<()> {
     let mut checked = Checked::default();
     drive(&mut Keeping::new(Crossing::new(view, Policy::Inspect)), device, buf, &mut checked).await?;
-    let mut reader = Keeping::new(Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect));
+    let all = || Keeping::new(Reader::new(view.clone(), view.low_water(), Lsn::MAX, Policy::Inspect));
+    let mut reader = all();
     drive(&mut reader, device, buf, &mut checked).await?;
-    report.take_in(&reader.output(), checked);
+    if let Some(mut torn) = report.take_in(&reader.output(), checked) {
+        drive(&mut Keeping::new(Crossing::new(view, Policy::Inspect)), device, buf, &mut torn).await?;
+        drive(&mut all(), device, buf, &mut torn).await?;
+        report.lose(torn);
+    }
     if report.needs_checkpoints(view) {
         let (mut valid, mut bad) = (Vec::new(), None);
         for head in checkpoints {
