@@ -50,8 +50,7 @@ pub struct RecoveryReport {
     /// The tail that a crash left half written, and that was cut off or would be.
     pub torn_tail: Option<TornTail>,
     /// Every place that is not as it should be, damage and what costs nothing. Once every entry was read, what is left of committed
-    /// transactions that lost an entry is among them: it does not count. But where the commit itself is lost, nothing tells that
-    /// there was one.
+    /// transactions that lost an entry is among them: it does not count.
     pub findings: Vec<Finding>,
     /// What is missing up to here was given up before.
     pub accepted_loss: Lsn,
@@ -230,9 +229,24 @@ impl RecoveryReport {
                 self.findings.push(finding);
             }
         }
-        // A log that ends before the first damage ends before any of them counts.
-        let is_told = self.policy != Policy::PointInTime && !checked.torn.is_empty();
-        is_told.then(|| Torn { transactions: checked.torn, runs: Vec::new() })
+        if self.policy == Policy::PointInTime {
+            self.end_before_torn(checked.first_torn);
+            return None;
+        }
+        (!checked.torn.is_empty()).then(|| Torn { transactions: checked.torn, runs: Vec::new() })
+    }
+
+    /// A log that ends before the first damage ends before any of these commits counts: by that damage, or where it is all below
+    /// the low-water mark, by the first of them.
+    fn end_before_torn(&mut self, first: Option<Finding>) {
+        let Some(commit) = first else { return };
+        let is_before = |finding: &Finding| {
+            finding.lsns.is_some_and(|(_, last)| last >= self.low_water) && finding.lsns < commit.lsns
+        };
+        if !self.damage().any(is_before) {
+            self.findings
+                .push(Finding { harmless: commit.lsns.is_some_and(|(_, last)| last <= self.accepted_loss), ..commit });
+        }
     }
 
     /// Adds the entries of transactions that do not count, for each has lost one.
@@ -348,6 +362,8 @@ pub(crate) struct Checked {
     checkpoints: Vec<CheckpointId>,
     /// Transactions that were committed and may have lost an entry: their ids and the LSNs of their commits.
     torn: Vec<(u64, Lsn)>,
+    /// The first of these commits that stands.
+    first_torn: Option<Finding>,
 }
 
 impl Checked {
@@ -370,12 +386,16 @@ impl Host for Checked {
             && self.findings.iter().any(|finding| finding.tears(Lsn::new(id), entry.lsn))
         {
             self.torn.push((id, entry.lsn));
+            self.first_torn.get_or_insert_with(|| Finding::torn_transaction(&entry));
         }
         Flow::Continue
     }
 
     fn finding(&mut self, finding: &Finding) {
         self.findings.push(*finding);
+        if let (true, Some(id), Some((_, last))) = (finding.commits, finding.transaction, finding.lsns) {
+            self.torn.push((id, last));
+        }
     }
 }
 

@@ -149,6 +149,8 @@ impl<D: SharedDevice> LogReader<D> {
                 lsns: None,
                 witness: None,
                 in_transaction: None,
+                transaction: None,
+                commits: false,
                 harmless: harmless || crash,
             });
         }

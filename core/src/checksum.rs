@@ -82,6 +82,14 @@ pub fn without_table(register: u32, bytes: &[u8]) -> u32 {
     !digest.finalize()
 }
 
+/// The register from which a byte of zeros makes this one: what [`without_table`] does bit by bit, undone.
+pub(crate) fn before_a_byte(register: u32) -> u32 {
+    (0..8).fold(register, |register, _| {
+        // The highest bit is set where the polynomial was added, and only there.
+        if register.leading_zeros() == 0 { (register ^ POLYNOMIAL) << 1 | 1 } else { register << 1 }
+    })
+}
+
 /// A CRC-32C in the making.
 #[derive(Clone, Copy, Debug)]
 pub struct Crc {

@@ -42,8 +42,9 @@ pub struct Crossing {
     is_past: bool,
     /// From the first LSN below the mark that is lost to the last.
     lost: Option<(Lsn, Lsn)>,
-    /// Whether it is read what commits above the mark.
+    /// Whether it is read what commits above the mark, and how many of those at the mark, the first ones, did.
     is_above: bool,
+    committed: usize,
     entries: u64,
 }
 
@@ -75,6 +76,7 @@ impl Crossing {
             is_past: false,
             lost: None,
             is_above: false,
+            committed: 0,
             entries: 0,
         }
     }
@@ -112,6 +114,10 @@ impl Crossing {
                         self.way = Way::Finding(Reader::new(view, self.low_water, Lsn::MAX, Policy::Inspect));
                         continue;
                     }
+                    if self.is_above {
+                        // What comes to nothing loses nothing.
+                        self.open.truncate(self.committed);
+                    }
                     let Some(first) = self.open.iter().copied().min().map(Lsn::new) else { return Ok(Read::default()) };
                     // What a begin says, its transaction's other entries say too.
                     let first = if self.is_lost(first) { first.next_or_max() } else { first };
@@ -142,14 +148,7 @@ impl Crossing {
     fn passed(&mut self, place: &Place, buf: &[u8], epoch: u64, floor: Lsn) {
         if place.lsn >= self.low_water {
             self.reached(epoch, floor);
-            if Code::from_u8(place.kind.code()) == Some(Code::TxnCommit)
-                && let Some(id) = place.transaction(buf).filter(|id| self.is_above && self.is_lost(Lsn::new(*id)))
-                && !self.open.contains(&id)
-            {
-                // More than a writer leaves open at a time, only damage makes of them: one does as well as another.
-                let _ = self.open.push(id);
-            }
-            return;
+            return self.passed_above(place, buf);
         }
         self.ended_before(epoch);
         self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
@@ -165,6 +164,21 @@ impl Crossing {
                 let _ = self.open.push(id);
             }
             _ => {}
+        }
+    }
+
+    /// Takes an entry above the mark in, where there is damage below it.
+    fn passed_above(&mut self, place: &Place, buf: &[u8]) {
+        let is_commit = Code::from_u8(place.kind.code()) == Some(Code::TxnCommit);
+        let Some(id) = place.transaction(buf).filter(|_| self.is_above && is_commit) else { return };
+        let at = self.open.iter().position(|open| *open == id).or_else(|| {
+            let is_forgotten = self.is_lost(Lsn::new(id));
+            // More than a writer leaves open at a time, only damage makes of them: one does as well as another.
+            (is_forgotten && self.open.push(id).is_ok()).then(|| self.open.len() - 1)
+        });
+        if let Some(at) = at.filter(|at| *at >= self.committed) {
+            self.open.swap(at, self.committed);
+            self.committed += 1;
         }
     }
 

@@ -188,6 +188,21 @@ impl Cursor {
         }
     }
 
+    /// The id of the transaction that the same frame belonged to, if no more than one of its bytes is wrong, and it fits into the
+    /// buffer.
+    pub(crate) fn mend_transaction(&mut self, turn: &mut Turn<'_>, at: u32, end: u32) -> Result<Option<u64>, Stopped> {
+        let room = end.saturating_sub(at);
+        let Bytes::Whole(head) = self.window.get(turn, u64::from(at), FRAME_HEADER_LEN)? else { return Ok(None) };
+        let size = self.salts.header_size(turn.bytes(&head)).min(room);
+        if size as usize > turn.buf.len() {
+            return Ok(None);
+        }
+        match self.window.get(turn, u64::from(at), size as usize)? {
+            Bytes::Whole(frame) => Ok(turn.buf.get_mut(frame).and_then(|frame| self.salts.mend_transaction(frame, at))),
+            Bytes::Short(_) | Bytes::Unreadable => Ok(None),
+        }
+    }
+
     /// A search for frames that begin in the `distance` bytes from here on.
     pub(crate) fn search(&self, distance: u32) -> Search {
         let until = self.at.saturating_add(distance).min(self.limit);

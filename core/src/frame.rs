@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Lsn,
-    checksum::{Crc, Update},
+    checksum::{Crc, Update, before_a_byte},
     segment::{SegmentHeader, SegmentId},
 };
 
@@ -282,6 +282,33 @@ impl Salts {
         // The buffer shows what the medium holds.
         frame[8..12].copy_from_slice(&stored.to_le_bytes());
         kind
+    }
+
+    /// The id of the transaction that a damaged frame belonged to, where no more than one of its bytes is wrong: by how much the
+    /// entry checksum is off tells which byte that may be, and what was in it. Where several would do, none may be in the id.
+    pub(crate) fn mend_transaction(&self, frame: &mut [u8], offset: u32) -> Option<u64> {
+        let stored = frame.last_chunk::<FRAME_TRAILER_LEN>().copied().map(u32::from_le_bytes)?;
+        let (sealed, at) = (frame.len() - FRAME_TRAILER_LEN, FRAME_HEADER_LEN);
+        let mut id = *frame.get(at..sealed)?.first_chunk::<TRANSACTION_ID_LEN>()?;
+        let off = self.entry_checksum(offset, frame) ^ stored;
+        // One wrong byte of the checksum itself.
+        let mut bytes = u32::from(off.to_le_bytes().iter().filter(|byte| **byte != 0).count() <= 1);
+        let mut in_id = None;
+        let mut difference = off;
+        for place in (0..sealed).rev() {
+            difference = before_a_byte(difference);
+            // What a byte at this place adds to the checksum, all that follows would have made of it.
+            if let Ok(byte @ 1..) = u8::try_from(difference) {
+                bytes += 1;
+                in_id = in_id.or(place.checked_sub(at).filter(|place| *place < id.len()).map(|place| (place, byte)));
+            }
+        }
+        match (bytes, in_id) {
+            (0, _) | (2.., Some(_)) => return None,
+            (_, Some((place, byte))) => id[place] ^= byte,
+            (_, None) => {}
+        }
+        Some(u64::from_le_bytes(id))
     }
 
     /// The size that a header claims, sound or not.

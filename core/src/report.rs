@@ -70,7 +70,7 @@ pub enum Seen {
     Hole,
     /// A sound frame of a type that this version does not know.
     Unsupported,
-    /// Sound entries of a transaction that was committed and has lost another one: it does not count.
+    /// Sound entries of a transaction that was committed and has lost another one, or its commit: it does not count.
     TornTransaction,
     /// A segment that its successor names is missing, or another stands in its place.
     MissingSegment,
@@ -204,6 +204,10 @@ pub struct Finding {
     pub witness: Option<Witness>,
     /// Whether the one entry that is gone was part of a transaction, where its bytes still tell.
     pub in_transaction: Option<bool>,
+    /// The transaction that it was part of, by its id, where no more than one byte of it is wrong.
+    pub transaction: Option<u64>,
+    /// Whether it committed that transaction.
+    pub commits: bool,
     /// Whether nothing is lost by it: a checkpoint or an accepted loss covers it, or the bytes stand twice.
     pub harmless: bool,
 }
@@ -221,6 +225,8 @@ impl Finding {
             lsns: None,
             witness: None,
             in_transaction: None,
+            transaction: None,
+            commits: false,
             harmless: false,
         }
     }
@@ -230,7 +236,9 @@ impl Finding {
     #[must_use]
     pub fn tears(&self, begin: Lsn, commit: Lsn) -> bool {
         let is_within = self.lsns.is_some_and(|(first, last)| last > begin && first < commit);
-        is_within && self.in_transaction != Some(false)
+        let is_of_another =
+            self.in_transaction == Some(false) || self.transaction.is_some_and(|id| id != begin.value());
+        is_within && !is_of_another
     }
 
     /// This entry is sound, and does not count: its transaction was committed, and has lost another one.
@@ -240,6 +248,7 @@ impl Finding {
         finding.len = entry.serialized_size() as u64;
         finding.lsns = Some((entry.lsn, entry.lsn));
         finding.in_transaction = Some(true);
+        finding.transaction = entry.transaction;
         finding
     }
 

@@ -311,6 +311,11 @@ impl Walk {
             _ => None,
         };
         self.finding.in_transaction = kind.map(FrameType::is_in_transaction);
+        if let (Some(kind), Ok(at)) = (kind.filter(|kind| kind.is_in_transaction()), u32::try_from(self.finding.offset))
+        {
+            self.finding.transaction = self.cursor.mend_transaction(turn, at, next.at)?;
+            self.finding.commits = Code::from_u8(kind.code()) == Some(Code::TxnCommit);
+        }
         let until = match kind {
             Some(kind) if kind.is_mark() || !kind.continues_batch() => None,
             Some(_) => Some(Until::BatchEnd),

@@ -4,7 +4,10 @@
 #![allow(missing_docs)]
 
 use core::{ops::RangeInclusive, slice::from_ref};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use duralog::{
     Config, Entry, Error, Finding, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Policy, RecoveryReport, Result,
@@ -795,6 +798,80 @@ fn a_committed_transaction_that_loses_an_entry_is_gone_with_all_its_lsns_and_not
     let report = kept.verified(Policy::Default);
     assert!(report.success, "{report:?}");
     assert_eq!(lsns(&mut report.findings.iter().filter(|finding| report.is_gap(finding))), lost);
+}
+
+#[test]
+fn of_transactions_side_by_side_one_wrong_byte_takes_the_one_that_it_is_of_and_no_other() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    // Their ids differ by one bit.
+    let (one, other) = (log.transaction().unwrap(), log.transaction().unwrap());
+    for lsn in 4..=7 {
+        let transaction = if lsn % 2 == 0 { &one } else { &other };
+        assert_eq!(transaction.append(&payload(lsn)[..]).unwrap().first.value(), lsn);
+    }
+    one.commit().unwrap();
+    other.commit().unwrap();
+    fill(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let sound = Bytes::of(&medium);
+    let last = *sound.spans()[&2].end();
+    let kept: Vec<_> = [1, 5, 7].into_iter().chain(10..=last).collect();
+    for lsn in [4, 6, 8] {
+        let at = place_of(&sound, lsn);
+        let len = u32::from_le_bytes(sound.0[&segment(1)][at + 4..at + 8].try_into().unwrap()) as usize;
+        // Of a frame whose length is wrong, it is not known where it ends.
+        for byte in (0..4).chain(8..len) {
+            for change in [1, 0x80, 0xFF] {
+                let mut damaged = sound.clone();
+                damaged.0.get_mut(&segment(1)).unwrap()[at + byte] ^= change;
+                let what = format!("byte {byte} of LSN {lsn}, changed by {change:#x}");
+                assert_eq!(counted(&damaged, Policy::Salvage).0, kept, "{what}");
+                let report = damaged.verified(Policy::Default);
+                let lost = report
+                    .damage()
+                    .flat_map(|finding| finding.lsns.unwrap().0.value()..=finding.lsns.unwrap().1.value());
+                assert_eq!(lost.collect::<BTreeSet<_>>(), BTreeSet::from([2, 4, 6, 8]), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_log_that_ends_before_damage_ends_before_the_commit_of_what_lost_an_entry_below_the_low_water_mark() {
+    let (sound, mark) = crossed(true);
+    let damaged = flip(&sound, segment(1), place_of(&sound, 5) + 50);
+    assert_eq!(counted(&damaged, Policy::PointInTime).0, [0; 0]);
+    let log = Log::open_device(damaged.device(), config(Policy::PointInTime)).unwrap();
+    assert_eq!(log.recovery().last_valid_lsn.value(), mark);
+    let counted: Vec<_> = log.replay_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+    assert_eq!(counted, [0; 0], "as a reader says that was told to end there");
+    assert_eq!(log.append(b"goes on").unwrap().lsn().value(), mark + 4);
+}
+
+/// A transaction that a later epoch rolled back is none that ends above the low-water mark.
+#[test]
+fn damage_to_a_transaction_that_came_to_nothing_keeps_no_reader_from_what_is_above_the_low_water_mark() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let transaction = log.transaction().unwrap();
+    transaction.append(&payload(3)[..]).unwrap();
+    append(&log, 2);
+    let bytes = again(&Bytes::of(&medium), |log| {
+        append(log, 3);
+        log.discard_before(Lsn::new(5)).unwrap();
+        fill(log, 1);
+    });
+    let last = bytes.spans().values().map(|span| *span.end()).max().unwrap();
+    let damaged = flip(&bytes, segment(1), place_of(&bytes, 3) + 50);
+    let entries = damaged.reader(Policy::Default).unwrap().read(Lsn::ZERO, Lsn::MAX).unwrap();
+    let read: Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.lsn.value())).collect();
+    assert_eq!(read.unwrap(), (5..=last).collect::<Vec<_>>());
 }
 
 #[test]
