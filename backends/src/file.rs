@@ -613,7 +613,17 @@ impl<F: Files> FileDevice<F> {
     /// The metadata's file, the only one that is written again, keeps its bytes until they are written over: what is emptied
     /// first gives its room to others, and where the medium is full it is not had again.
     fn replace(&mut self, object: Object, size: u64) -> Result<(), FileError> {
-        let file = self.file(object)?;
+        let mut file = self.file(object)?;
+        if !matches!(file.names(), Ok(None | Some(1))) {
+            // Someone keeps it under another name too, as a backup: what it says there is not changed.
+            let path = self.path(object);
+            self.files.remove(&path).map_err(self.failed(Operation::Remove, object))?;
+            self.open.retain(|open| open.object != object);
+            self.touched.retain(|touched| touched.object != object);
+            file = Arc::new(self.files.create_new(&path).map_err(self.failed(Operation::Create, object))?);
+            self.open.push_front(Open { object, file: Arc::clone(&file), named: None });
+            self.names_changed = true;
+        }
         self.touch(object, &file, true);
         file.set_len(size).map_err(self.failed(Operation::Create, object))?;
         self.names.insert(object);
@@ -1104,6 +1114,21 @@ pub(crate) mod tests {
             "its block is anybody's until it is written"
         );
         device.write(Object::Meta, 0, b"new!").unwrap();
+        assert_eq!(std::fs::read(device.path(Object::Meta)).unwrap(), b"new!");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn metadata_that_someone_keeps_under_another_name_stay_as_they_are_there() {
+        let (dir, mut device) = folder();
+        device.create(Object::Meta, 4).unwrap();
+        device.write(Object::Meta, 0, b"old!").unwrap();
+        let kept = dir.path().join("backup");
+        std::fs::hard_link(device.path(Object::Meta), &kept).unwrap();
+        device.create(Object::Meta, 4).unwrap();
+        device.write(Object::Meta, 0, b"new!").unwrap();
+        device.sync().unwrap();
+        assert_eq!(std::fs::read(kept).unwrap(), b"old!");
         assert_eq!(std::fs::read(device.path(Object::Meta)).unwrap(), b"new!");
     }
 

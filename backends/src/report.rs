@@ -394,7 +394,7 @@ impl Host for Checked {
     fn finding(&mut self, finding: &Finding) {
         self.findings.push(*finding);
         if let (true, Some(id), Some((_, last))) = (finding.commits, finding.transaction, finding.lsns) {
-            self.torn.push((id, last));
+            self.torn.push((id.get(), last));
         }
     }
 }

@@ -47,7 +47,7 @@ impl From<Status> for ExitCode {
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The log at `dir`.
-    Log { dir: PathBuf, error: Error },
+    Log { dir: PathBuf, error: Box<Error> },
     /// Another failure, and what may help.
     Advised { failure: Box<Self>, advice: &'static str },
     /// A line of the input.
@@ -57,7 +57,7 @@ pub(crate) enum Failure {
     /// What was asked for cannot be.
     Usage { path: Option<PathBuf>, message: String },
     /// There is damage; this is the first of it.
-    Damage { dir: PathBuf, finding: Finding, count: u64 },
+    Damage { dir: PathBuf, finding: Box<Finding>, count: u64 },
     /// A policy does not allow what was found.
     Refused { dir: PathBuf, message: String },
     /// Something else of this machine, at `path` if it is about one.
@@ -71,7 +71,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn log(dir: &Path) -> impl Fn(Error) -> Self + use<> {
         let dir = dir.to_owned();
-        move |error| Self::Log { dir: dir.clone(), error }
+        move |error| Self::Log { dir: dir.clone(), error: Box::new(error) }
     }
 
     /// [`log`](Self::log), for a command that frees room and may need some for that.
@@ -83,7 +83,7 @@ impl Failure {
     /// A failure of the log at `dir`, with advice where there was no room.
     pub(crate) fn advised(dir: &Path, error: Error, advice: &'static str) -> Self {
         let full = matches!(error, Error::NoSpace(_));
-        let failure = Self::Log { dir: dir.to_owned(), error };
+        let failure = Self::Log { dir: dir.to_owned(), error: Box::new(error) };
         if full { Self::Advised { failure: Box::new(failure), advice } } else { failure }
     }
 

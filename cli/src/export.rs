@@ -79,7 +79,10 @@ impl<'a> Source<'a> {
             }
         }
         match damage.first() {
-            Some(&finding) => Err(Failure::Damage { dir: self.dir.to_owned(), finding, count: damage.len() as u64 }),
+            Some(&finding) => {
+                let finding = Box::new(finding);
+                Err(Failure::Damage { dir: self.dir.to_owned(), finding, count: damage.len() as u64 })
+            }
             None => Ok(()),
         }
     }
@@ -96,7 +99,10 @@ impl Source<'_> {
         let held: Vec<_> = report.findings.iter().filter(is_wanted).collect();
         held.iter().for_each(|finding| tell(format_args!("not there, and held by a checkpoint: {finding}")));
         match held.first() {
-            Some(&&finding) => Err(Failure::Damage { dir: self.dir.to_owned(), finding, count: held.len() as u64 }),
+            Some(&&finding) => {
+                let finding = Box::new(finding);
+                Err(Failure::Damage { dir: self.dir.to_owned(), finding, count: held.len() as u64 })
+            }
             None => Ok(()),
         }
     }

@@ -139,7 +139,7 @@ fn segment(finding: &Finding) -> Option<u64> {
 pub(crate) fn failure(dir: &Path, report: &RecoveryReport) -> Option<Failure> {
     if let Some(finding) = report.damage().next() {
         let count = report.damage().count() as u64;
-        return Some(Failure::Damage { dir: dir.to_owned(), finding: *finding, count });
+        return Some(Failure::Damage { dir: dir.to_owned(), finding: Box::new(*finding), count });
     }
     if let (Policy::Strict, Some(torn)) = (report.policy, report.torn_tail) {
         let message = format!(
@@ -161,7 +161,7 @@ pub(crate) fn covered_damage(dir: &Path, report: &RecoveryReport) -> Option<Fail
     };
     let finding = *report.findings.iter().find(is_covered)?;
     let count = report.findings.iter().filter(is_covered).count() as u64;
-    Some(Failure::Damage { dir: dir.to_owned(), finding, count })
+    Some(Failure::Damage { dir: dir.to_owned(), finding: Box::new(finding), count })
 }
 
 fn range((first, last): (Lsn, Lsn)) -> String {

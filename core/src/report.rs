@@ -1,6 +1,6 @@
 //! What recovery found: verdicts with their witnesses, and the report.
 
-use core::fmt;
+use core::{fmt, num::NonZeroU64};
 
 use uuid::Uuid;
 
@@ -205,7 +205,7 @@ pub struct Finding {
     /// Whether the one entry that is gone was part of a transaction, where its bytes still tell.
     pub in_transaction: Option<bool>,
     /// The transaction that it was part of, by its id, where no more than one byte of it is wrong.
-    pub transaction: Option<u64>,
+    pub transaction: Option<NonZeroU64>,
     /// Whether it committed that transaction.
     pub commits: bool,
     /// Whether nothing is lost by it: a checkpoint or an accepted loss covers it, or the bytes stand twice.
@@ -237,7 +237,7 @@ impl Finding {
     pub fn tears(&self, begin: Lsn, commit: Lsn) -> bool {
         let is_within = self.lsns.is_some_and(|(first, last)| last > begin && first < commit);
         let is_of_another =
-            self.in_transaction == Some(false) || self.transaction.is_some_and(|id| id != begin.value());
+            self.in_transaction == Some(false) || self.transaction.is_some_and(|id| id.get() != begin.value());
         is_within && !is_of_another
     }
 
@@ -248,7 +248,7 @@ impl Finding {
         finding.len = entry.serialized_size() as u64;
         finding.lsns = Some((entry.lsn, entry.lsn));
         finding.in_transaction = Some(true);
-        finding.transaction = entry.transaction;
+        finding.transaction = entry.transaction.and_then(NonZeroU64::new);
         finding
     }
 

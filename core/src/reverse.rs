@@ -76,6 +76,8 @@ struct Level {
     stride: u64,
     /// Where the part ends.
     end: u32,
+    /// Whether the next entry is remembered whatever its number is: no place before it leads to it.
+    is_cut: bool,
 }
 
 /// Where an entry stands.
@@ -153,6 +155,7 @@ impl ReverseReader {
                 // What a batch lost, it is gone with.
                 let first = walk.batch().map_or(expected, |batch| batch.first);
                 level.places.retain(|known| known.lsn < first);
+                level.is_cut = true;
                 let next = halt.next.filter(|next| next.expected <= self.end.last.next_or_max());
                 let last = next.map_or(self.end.last, |next| next.expected.previous());
                 let mut finding = Finding::rot(halt.seen, Object::Segment(self.end.id), halt.at);
@@ -224,7 +227,7 @@ impl ReverseReader {
     /// Looks where entries stand from the walk on up to `end`.
     fn look_closely(&mut self, end: u32) {
         // Five levels of 64 places hold more entries than a segment can.
-        let _ = self.levels.push(Level { end, stride: 1, places: Vec::new() });
+        let _ = self.levels.push(Level { end, stride: 1, places: Vec::new(), is_cut: false });
         self.seen = 0;
         self.state = State::Scan;
     }
@@ -290,7 +293,8 @@ fn damage(turn: &mut Turn<'_>, finding: Finding) -> Stopped {
 impl Level {
     /// Remembers the entry if it is one in `stride`; when there is no room, every other place is forgotten.
     fn take(&mut self, entry: Known, seen: &mut u64) {
-        if seen.is_multiple_of(self.stride) {
+        let is_cut = core::mem::take(&mut self.is_cut);
+        if is_cut || seen.is_multiple_of(self.stride) {
             if self.places.is_full() {
                 let mut keep = false;
                 self.places.retain(|_| {
@@ -299,7 +303,7 @@ impl Level {
                 });
                 self.stride *= 2;
             }
-            if seen.is_multiple_of(self.stride) {
+            if is_cut || seen.is_multiple_of(self.stride) {
                 let _ = self.places.push(entry);
             }
         }

@@ -4,7 +4,7 @@
 //! The scan of the newest segment and every reader go this way; what each makes of a place where the frame expected
 //! does not stand is its own.
 
-use core::cmp::Ordering;
+use core::{cmp::Ordering, num::NonZeroU64};
 
 use crate::{
     Lsn,
@@ -313,7 +313,7 @@ impl Walk {
         self.finding.in_transaction = kind.map(FrameType::is_in_transaction);
         if let (Some(kind), Ok(at)) = (kind.filter(|kind| kind.is_in_transaction()), u32::try_from(self.finding.offset))
         {
-            self.finding.transaction = self.cursor.mend_transaction(turn, at, next.at)?;
+            self.finding.transaction = self.cursor.mend_transaction(turn, at, next.at)?.and_then(NonZeroU64::new);
             self.finding.commits = Code::from_u8(kind.code()) == Some(Code::TxnCommit);
         }
         let until = match kind {

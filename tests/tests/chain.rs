@@ -689,6 +689,48 @@ fn reading_back_hands_out_what_stands_behind_damage_tells_of_it_and_passes_what_
     assert!(met > 100, "{met} of them take an entry");
 }
 
+/// So many entries stand in a segment that only some of their places are remembered at once.
+#[test]
+fn reading_back_leaves_nothing_out_in_long_segments_either() {
+    let geometry = Geometry { segment_size: 32 << 10, ..GEOMETRY };
+    let config = |policy| config(policy).with_write_limit(24 << 10);
+    for batch in [1, 70, 99, 200] {
+        let device = MemoryDevice::new(geometry);
+        let medium = device.reader();
+        let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        log.append_batch(&vec![[7; 3]; batch]).unwrap();
+        let mut last = 0;
+        while last < batch as u64 + 150 {
+            last = log.append([8; 3]).unwrap().lsn().value();
+        }
+        log.close().unwrap();
+        // It stands in another segment, which proves this one.
+        let log = Log::open_device(medium.writer().unwrap(), config(Policy::Default)).unwrap();
+        last = log.append([9; 3]).unwrap().lsn().value();
+        log.close().unwrap();
+        let reader = LogReader::open_device(medium.reader(), config(Policy::Default)).unwrap();
+        let places: Vec<_> = reader.read(Lsn::FIRST, Lsn::MAX).unwrap().map(|entry| entry.unwrap().offset).collect();
+        let (batch, damaged) = (batch as u64, |lsn: u64| {
+            let damaged = MemoryDevice::new(geometry);
+            medium.names().into_iter().for_each(|name| damaged.put(name, medium.object(name).unwrap()));
+            let mut bytes = medium.object(segment(1)).unwrap();
+            bytes[places[usize::try_from(lsn).unwrap() - 1] as usize + 30] ^= 1;
+            damaged.put(segment(1), bytes);
+            damaged
+        });
+        for lsn in [batch.saturating_sub(2).max(1), batch + 1, batch + 70, batch + 149] {
+            let first_behind = if lsn <= batch { batch + 1 } else { lsn + 1 };
+            let log = Log::open_device(damaged(lsn), config(Policy::Default)).unwrap();
+            let back = log.read_back_to(Lsn::ZERO).unwrap().map_while(Result::ok).map(|entry| entry.lsn.value());
+            assert!(back.eq((first_behind..=last).rev()), "a batch of {batch}, without {lsn}");
+            let log = Log::open_device(damaged(lsn), config(Policy::Salvage)).unwrap();
+            let forth: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn).collect();
+            let back = log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn);
+            assert!(back.eq(forth.iter().rev().copied()), "a batch of {batch}, without {lsn}, which was given up");
+        }
+    }
+}
+
 fn range_of(lsns: &[u64]) -> Option<(Lsn, Lsn)> {
     Some((Lsn::new(*lsns.first()?), Lsn::new(*lsns.last()?)))
 }
