@@ -164,8 +164,14 @@ impl RecoveryReport {
     /// in a sealed segment. In the newest, recovery itself ended before it.
     pub(crate) fn cut_before(&self) -> Option<Lsn> {
         let kept = self.damage().filter_map(|finding| finding.lsns).filter(|(_, last)| *last >= self.low_water);
-        let first = kept.map(|(first, _)| first).min();
-        first.filter(|first| self.policy == Policy::PointInTime && *first <= self.last_valid_lsn)
+        let mut cut = kept.map(|(first, _)| first).min();
+        // What is gone right before it is not there to be the last entry.
+        let reaches = |(first, last): &(Lsn, Lsn), cut: Lsn| *first < cut && last.next_or_max() >= cut;
+        let gone = || self.findings.iter().filter_map(|finding| finding.lsns);
+        while let Some((first, _)) = cut.and_then(|cut| gone().find(|gone| reaches(gone, cut))) {
+            cut = Some(first);
+        }
+        cut.filter(|first| self.policy == Policy::PointInTime && *first <= self.last_valid_lsn)
     }
 
     /// By a policy that ends the log before the first damage, all from there up to `highest` is given up, whole or not: says
@@ -312,9 +318,17 @@ impl RecoveryReport {
                     (Seen::StateLost, _) | (Seen::MissingSegment | Seen::BadSegmentHeader, Some(Witness::Meta { .. }))
                 )
         };
+        // A checkpoint holds what was committed up to its LSN, whatever else was open there.
+        let contained = valid.iter().map(|head| head.lsn).max().unwrap_or_default();
+        let commits: Vec<_> =
+            self.findings.iter().filter_map(|finding| Some((finding.transaction?, finding.lsns?.1))).collect();
+        let is_held = |finding: &Finding| {
+            let own = commits.iter().filter(|(id, _)| Some(*id) == finding.transaction).map(|(_, lsn)| *lsn);
+            finding.seen == Seen::TornTransaction && own.max() <= Some(contained)
+        };
         for finding in self.findings.iter_mut().filter(|finding| !is_open(finding)) {
             if let Some((_, last)) = finding.lsns {
-                finding.harmless = last <= self.accepted_loss || last < floor;
+                finding.harmless = last <= self.accepted_loss || last < floor || is_held(finding);
             }
         }
         let low_water = view.low_water();
@@ -414,7 +428,7 @@ impl Host for Torn {
             match self.runs.last_mut() {
                 // What stands one behind the other is told as one.
                 Some(run)
-                    if run.object == one.object
+                    if (run.object, run.transaction) == (one.object, one.transaction)
                         && run.lsns.is_some_and(|(_, last)| last.next_or_max() == entry.lsn) =>
                 {
                     run.lsns = run.lsns.map(|(first, _)| (first, entry.lsn));

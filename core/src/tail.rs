@@ -96,8 +96,10 @@ pub(crate) struct TailScan {
     transactions: Transactions,
     /// The newest low-water mark behind the place where the scan stopped, and whether a checkpoint covers it.
     low_water_behind: Option<(Lsn, bool)>,
-    /// The newest slot behind it, and the entry that its mark stands behind.
-    slot_behind: Option<(Lsn, Slot)>,
+    /// The newest slot behind it whose mark stands behind no later entry.
+    slot_behind: Option<Slot>,
+    /// The last entry that is there behind it.
+    last_behind: Lsn,
     /// Damage ended the scan: the finding was handed over.
     ended: bool,
 }
@@ -179,6 +181,7 @@ impl TailScan {
             transactions: Transactions { carried, open: Vec::new() },
             low_water_behind: None,
             slot_behind: None,
+            last_behind: Lsn::ZERO,
             ended: false,
         }
     }
@@ -322,9 +325,12 @@ impl TailScan {
         }
         match mark {
             Some((_, Mark::LowWater { lsn, covered })) => self.low_water_behind = Some((lsn, covered)),
-            Some((_, Mark::Slot(bytes))) => self.slot_behind = Slot::of(bytes).map(|slot| (header.lsn, slot)),
+            Some((_, Mark::Slot(bytes))) if header.lsn == self.walk.expected().previous() => {
+                self.slot_behind = Slot::of(bytes);
+            }
             _ => {}
         }
+        self.last_behind = self.last_behind.max(header.lsn);
         let expected = self.walk.expected();
         if at > self.walk.halt().at.saturating_add(self.tail.header.write_limit)
             && self.tail.durable.is_none_or(|known| known.durable < expected)
@@ -371,7 +377,7 @@ impl TailScan {
                     self.tail.unproven_marks = Some(self.tail.last);
                 }
                 // Where only a copy of it is lost, the slot is not.
-                if let Some((_, slot)) = slot_behind.filter(|(lsn, _)| *lsn == self.tail.last) {
+                if let Some(slot) = slot_behind.filter(|_| expected.previous() == self.tail.last) {
                     self.tail.slot = slot;
                     self.tail.unproven_marks = Some(self.tail.last);
                 }
@@ -443,6 +449,8 @@ impl TailScan {
             }
             _ => {
                 self.ended = true;
+                // Whoever ends the log here gives up what stands behind it too.
+                self.tail.lost = self.tail.lost.max(self.last_behind);
                 Err(turn.need(Step::Finding(finding)))
             }
         }

@@ -894,6 +894,58 @@ fn a_log_that_ends_before_damage_ends_before_the_commit_of_what_lost_an_entry_be
     assert_eq!(log.append(b"goes on").unwrap().lsn().value(), mark + 4);
 }
 
+#[test]
+fn what_a_checkpoint_holds_of_a_torn_transaction_is_no_loss_whatever_else_was_open_there() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    let torn = log.transaction().unwrap();
+    torn.append(&payload(2)[..]).unwrap();
+    append(&log, 1);
+    let open = log.transaction().unwrap();
+    torn.commit().unwrap();
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    open.append(&payload(7)[..]).unwrap();
+    open.commit().unwrap();
+    fill(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let sound = Bytes::of(&medium);
+    let damaged = flip(&sound, segment(1), place_of(&sound, 2) + 50);
+    let report = damaged.verified(Policy::Default);
+    let told: Vec<_> = report.findings.iter().filter_map(|finding| Some((finding.lsns?, finding.harmless))).collect();
+    let lost = [2..=2, 1..=1, 5..=5].map(|lsns| (range(&lsns).unwrap(), true));
+    assert_eq!((told, report.success), (lost.to_vec(), true), "the commit is above the floor of what is open");
+    let log = Log::open_device(damaged.device(), config(Policy::Default).with_full_check()).unwrap();
+    log.append(b"goes on").unwrap();
+}
+
+#[test]
+fn a_log_that_ends_before_damage_does_so_right_behind_what_was_given_up_before_too() {
+    let (given_up, _, next) =
+        flip(&sample(3), segment(2), GEOMETRY.frames_at() as usize + 300).given_up(Policy::PointInTime);
+    let bytes = again(&given_up, |log| fill(log, 2));
+    let entry = bytes.reader(Policy::Default).unwrap().read(Lsn::new(next), Lsn::MAX).unwrap().next().unwrap().unwrap();
+    let damaged = flip(&bytes, Object::Segment(entry.segment), entry.offset as usize + 50);
+    let first = damaged.refused(config(Policy::Default).with_full_check()).lsns;
+    assert_eq!(first, range(&(next..=next)));
+    let last = bytes.spans().values().map(|span| *span.end()).max().unwrap();
+    let (kept, _, goes_on_at) = damaged.given_up(Policy::PointInTime);
+    assert_eq!(goes_on_at, last + 1);
+    let kept = read(&kept.reader(Policy::Default).unwrap());
+    assert!(kept[0] == 1 && kept.ends_with(&[goes_on_at]) && kept[kept.len() - 2] < next, "{kept:?}");
+}
+
+/// The last entry of a log that was killed, which nothing says to have been durable.
+#[test]
+fn what_stands_behind_the_damage_that_a_log_ends_before_is_given_up_by_its_lsns() {
+    let (whole, last) = killed(1);
+    let damaged = flip(&whole, segment(1), place_of(&whole, last - 1) + 50);
+    let (_, report, next) = damaged.given_up(Policy::PointInTime);
+    let told: Vec<_> = report.damage().map(|finding| finding.lsns).collect();
+    assert_eq!((told, next), (vec![range(&(last - 1..=last))], last + 1));
+}
+
 /// A transaction that a later epoch rolled back is none that ends above the low-water mark.
 #[test]
 fn damage_to_a_transaction_that_came_to_nothing_keeps_no_reader_from_what_is_above_the_low_water_mark() {

@@ -94,3 +94,31 @@ fn no_flipped_byte_brings_an_older_slot_back_be_it_the_last_thing_that_was_writt
         }
     }
 }
+
+#[test]
+fn a_later_slot_behind_a_later_entry_hides_no_copy_of_the_one_before() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let bytes = medium.reader();
+    let config = Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::default() };
+    let config = config.with_sync_mode(SyncMode::Immediate).with_write_limit(512);
+    let log = Log::open_device(medium, config.clone()).unwrap();
+    log.append(b"one").unwrap();
+    log.set_slot(b"old").unwrap();
+    log.append(b"two").unwrap();
+    let object = Object::Segment(SegmentId::new(1));
+    let before = bytes.object(object).unwrap();
+    log.set_slot(b"new").unwrap();
+    let after = bytes.object(object).unwrap();
+    log.append_with(b"three", duralog::Durability::Buffered).unwrap();
+    log.set_slot(b"newest").unwrap();
+    let written: Vec<_> = (0..after.len()).filter(|at| before.get(*at) != Some(&after[*at])).collect();
+    for at in written {
+        let mut flipped = bytes.object(object).unwrap();
+        flipped[at] ^= 4;
+        let damaged = MemoryDevice::new(GEOMETRY);
+        bytes.names().into_iter().for_each(|name| damaged.put(name, bytes.object(name).unwrap()));
+        damaged.put(object, flipped);
+        let log = Log::open_device(damaged, config.clone()).unwrap();
+        assert!([&b"new"[..], b"newest"].contains(&&log.slot()[..]), "byte {at}: {:?}", log.slot());
+    }
+}
