@@ -710,7 +710,9 @@ impl<F: Files> FileDevice<F> {
     /// Syncs the files that were touched, and then the names.
     fn sync_touched(&mut self) -> Result<(), FileError> {
         for Touched { object, file, all, .. } in &self.touched {
-            file.sync_named(*all).map_err(self.failed(Operation::Sync, *object))?;
+            // Of metadata that someone has replaced, nothing is lost.
+            let synced = if *object == Object::Meta { file.sync_all() } else { file.sync_named(*all) };
+            synced.map_err(self.failed(Operation::Sync, *object))?;
         }
         if self.names_changed {
             self.files.sync_dir(&self.dir).map_err(FileError::io(Operation::Sync, &self.dir))?;

@@ -33,19 +33,29 @@ pub struct Crossing {
     policy: Policy,
     is_reverse: bool,
     way: Way,
-    /// The ids of the transactions that are open where the way is, while it is found out; then those at the mark.
-    open: Vec<u64, TRANSACTIONS_MAX>,
+    /// The transactions that are open where the way is, while it is found out; then those at the mark.
+    open: Vec<Open, TRANSACTIONS_MAX>,
     epoch: u64,
     /// The first entry of the batch that is open where the way is.
     batch: Option<Lsn>,
     /// Whether the entry at the mark was seen.
     is_past: bool,
-    /// From the first LSN below the mark that is lost to the last.
-    lost: Option<(Lsn, Lsn)>,
+    /// The last LSN below the mark that is lost.
+    lost: Lsn,
     /// Whether it is read what commits above the mark, and how many of those at the mark, the first ones, did.
     is_above: bool,
     committed: usize,
+    /// Nothing that began below it is open at the mark.
+    floor: Lsn,
     entries: u64,
+}
+
+/// A transaction that is open.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    id: u64,
+    /// Whether its begin was seen.
+    is_begun: bool,
 }
 
 #[derive(Debug)]
@@ -74,9 +84,10 @@ impl Crossing {
             epoch: 0,
             batch: None,
             is_past: false,
-            lost: None,
+            lost: Lsn::ZERO,
             is_above: false,
             committed: 0,
+            floor: Lsn::FIRST,
             entries: 0,
         }
     }
@@ -109,18 +120,21 @@ impl Crossing {
                 },
                 (Ok(_), Some((epoch, floor))) => {
                     self.reached(epoch, floor);
-                    if self.lost.is_some() && !core::mem::replace(&mut self.is_above, true) {
+                    // Nothing that began below the floor is open here: truncation may have removed that.
+                    if self.lost >= floor && !core::mem::replace(&mut self.is_above, true) {
                         let view = self.view.clone();
                         self.way = Way::Finding(Reader::new(view, self.low_water, Lsn::MAX, Policy::Inspect));
+                        self.floor = floor;
                         continue;
                     }
                     if self.is_above {
                         // What comes to nothing loses nothing.
                         self.open.truncate(self.committed);
                     }
-                    let Some(first) = self.open.iter().copied().min().map(Lsn::new) else { return Ok(Read::default()) };
+                    let oldest = self.open.iter().min_by_key(|open| open.id);
+                    let Some(&Open { id, is_begun }) = oldest else { return Ok(Read::default()) };
                     // What a begin says, its transaction's other entries say too.
-                    let first = if self.is_lost(first) { first.next_or_max() } else { first };
+                    let first = if is_begun { Lsn::new(id) } else { Lsn::new(id).next_or_max() };
                     let last = self.batch.unwrap_or(self.low_water).previous();
                     let view = self.view.clone();
                     self.way = if self.is_reverse {
@@ -154,27 +168,33 @@ impl Crossing {
         self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
         let Some(id) = place.transaction(buf) else { return };
         match Code::from_u8(place.kind.code()) {
-            Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| *open != id),
-            _ if !self.open.contains(&id) => {
+            Some(Code::TxnCommit | Code::TxnRollback) => self.open.retain(|open| open.id != id),
+            _ if !self.is_open(id) => {
                 // No writer of version 1 leaves more open, but damage takes ends: the oldest is likeliest to be over.
                 if self.open.is_full() {
                     self.open.remove(0);
                 }
                 // There is room: it was just made.
-                let _ = self.open.push(id);
+                let _ = self.open.push(Open { id, is_begun: id == place.lsn.value() });
             }
             _ => {}
         }
+    }
+
+    fn is_open(&self, id: u64) -> bool {
+        self.open.iter().any(|open| open.id == id)
     }
 
     /// Takes an entry above the mark in, where there is damage below it.
     fn passed_above(&mut self, place: &Place, buf: &[u8]) {
         let is_commit = Code::from_u8(place.kind.code()) == Some(Code::TxnCommit);
         let Some(id) = place.transaction(buf).filter(|_| self.is_above && is_commit) else { return };
-        let at = self.open.iter().position(|open| *open == id).or_else(|| {
-            let is_forgotten = self.is_lost(Lsn::new(id));
+        let at = self.open.iter().position(|open| open.id == id).or_else(|| {
+            // All that it had below the mark is lost.
+            let is_forgotten = (self.floor..self.low_water).contains(&Lsn::new(id));
             // More than a writer leaves open at a time, only damage makes of them: one does as well as another.
-            (is_forgotten && self.open.push(id).is_ok()).then(|| self.open.len() - 1)
+            let is_taken = is_forgotten && self.open.push(Open { id, is_begun: false }).is_ok();
+            is_taken.then(|| self.open.len() - 1)
         });
         if let Some(at) = at.filter(|at| *at >= self.committed) {
             self.open.swap(at, self.committed);
@@ -184,13 +204,9 @@ impl Crossing {
 
     /// These are lost.
     fn missed(&mut self, lsns: Option<(Lsn, Lsn)>) {
-        let Some((first, last)) = lsns.filter(|(first, _)| *first < self.low_water && !self.is_past) else { return };
-        let (lowest, highest) = self.lost.unwrap_or((first, last));
-        self.lost = Some((lowest.min(first), highest.max(last)));
-    }
-
-    fn is_lost(&self, lsn: Lsn) -> bool {
-        self.lost.is_some_and(|(first, last)| (first..=last).contains(&lsn))
+        if let Some((_, last)) = lsns.filter(|(first, _)| *first < self.low_water && !self.is_past) {
+            self.lost = self.lost.max(last);
+        }
     }
 
     /// The mark is reached, in a segment where nothing that began below `floor` was open when it was begun: its end may be
@@ -198,7 +214,7 @@ impl Crossing {
     fn reached(&mut self, epoch: u64, floor: Lsn) {
         if !core::mem::replace(&mut self.is_past, true) {
             self.ended_before(epoch);
-            self.open.retain(|id| Lsn::new(*id) >= floor);
+            self.open.retain(|open| Lsn::new(open.id) >= floor);
         }
     }
 
@@ -211,7 +227,7 @@ impl Crossing {
     }
 
     fn counts(&self, place: &Place, buf: &[u8]) -> bool {
-        place.transaction(buf).is_some_and(|id| self.open.contains(&id))
+        place.transaction(buf).is_some_and(|id| self.is_open(id))
     }
 }
 

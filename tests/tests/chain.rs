@@ -781,6 +781,13 @@ fn where_the_begin_of_a_transaction_is_lost_nothing_of_it_is() {
             assert_eq!(counted(&begun, policy), (expected, vec![]), "{policy:?}");
             assert!(begun.verified(policy).clean, "{policy:?}");
         }
+        // One that stands between what is lost is not lost: it crosses the mark, and is handed out.
+        let around = flip(&sound, segment(1), place_of(&sound, 2) + 50);
+        let around = flip(&around, segment(1), place_of(&sound, 6) + 50);
+        for bytes in [&sound, &around] {
+            let mut entries = bytes.reader(Policy::Default).unwrap().read(Lsn::ZERO, Lsn::MAX).unwrap();
+            assert_eq!(entries.next().unwrap().unwrap().lsn, Lsn::new(4));
+        }
     }
 }
 

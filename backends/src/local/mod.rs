@@ -28,7 +28,11 @@ use core::{
     future::poll_fn,
     task::{Poll, Waker},
 };
-use std::{collections::VecDeque, error, rc::Rc};
+use std::{
+    collections::VecDeque,
+    error,
+    rc::{Rc, Weak},
+};
 
 use duralog_core::{
     AsyncDevice, DeviceError, Durability, Entry, Error as DriveError, Finding, Flow, Host, Lsn, Machine, Object, Stop,
@@ -229,7 +233,7 @@ struct Shared {
     synced: Cell<Lsn>,
     report: RecoveryReport,
     /// Who is told, by the handles, that the log is closed: once the task has ended.
-    over: OnceCell<Rc<dyn Client>>,
+    over: OnceCell<Weak<dyn Client>>,
 }
 
 /// What is asked of a closed log is refused, but for closing it.
@@ -269,10 +273,11 @@ impl<S: StateMachine> State for S {
 
 impl Log {
     /// Puts a request into the queue; the client is answered by its ticket: at once, and within this call, where the task has
-    /// ended.
+    /// ended and the program still has the client.
     pub fn ask(&self, ticket: u32, request: Request) {
         if let Some(client) = self.shared.over.get() {
-            return answer_after_close(&**client, ticket, &request);
+            // It may have a handle itself, so a handle does not keep it.
+            return client.upgrade().iter().for_each(|client| answer_after_close(&**client, ticket, &request));
         }
         self.shared.queue.borrow_mut().push_back((ticket, request));
         if let Some(waker) = self.shared.waker.take() {

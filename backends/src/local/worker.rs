@@ -149,9 +149,9 @@ impl<D: LocalDevice> Worker<D> {
         if !self.closed {
             let _ = self.commit_until(Settled::All).await;
         }
-        let client = shared.over.get_or_init(|| self.client.clone());
+        shared.over.get_or_init(|| Rc::downgrade(&self.client));
         while let Some((ticket, request)) = shared.pop() {
-            answer_after_close(&**client, ticket, &request);
+            answer_after_close(&*self.client, ticket, &request);
         }
     }
 
