@@ -305,7 +305,7 @@ impl Salts {
         }
         match (bytes, in_id) {
             (0, _) | (2.., Some(_)) => return None,
-            (_, Some((place, byte))) => id[place] ^= byte,
+            (_, Some((place, byte))) => id.get_mut(place).into_iter().for_each(|wrong| *wrong ^= byte),
             (_, None) => {}
         }
         Some(u64::from_le_bytes(id))
