@@ -306,6 +306,49 @@ fn a_full_chip_that_is_truncated_opens_after_every_crash_and_can_be_truncated_ag
 }
 
 #[test]
+fn what_a_stopped_writer_had_replaced_gives_its_room_to_those_who_open_the_chip_next() {
+    let mut full = Small::new(8, 0xFF);
+    let layout = layout(&mut full);
+    let device = Slots::format(medium(&mut full), layout, table()).unwrap();
+    let mut buf = [0; 2048];
+    let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+    while log.append(0, &payload(1, 60)[..]).is_ok() {}
+    while log.set_slot(0, &[7; 60]).is_ok() {}
+    drop(log);
+    // The slot's marks take what room there is in the newest segment.
+    let opened = |chip: &mut Small, buf: &mut [u8]| {
+        let device = Slots::open(medium(chip), layout, table()).map_err(|error| error.to_string())?;
+        let mut log = Log::open(device, buf, LogOptions::default(), 0).map_err(|error| error.to_string())?;
+        while log.set_slot(0, &[8; 60]).is_ok() {}
+        Ok::<_, String>(log.device().free_slots())
+    };
+    let mut full_ones = 0;
+    for after in 0..200 {
+        let mut truncated_once = full.clone();
+        truncated_once.power_up(Some(Cut { after, tear: Tear::Before }));
+        let is_cut = truncated(&mut truncated_once, layout).is_err();
+        for again in 0..if is_cut { 60 } else { 0 } {
+            let mut chip = truncated_once.clone();
+            chip.power_up(Some(Cut { after: again, tear: Tear::Before }));
+            let _ = opened(&mut chip, &mut buf);
+            chip.power_up(None);
+            full_ones +=
+                u32::from(Slots::open(medium(&mut chip), layout, table()).is_ok_and(|slots| slots.free_slots() == 0));
+            let mut free = opened(&mut chip, &mut buf);
+            // Each of them writes an epoch mark more, until another segment has to be begun.
+            for _ in 0..60 {
+                if free == Ok(0) {
+                    chip.power_up(None);
+                    free = opened(&mut chip, &mut buf);
+                }
+            }
+            assert!(free.as_ref().is_ok_and(|free| *free > 0), "cuts after {after} and {again} calls: {free:?}");
+        }
+    }
+    assert!(full_ones > 0, "{full_ones} chips without a free slot");
+}
+
+#[test]
 fn a_chip_that_filled_up_within_a_transaction_is_made_room_on_by_giving_all_up() {
     for is_reopened in [false, true] {
         let mut chip = Small::new(16, 0xFF);
