@@ -17,6 +17,7 @@ use crate::{
     drive::{Answer, Machine, Place, Step, Stop, Stopped, Turn},
     operation::Code,
     reader::{Read, Reader},
+    report::Finding,
     reverse::ReverseReader,
     segment::TRANSACTIONS_MAX,
 };
@@ -110,7 +111,10 @@ impl Crossing {
                     (advanced, Some((epoch, reader.floor())))
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),
-                Way::Back(reader) => (reader.advance(turn), None),
+                Way::Back(reader) => {
+                    let concerns = |finding: &Finding| concerns(&self.open, finding);
+                    (reader.advance_for(turn, &concerns), None)
+                }
             };
             match (advanced, found) {
                 (Err(Stopped), Some((epoch, floor))) => match turn.stop() {
@@ -138,15 +142,20 @@ impl Crossing {
                     let last = self.batch.unwrap_or(self.low_water).previous();
                     let view = self.view.clone();
                     self.way = if self.is_reverse {
-                        Way::Back(ReverseReader::of_transactions(view, first, last))
+                        Way::Back(ReverseReader::new(view, first, last))
                     } else {
-                        Way::Forwards(Reader::of_transactions(view, first, last, self.policy))
+                        // Whose it was that is lost is known once it was passed over.
+                        Way::Forwards(Reader::new(view, first, last, Policy::Inspect))
                     };
                 }
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
                     // It was given up.
-                    Stop::Need(Step::Finding(finding)) if finding.in_transaction == Some(false) => {}
+                    Stop::Need(Step::Finding(finding)) if !concerns(&self.open, finding) => {}
+                    Stop::Need(Step::Finding(finding)) if !finding.harmless && !self.policy.skips_damage() => {
+                        let fault = finding.fault();
+                        return Err(turn.fault(fault));
+                    }
                     Stop::Need(Step::Entry(_)) => {
                         self.entries += 1;
                         return Err(Stopped);
@@ -229,6 +238,11 @@ impl Crossing {
     fn counts(&self, place: &Place, buf: &[u8]) -> bool {
         place.transaction(buf).is_some_and(|id| self.is_open(id))
     }
+}
+
+/// Whether what is lost may have been of one of these transactions.
+fn concerns(open: &[Open], finding: &Finding) -> bool {
+    open.iter().any(|open| finding.tears(Lsn::new(open.id), Lsn::MAX))
 }
 
 impl Machine for Crossing {

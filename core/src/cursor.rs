@@ -1,6 +1,6 @@
 //! Frame after frame through one segment, and the search for sound frames behind bad bytes.
 
-use core::ops::Range;
+use core::{num::NonZeroU64, ops::Range};
 
 use crate::{
     Lsn,
@@ -36,6 +36,14 @@ impl Frame {
         let FrameHeader { lsn, timestamp, kind, .. } = self.header;
         Place { lsn, timestamp, kind, segment, offset: self.at, payload: self.payload.clone() }
     }
+}
+
+/// What a frame was that does not verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Was {
+    pub(crate) kind: FrameType,
+    /// The transaction that it was of, if that is known.
+    pub(crate) transaction: Option<NonZeroU64>,
 }
 
 /// A place in a segment, between frames.
@@ -162,45 +170,31 @@ impl Cursor {
         Some((self.window.there(u64::from(self.at), header.size as usize)?, header))
     }
 
-    /// What the frame was that stood from `at` up to `end` at the most, with this LSN, and does not verify: its type, if
-    /// no more than one byte of its header is wrong.
-    pub(crate) fn mend(
-        &mut self,
-        turn: &mut Turn<'_>,
-        at: u32,
-        end: u32,
-        lsn: Lsn,
-    ) -> Result<Option<FrameType>, Stopped> {
+    /// What the frame was that stood from `at` up to `end` at the most, with this LSN, and does not verify, if no more than one
+    /// byte of its header is wrong. Whose it was is told where no more than one of all its bytes is, and it fits into the buffer.
+    pub(crate) fn mend(&mut self, turn: &mut Turn<'_>, at: u32, end: u32, lsn: Lsn) -> Result<Option<Was>, Stopped> {
         let room = end.saturating_sub(at);
         let Bytes::Whole(head) = self.window.get(turn, u64::from(at), FRAME_HEADER_LEN)? else { return Ok(None) };
         let head = turn.bytes(&head);
-        if let Some(kind) = self.salts.mend_header(head, at, lsn) {
-            return Ok(Some(kind));
+        let header = self.salts.mend_header(head, at, lsn);
+        let was = header.map(|(kind, _)| Was { kind, transaction: None });
+        let size = header.map_or(self.salts.header_size(head), |(_, size)| size);
+        let size = if (FRAME_OVERHEAD..=room).contains(&size) { size } else { room };
+        if was.is_some_and(|was| !was.kind.is_in_transaction() || size as usize > turn.buf.len()) {
+            return Ok(was);
         }
-        // Its header's checksum itself may be what is wrong: then the entry's tells.
-        let size = match self.salts.header_size(head) {
-            size if size >= FRAME_OVERHEAD && size <= room => size,
-            _ => room,
-        };
-        match self.window.get(turn, u64::from(at), size as usize)? {
-            Bytes::Whole(frame) => Ok(turn.buf.get_mut(frame).and_then(|frame| self.salts.mend_checksum(frame, at))),
-            Bytes::Short(_) | Bytes::Unreadable => Ok(None),
-        }
-    }
-
-    /// The id of the transaction that the same frame belonged to, if no more than one of its bytes is wrong, and it fits into the
-    /// buffer.
-    pub(crate) fn mend_transaction(&mut self, turn: &mut Turn<'_>, at: u32, end: u32) -> Result<Option<u64>, Stopped> {
-        let room = end.saturating_sub(at);
-        let Bytes::Whole(head) = self.window.get(turn, u64::from(at), FRAME_HEADER_LEN)? else { return Ok(None) };
-        let size = self.salts.header_size(turn.bytes(&head)).min(room);
-        if size as usize > turn.buf.len() {
-            return Ok(None);
-        }
-        match self.window.get(turn, u64::from(at), size as usize)? {
-            Bytes::Whole(frame) => Ok(turn.buf.get_mut(frame).and_then(|frame| self.salts.mend_transaction(frame, at))),
-            Bytes::Short(_) | Bytes::Unreadable => Ok(None),
-        }
+        let Bytes::Whole(frame) = self.window.get(turn, u64::from(at), size as usize)? else { return Ok(was) };
+        let Some(frame) = turn.buf.get_mut(frame) else { return Ok(was) };
+        Ok(match was {
+            Some(was) => {
+                Some(Was { transaction: self.salts.mend_transaction(frame, at).and_then(NonZeroU64::new), ..was })
+            }
+            // Its header's checksum itself may be what is wrong: then the entry's tells.
+            None => self
+                .salts
+                .mend_checksum(frame, at)
+                .map(|(kind, id)| Was { kind, transaction: id.and_then(NonZeroU64::new) }),
+        })
     }
 
     /// A search for frames that begin in the `distance` bytes from here on.

@@ -246,23 +246,25 @@ impl Salts {
         })
     }
 
-    /// What a damaged header says that the frame is, where no more than one byte of it is wrong, the checksum apart.
+    /// What a damaged header says that the frame is and how long, where no more than one byte of it is wrong, the checksum
+    /// apart.
     ///
     /// Magic and LSN are known; of the other bytes every change of one is tried against the header checksum. That is
     /// enough to tell whether a batch went on behind the frame; the frame itself is not believed for it.
-    pub(crate) fn mend_header(&self, head: &[u8], offset: u32, lsn: Lsn) -> Option<FrameType> {
+    pub(crate) fn mend_header(&self, head: &[u8], offset: u32, lsn: Lsn) -> Option<(FrameType, u32)> {
         let mut head = *head.first_chunk::<FRAME_HEADER_LEN>()?;
         head[12..20].copy_from_slice(&lsn.value().to_le_bytes());
         let sum = u32_at(&head, 8);
+        let told = |head: &[u8; FRAME_HEADER_LEN]| Some((FrameType::from_byte(head[28]), self.header_size(head)));
         if self.header_checksum(offset, &head) == sum {
-            return Some(FrameType::from_byte(head[28]));
+            return told(&head);
         }
         for at in (4..8).chain(20..FRAME_HEADER_LEN) {
             let found = head[at];
             for byte in 0..=u8::MAX {
                 head[at] = byte;
                 if self.header_checksum(offset, &head) == sum {
-                    return Some(FrameType::from_byte(head[28]));
+                    return told(&head);
                 }
             }
             head[at] = found;
@@ -270,18 +272,22 @@ impl Salts {
         None
     }
 
-    /// What a frame is whose header checksum alone is wrong: its entry checksum fits once the header's is put right.
-    pub(crate) fn mend_checksum(&self, frame: &mut [u8], offset: u32) -> Option<FrameType> {
+    /// What a frame is whose header checksum alone is wrong, and its transaction: its entry checksum fits once the
+    /// header's is put right.
+    pub(crate) fn mend_checksum(&self, frame: &mut [u8], offset: u32) -> Option<(FrameType, Option<u64>)> {
         if frame.len() < FRAME_OVERHEAD as usize {
             return None;
         }
         let stored = u32_at(frame, 8);
         let sum = self.header_checksum(offset, frame);
         frame[8..12].copy_from_slice(&sum.to_le_bytes());
-        let kind = self.entry_fits(frame, offset).then(|| FrameType::from_byte(frame[28]));
+        let kind = FrameType::from_byte(frame[28]);
+        let payload = FRAME_HEADER_LEN..frame.len() - FRAME_TRAILER_LEN;
+        let fits = self.entry_fits(frame, offset);
+        let told = fits.then(|| (kind, kind.transaction(frame.get(payload).unwrap_or_default())));
         // The buffer shows what the medium holds.
         frame[8..12].copy_from_slice(&stored.to_le_bytes());
-        kind
+        told
     }
 
     /// The id of the transaction that a damaged frame belonged to, where no more than one of its bytes is wrong: by how much the
@@ -657,13 +663,14 @@ mod tests {
     fn of_a_header_with_one_wrong_byte_the_type_is_made_out_and_of_one_with_two_it_is_not() {
         let (here, offset, kind) = (salts(3, 0), 4224, FrameType::new(10));
         let bytes = frame(&here, offset, b"a payload");
-        assert_eq!(here.mend_header(&bytes, offset, Lsn::new(1)), Some(kind));
+        let told = Some((kind, here.header_size(&bytes)));
+        assert_eq!(here.mend_header(&bytes, offset, Lsn::new(1)), told);
         assert_eq!(here.mend_header(&bytes, offset + 1, Lsn::new(1)), None, "at another place");
         assert_eq!(here.mend_header(&bytes[..28], offset, Lsn::new(1)), None, "of half a header");
         for at in (4..8).chain(12..FRAME_HEADER_LEN) {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x41;
-            assert_eq!(here.mend_header(&damaged, offset, Lsn::new(1)), Some(kind), "byte {at}");
+            assert_eq!(here.mend_header(&damaged, offset, Lsn::new(1)), told, "byte {at}");
             assert_eq!(here.header_size(&damaged) == here.header_size(&bytes), at >= 8, "byte {at}");
         }
         let mut damaged = bytes.clone();
@@ -680,7 +687,8 @@ mod tests {
                 let mut damaged = bytes.clone();
                 damaged[at] ^= 1;
                 let before = damaged.clone();
-                assert_eq!(here.mend_checksum(&mut damaged, offset), Some(FrameType::new(10)), "byte {at}");
+                let told = here.mend_checksum(&mut damaged, offset);
+                assert_eq!(told, Some((FrameType::new(10), None)), "byte {at}");
                 assert_eq!(damaged, before, "a look changes nothing");
                 damaged[29] ^= 1;
                 assert_eq!(here.mend_checksum(&mut damaged, offset), None, "byte {at} and the one behind the header");

@@ -13,7 +13,7 @@ use crate::{
     drive::{Answer, Entry, Flow, Machine, Step, Stop, Stopped, Turn},
     fault::Fault,
     frame::{Mark, NotAMark},
-    report::{Finding, Seen, Verdict, Witness},
+    report::{Finding, Seen, Witness},
     segment::{SegmentHeader, SegmentId},
     walk::{Batch, Event, Next, Walk},
 };
@@ -44,8 +44,6 @@ pub struct Reader {
     named: SegmentId,
     /// Whether something was passed over that does no harm.
     has_gap: bool,
-    /// Whether what is known to be of no transaction concerns nobody.
-    for_transactions: bool,
     read: Read,
     /// The epoch of the last epoch mark.
     marked: u64,
@@ -105,20 +103,14 @@ impl Reader {
             ahead: None,
             named: SegmentId::NONE,
             has_gap: false,
-            for_transactions: false,
             read: Read::default(),
             marked: 0,
             newest: 0,
         }
     }
 
-    /// [`new`](Self::new), for the entries of transactions alone.
-    pub(crate) fn of_transactions(view: View, from: Lsn, to: Lsn, policy: Policy) -> Self {
-        Self { for_transactions: true, ..Self::new(view, from, to, policy) }
-    }
-
-    /// The epoch that a mark on the way told of last, or in which the segment was begun that the way begins in. The header of a segment does not tell: entries of the epoch before may
-    /// have been copied behind it.
+    /// The epoch that a mark on the way told of last, or in which the segment was begun that the way begins in. The header
+    /// of a segment does not tell: entries of the epoch before may have been copied behind it.
     pub(crate) fn marked_epoch(&self) -> u64 {
         self.marked
     }
@@ -321,7 +313,7 @@ impl Reader {
         finding.witness = Some(Witness::Successor(ahead.id));
         finding.harmless = last <= self.view.accepted_loss;
         if !finding.harmless && !self.policy.skips_damage() {
-            return Err(turn.fault(Fault::Damaged(finding)));
+            return Err(turn.fault(finding.fault()));
         }
         Err(self.tell(turn, finding))
     }
@@ -386,9 +378,8 @@ impl Reader {
                 return Ok(());
             }
         }
-        finding.harmless |= self.for_transactions && finding.in_transaction == Some(false);
         if !finding.harmless && !self.policy.skips_damage() {
-            return Err(turn.fault(Fault::Damaged(finding)));
+            return Err(turn.fault(finding.fault()));
         }
         Err(self.tell(turn, finding))
     }
@@ -466,16 +457,13 @@ impl Reader {
         finding.harmless = covered || first > last || (last < self.from && next.is_some());
         let ahead = self.ahead.as_ref().filter(|ahead| ahead.predecessor.id == segment.header.id);
         finding.witness = ahead.map(|ahead| Witness::Successor(ahead.id));
-        // Whose it was is known once it was passed over.
-        let is_judged_later = self.for_transactions && next.is_some() && finding.verdict != Verdict::Unreadable;
-        if !finding.harmless && !self.policy.skips_damage() && !is_judged_later {
-            return Err(turn.fault(match finding.verdict {
-                Verdict::Unreadable => Fault::Unreadable { object: finding.object, offset: finding.offset },
-                _ => Fault::Damaged(finding),
-            }));
+        if !finding.harmless && !self.policy.skips_damage() {
+            return Err(turn.fault(finding.fault()));
         }
         self.state = State::Frames;
-        if let Some(next) = next {
+        // Where nothing stands behind but the segment's end, the bytes of the one that is gone may still tell whose it was.
+        let is_last = expected == segment.last && halt.seen != Seen::Unreadable;
+        if let Some(next) = next.or(is_last.then(|| Next { at: segment.limit, expected: expected.next_or_max() })) {
             segment.walk.skip(&finding, next);
             return Ok(());
         }

@@ -71,6 +71,10 @@ impl Replay {
                     Stop::Need(Step::Finding(finding)) => {
                         let last = finding.lsns.map(|(_, last)| last);
                         let tears = finding.tears(committed.begin, committed.commit.next_or_max());
+                        if tears && !finding.harmless && !self.policy.skips_damage() {
+                            let fault = finding.fault();
+                            return Err(turn.fault(fault));
+                        }
                         committed.torn |= tears;
                         // What the main reader comes by, it reports, or has.
                         if tears && committed.checking && last < Some(self.from) {
@@ -81,7 +85,7 @@ impl Replay {
                 },
                 Ok(_) if committed.checking && !committed.torn => {
                     committed.checking = false;
-                    committed.reader = span(&self.view, committed.begin, committed.commit, self.policy);
+                    committed.reader = span(&self.view, committed.begin, committed.commit);
                 }
                 Ok(_) => {
                     self.committed = None;
@@ -102,7 +106,7 @@ impl Replay {
             let begin = Lsn::new(id);
             if begin < place.lsn {
                 let commit = place.lsn.previous();
-                let reader = span(&self.view, begin, commit, self.policy);
+                let reader = span(&self.view, begin, commit);
                 // A policy that skips no damage stops at it anyway, but for what was given up before; one that ends the log
                 // there ends it before the transaction.
                 let ends = self.policy == Policy::PointInTime;
@@ -116,11 +120,12 @@ impl Replay {
 
 /// A reader of the span of a transaction behind its begin, which says nothing that its other entries do not say: where it alone is
 /// lost, nothing of the transaction is.
-fn span(view: &View, begin: Lsn, commit: Lsn, policy: Policy) -> Reader {
+fn span(view: &View, begin: Lsn, commit: Lsn) -> Reader {
     // It began before what is kept for others, perhaps: the chain keeps what crosses the low-water mark.
     let mut view = view.clone();
     view.low_water = view.low_water.min(begin);
-    Reader::of_transactions(view, begin.next_or_max(), commit, policy)
+    // Whose it was that is lost is known once it was passed over.
+    Reader::new(view, begin.next_or_max(), commit, Policy::Inspect)
 }
 
 impl Committed {

@@ -4,7 +4,7 @@ use core::{fmt, num::NonZeroU64};
 
 use uuid::Uuid;
 
-use crate::{CheckpointId, Lsn, decision::Policy, device::Object, drive::Entry, segment::SegmentId};
+use crate::{CheckpointId, Lsn, decision::Policy, device::Object, drive::Entry, fault::Fault, segment::SegmentId};
 
 /// What is to be thought of bytes that are not the good frame that should stand there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,6 +239,14 @@ impl Finding {
         let is_of_another =
             self.in_transaction == Some(false) || self.transaction.is_some_and(|id| id.get() != begin.value());
         is_within && !is_of_another
+    }
+
+    /// The fault that it is for whoever does not pass over it.
+    pub(crate) fn fault(&self) -> Fault {
+        match self.seen {
+            Seen::Unreadable => Fault::Unreadable { object: self.object, offset: self.offset },
+            _ => Fault::Damaged(*self),
+        }
     }
 
     /// This entry is sound, and does not count: its transaction was committed, and has lost another one.

@@ -16,7 +16,7 @@ use crate::{
     reader::Read,
     report::{Finding, Seen, Witness},
     segment::{Predecessor, SegmentHeader, SegmentId},
-    walk::{Event, Walk},
+    walk::{Event, Next, Walk},
 };
 
 /// Places remembered at once, of one fineness.
@@ -48,8 +48,6 @@ pub struct ReverseReader {
     seen: u64,
     /// What is gone before all the places that are left of the segment.
     gone: Option<Finding>,
-    /// Whether what is known to be of no transaction concerns nobody.
-    for_transactions: bool,
     /// The entry that was handed out last.
     handed: Option<Lsn>,
     read: Read,
@@ -107,18 +105,17 @@ impl ReverseReader {
             levels: Vec::new(),
             seen: 0,
             gone: None,
-            for_transactions: false,
             handed: None,
             read: Read::default(),
         }
     }
 
-    /// [`new`](Self::new), for the entries of transactions alone.
-    pub(crate) fn of_transactions(view: View, from: Lsn, to: Lsn) -> Self {
-        Self { for_transactions: true, ..Self::new(view, from, to) }
-    }
-
-    pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) -> Result<Read, Stopped> {
+    /// Goes on for somebody who says what concerns him of that which is gone.
+    pub(crate) fn advance_for(
+        &mut self,
+        turn: &mut Turn<'_>,
+        whom: &dyn Fn(&Finding) -> bool,
+    ) -> Result<Read, Stopped> {
         if self.from < self.view.low_water {
             return Err(turn.fault(Fault::Truncated { low_water: self.view.low_water }));
         }
@@ -132,7 +129,7 @@ impl ReverseReader {
                     self.named = on_medium.predecessor.id;
                     self.entered(turn, &header)?;
                 }
-                State::Scan => self.scan(turn)?,
+                State::Scan => self.scan(turn, whom)?,
                 State::Next => self.next_place(turn)?,
                 State::Entry => self.entry(turn)?,
                 State::Done => return Ok(self.read),
@@ -141,7 +138,7 @@ impl ReverseReader {
     }
 
     /// Learns where an entry stands.
-    fn scan(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+    fn scan(&mut self, turn: &mut Turn<'_>, whom: &dyn Fn(&Finding) -> bool) -> Result<(), Stopped> {
         let (Some(walk), Some(level)) = (&mut self.walk, self.levels.last_mut()) else {
             return Err(turn.fault(Fault::NoLog));
         };
@@ -162,15 +159,18 @@ impl ReverseReader {
                 finding.lsns = (first <= last).then_some((first, last));
                 finding.len = next.map_or(0, |next| (next.at - halt.at).into());
                 finding.witness = (self.successor != self.end.id).then_some(Witness::Successor(self.successor));
-                match next {
+                // Of one that is the last of its segment, the bytes may tell whose it was.
+                let is_last = expected == self.end.last && halt.seen != Seen::Unreadable;
+                let end = Next { at: self.end.size, expected: expected.next_or_max() };
+                match next.or(is_last.then_some(end)) {
                     Some(next) => walk.skip(&finding, next),
-                    None if self.concerns(&finding) => return Err(damage(turn, finding)),
+                    None if self.concerns(&finding) && whom(&finding) => return Err(turn.fault(finding.fault())),
                     None => self.state = State::Next,
                 }
             }
             Event::Finding => {
                 let finding = walk.finding();
-                if self.concerns(&finding) {
+                if self.concerns(&finding) && whom(&finding) {
                     // What stands behind it comes first.
                     self.levels.iter_mut().for_each(|level| level.places.clear());
                     self.gone = Some(finding);
@@ -184,7 +184,7 @@ impl ReverseReader {
     /// Whether what is gone was asked for, and not given up before.
     fn concerns(&self, finding: &Finding) -> bool {
         let asked = |(first, last)| last >= self.from && first <= self.to && first > self.view.accepted_loss;
-        finding.lsns.is_some_and(asked) && !(self.for_transactions && finding.in_transaction == Some(false))
+        finding.lsns.is_some_and(asked)
     }
 
     /// Hands out the entry at the walk.
@@ -193,7 +193,8 @@ impl ReverseReader {
         match walk.next(turn)? {
             Event::Entry => {}
             Event::Stop => {
-                return Err(damage(turn, Finding::rot(walk.halt().seen, Object::Segment(self.end.id), walk.at())));
+                let finding = Finding::rot(walk.halt().seen, Object::Segment(self.end.id), walk.at());
+                return Err(turn.fault(finding.fault()));
             }
             Event::Mark | Event::Behind | Event::Finding => return Ok(()),
         }
@@ -257,7 +258,7 @@ impl ReverseReader {
     fn before(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         self.state = State::Done;
         if let Some(finding) = self.gone {
-            return Err(damage(turn, finding));
+            return Err(turn.fault(finding.fault()));
         }
         let Some(header) = self.segment.as_ref().filter(|header| header.first > self.from) else { return Ok(()) };
         let before = header.predecessor;
@@ -280,14 +281,6 @@ impl ReverseReader {
         }
         Ok(())
     }
-}
-
-/// This is gone.
-fn damage(turn: &mut Turn<'_>, finding: Finding) -> Stopped {
-    turn.fault(match finding.seen {
-        Seen::Unreadable => Fault::Unreadable { object: finding.object, offset: finding.offset },
-        _ => Fault::Damaged(finding),
-    })
 }
 
 impl Level {
@@ -315,6 +308,6 @@ impl Machine for ReverseReader {
     type Output = Read;
 
     fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<Read, Stop> {
-        Turn::run(buf, answer, |turn| self.advance(turn))
+        Turn::run(buf, answer, |turn| self.advance_for(turn, &|_| true))
     }
 }

@@ -4,7 +4,7 @@
 //! The scan of the newest segment and every reader go this way; what each makes of a place where the frame expected
 //! does not stand is its own.
 
-use core::{cmp::Ordering, num::NonZeroU64};
+use core::cmp::Ordering;
 
 use crate::{
     Lsn,
@@ -303,19 +303,18 @@ impl Walk {
     /// Goes behind the damage, once it is known what the frame was that is gone: `None` where entries behind it go with it.
     fn mended(&mut self, turn: &mut Turn<'_>) -> Result<Option<Event>, Stopped> {
         let Self { next, expected, .. } = *self;
-        let kind = match u32::try_from(self.finding.offset) {
+        let was = match u32::try_from(self.finding.offset) {
             // An entry, known to be one and by its LSN.
             Ok(at) if expected.value().checked_add(1) == Some(next.expected.value()) => {
                 self.cursor.mend(turn, at, next.at, expected)?
             }
             _ => None,
         };
+        let kind = was.map(|was| was.kind);
         self.finding.in_transaction = kind.map(FrameType::is_in_transaction);
-        if let (Some(kind), Ok(at)) = (kind.filter(|kind| kind.is_in_transaction()), u32::try_from(self.finding.offset))
-        {
-            self.finding.transaction = self.cursor.mend_transaction(turn, at, next.at)?.and_then(NonZeroU64::new);
-            self.finding.commits = Code::from_u8(kind.code()) == Some(Code::TxnCommit);
-        }
+        self.finding.transaction = was.and_then(|was| was.transaction);
+        self.finding.commits =
+            kind.is_some_and(|kind| kind.is_in_transaction() && Code::from_u8(kind.code()) == Some(Code::TxnCommit));
         let until = match kind {
             Some(kind) if kind.is_mark() || !kind.continues_batch() => None,
             Some(_) => Some(Until::BatchEnd),

@@ -190,15 +190,16 @@ fn sample(segments: usize) -> Bytes {
 }
 
 fn sample_by(work: impl FnOnce(&Log<MemoryDevice>)) -> Bytes {
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let log = Log::open_device(device, config(Policy::Default)).unwrap();
-    append(&log, 1);
-    work(&log);
-    append(&log, 2);
-    log.close().unwrap();
-    drop(log);
-    Bytes::of(&medium)
+    made_by(|log| {
+        append(log, 1);
+        work(log);
+        append(log, 2);
+    })
+}
+
+/// A new log that this was done to, closed.
+fn made_by(work: impl FnOnce(&Log<MemoryDevice>)) -> Bytes {
+    again(&Bytes(BTreeMap::new()), work)
 }
 
 /// Opens a log once more, does something, and closes it.
@@ -819,20 +820,16 @@ fn what_may_have_been_of_a_transaction_that_commits_above_the_low_water_mark_is_
 
 #[test]
 fn a_committed_transaction_that_loses_an_entry_is_gone_with_all_its_lsns_and_nothing_else_is() {
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let log = Log::open_device(device, config(Policy::Default)).unwrap();
-    append(&log, 1);
-    let transaction = log.transaction().unwrap();
-    let in_transaction = |lsn: u64| assert_eq!(transaction.append(&payload(lsn)[..]).unwrap().first.value(), lsn);
-    in_transaction(3);
-    append(&log, 1);
-    (5..=6).for_each(in_transaction);
-    transaction.commit().unwrap();
-    fill(&log, 1);
-    log.close().unwrap();
-    drop(log);
-    let sound = Bytes::of(&medium);
+    let sound = made_by(|log| {
+        append(log, 1);
+        let transaction = log.transaction().unwrap();
+        let in_transaction = |lsn: u64| assert_eq!(transaction.append(&payload(lsn)[..]).unwrap().first.value(), lsn);
+        in_transaction(3);
+        append(log, 1);
+        (5..=6).for_each(in_transaction);
+        transaction.commit().unwrap();
+        fill(log, 1);
+    });
     let last = *sound.spans()[&2].end();
     let damaged = flip(&sound, segment(1), place_of(&sound, 5) + 50);
     let lost = [5..=5, 2..=3, 6..=7].map(|lsns| range(&lsns));
@@ -853,22 +850,18 @@ fn a_committed_transaction_that_loses_an_entry_is_gone_with_all_its_lsns_and_not
 
 #[test]
 fn of_transactions_side_by_side_one_wrong_byte_takes_the_one_that_it_is_of_and_no_other() {
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let log = Log::open_device(device, config(Policy::Default)).unwrap();
-    append(&log, 1);
-    // Their ids differ by one bit.
-    let (one, other) = (log.transaction().unwrap(), log.transaction().unwrap());
-    for lsn in 4..=7 {
-        let transaction = if lsn % 2 == 0 { &one } else { &other };
-        assert_eq!(transaction.append(&payload(lsn)[..]).unwrap().first.value(), lsn);
-    }
-    one.commit().unwrap();
-    other.commit().unwrap();
-    fill(&log, 1);
-    log.close().unwrap();
-    drop(log);
-    let sound = Bytes::of(&medium);
+    let sound = made_by(|log| {
+        append(log, 1);
+        // Their ids differ by one bit.
+        let (one, other) = (log.transaction().unwrap(), log.transaction().unwrap());
+        for lsn in 4..=7 {
+            let transaction = if lsn % 2 == 0 { &one } else { &other };
+            assert_eq!(transaction.append(&payload(lsn)[..]).unwrap().first.value(), lsn);
+        }
+        one.commit().unwrap();
+        other.commit().unwrap();
+        fill(log, 1);
+    });
     let last = *sound.spans()[&2].end();
     let kept: Vec<_> = [1, 5, 7].into_iter().chain(10..=last).collect();
     // One that loses its begin loses nothing else.
@@ -880,8 +873,7 @@ fn of_transactions_side_by_side_one_wrong_byte_takes_the_one_that_it_is_of_and_n
     for lsn in [4, 6, 8] {
         let at = place_of(&sound, lsn);
         let len = u32::from_le_bytes(sound.0[&segment(1)][at + 4..at + 8].try_into().unwrap()) as usize;
-        // Of a frame whose length is wrong, it is not known where it ends.
-        for byte in (0..4).chain(8..len) {
+        for byte in 0..len {
             for change in [1, 0x80, 0xFF] {
                 let mut damaged = sound.clone();
                 damaged.0.get_mut(&segment(1)).unwrap()[at + byte] ^= change;
@@ -911,21 +903,17 @@ fn a_log_that_ends_before_damage_ends_before_the_commit_of_what_lost_an_entry_be
 
 #[test]
 fn what_a_checkpoint_holds_of_a_torn_transaction_is_no_loss_whatever_else_was_open_there() {
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let log = Log::open_device(device, config(Policy::Default)).unwrap();
-    let torn = log.transaction().unwrap();
-    torn.append(&payload(2)[..]).unwrap();
-    append(&log, 1);
-    let open = log.transaction().unwrap();
-    torn.commit().unwrap();
-    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
-    open.append(&payload(7)[..]).unwrap();
-    open.commit().unwrap();
-    fill(&log, 1);
-    log.close().unwrap();
-    drop(log);
-    let sound = Bytes::of(&medium);
+    let sound = made_by(|log| {
+        let torn = log.transaction().unwrap();
+        torn.append(&payload(2)[..]).unwrap();
+        append(log, 1);
+        let open = log.transaction().unwrap();
+        torn.commit().unwrap();
+        log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+        open.append(&payload(7)[..]).unwrap();
+        open.commit().unwrap();
+        fill(log, 1);
+    });
     let damaged = flip(&sound, segment(1), place_of(&sound, 2) + 50);
     let report = damaged.verified(Policy::Default);
     let told: Vec<_> = report.findings.iter().filter_map(|finding| Some((finding.lsns?, finding.harmless))).collect();
@@ -960,6 +948,82 @@ fn what_stands_behind_the_damage_that_a_log_ends_before_is_given_up_by_its_lsns(
     let (_, report, next) = damaged.given_up(Policy::PointInTime);
     let told: Vec<_> = report.damage().map(|finding| finding.lsns).collect();
     assert_eq!((told, next), (vec![range(&(last - 1..=last))], last + 1));
+}
+
+#[test]
+fn damage_below_the_low_water_mark_to_what_was_another_transactions_concerns_nobody_where_one_crosses_the_mark() {
+    for is_committed in [true, false] {
+        let sound = made_by(|log| {
+            let crosses = log.transaction().unwrap();
+            let other = log.transaction().unwrap();
+            other.append(&payload(3)[..]).unwrap();
+            crosses.append(&payload(4)[..]).unwrap();
+            other.append(&payload(5)[..]).unwrap();
+            append(log, 1);
+            if is_committed {
+                other.commit().unwrap();
+            } else {
+                other.rollback().unwrap();
+            }
+            append(log, 2);
+            log.discard_before(Lsn::new(9)).unwrap();
+            append(log, 1);
+            crosses.commit().unwrap();
+            append(log, 1);
+        });
+        let (counts, last) = (counted(&sound, Policy::Strict), 12);
+        assert_eq!(counts.0, [9, 10, 4, 12]);
+        for lost in [2, 3, 5, 6, 7, 8] {
+            let damaged = flip(&sound, segment(1), place_of(&sound, lost) + 35);
+            for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
+                assert_eq!(counted(&damaged, policy), counts, "{policy:?}, without LSN {lost}");
+                let report = damaged.verified(policy);
+                assert!(report.clean && report.damage().count() == 0, "{policy:?}, without LSN {lost}: {report:?}");
+            }
+            let log = Log::open_device(damaged.device(), config(Policy::Strict).with_full_check()).unwrap();
+            let forth: Result<Vec<_>> = log.read_from(Lsn::ZERO).unwrap().map(|entry| Ok(entry?.lsn.value())).collect();
+            let back: Result<Vec<_>> =
+                log.read_back_to(Lsn::ZERO).unwrap().map(|entry| Ok(entry?.lsn.value())).collect();
+            let expected: Vec<_> = [1, 4].into_iter().chain(9..=last).collect();
+            assert!(forth.as_ref().is_ok_and(|forth| *forth == expected), "without LSN {lost}: {forth:?}");
+            assert!(back.as_ref().is_ok_and(|back| back.iter().eq(expected.iter().rev())), "{lost}: {back:?}");
+        }
+        // That of the one that crosses does.
+        let damaged = flip(&sound, segment(1), place_of(&sound, 4) + 35);
+        assert_eq!(damaged.refused(config(Policy::Default).with_full_check()).lsns, range(&(4..=4)));
+        let log = Log::open_device(damaged.device(), config(Policy::Default)).unwrap();
+        assert!(log.read_back_to(Lsn::ZERO).unwrap().any(|entry| entry.is_err()));
+    }
+}
+
+#[test]
+fn a_damaged_entry_that_is_the_last_of_its_segment_takes_nothing_of_the_transactions_around_it() {
+    for is_below in [false, true] {
+        let sound = made_by(|log| {
+            let transaction = log.transaction().unwrap();
+            transaction.append(&payload(2)[..]).unwrap();
+            fill(log, 1);
+            if is_below {
+                log.discard_before(log.current_lsn()).unwrap();
+            }
+            transaction.commit().unwrap();
+            fill(log, 1);
+        });
+        let last = sound.header(2).first.previous().value();
+        let damaged = flip(&sound, segment(1), place_of(&sound, last) + 40);
+        let (counts, found) = (counted(&sound, Policy::Strict).0, counted(&damaged, Policy::Salvage).0);
+        assert!(found.contains(&2), "{found:?}");
+        assert!(found.iter().eq(counts.iter().filter(|lsn| **lsn != last)), "{found:?}, of {counts:?}");
+        let report = damaged.verified(Policy::Default);
+        let told: Vec<_> = report.damage().map(|finding| finding.lsns).collect();
+        assert_eq!(told, if is_below { vec![] } else { vec![range(&(last..=last))] });
+        let log = Log::open_device(damaged.device(), config(Policy::Default)).unwrap();
+        let back = log.read_back_to(Lsn::ZERO).unwrap();
+        let back: Vec<_> =
+            back.map(|entry| entry.map_err(|error| error.finding().and_then(|gone| gone.lsns))).collect();
+        let refused = (!is_below).then_some(range(&(last..=last)));
+        assert_eq!(back.last().unwrap().as_ref().err(), refused.as_ref(), "{back:?}");
+    }
 }
 
 /// A transaction that a later epoch rolled back is none that ends above the low-water mark.
