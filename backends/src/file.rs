@@ -214,6 +214,9 @@ impl fmt::Display for FileError {
             Self::Io { operation, path, source } => {
                 write!(f, "cannot {operation} {}: ", path.display())?;
                 match self.kind() {
+                    ErrorKind::NoSpace if source.kind() == io::ErrorKind::FileTooLarge => {
+                        f.write_str("a limit on the size of files does not allow it")
+                    }
                     ErrorKind::NoSpace => f.write_str("no room is left"),
                     ErrorKind::Gone => f.write_str("it is not there any more"),
                     ErrorKind::ReadOnly => f.write_str("the file system takes no writes, open it read-only"),

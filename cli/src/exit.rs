@@ -3,12 +3,20 @@
 use std::{
     error, fmt,
     io::{self, ErrorKind, Write},
+    iter,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use duralog::{Error, Finding, core::Fault, file::FileError};
 use serde_json::{Value, json};
+
+/// Whether it is not the medium that has no room, but a limit on the size of files that forbids to take it.
+fn is_limited(error: &Error) -> bool {
+    let causes = iter::successors(Some(error as &dyn error::Error), |error| error.source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == ErrorKind::FileTooLarge)
+}
 
 /// The exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +91,7 @@ impl Failure {
     /// A failure of the log at `dir`, with advice where there was no room.
     pub(crate) fn advised(dir: &Path, error: Error, advice: &'static str) -> Self {
         let full = matches!(error, Error::NoSpace(_));
+        let advice = if is_limited(&error) { ": raise that limit, or let segments be smaller" } else { advice };
         let failure = Self::Log { dir: dir.to_owned(), error: Box::new(error) };
         if full { Self::Advised { failure: Box::new(failure), advice } } else { failure }
     }

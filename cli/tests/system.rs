@@ -216,7 +216,7 @@ fn an_archive_that_finds_no_room_is_taken_away_again() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_told_as_a_full_disk_is() {
+fn a_limit_on_the_size_of_files_is_told_as_a_full_disk_is_and_by_its_name() {
     let place = tempfile::tempdir().unwrap();
     let (dir, input) = (place.path().join("log"), place.path().join("lines"));
     fs::write(&input, line(1)).unwrap();
@@ -228,5 +228,7 @@ fn a_limit_on_the_size_of_files_is_told_as_a_full_disk_is() {
         .output()
         .unwrap();
     assert_eq!(code(&output), 3, "{output:?}");
-    assert_eq!(object(&output.stdout)["error"]["kind"], "no_space", "{output:?}");
+    let error = &object(&output.stdout)["error"];
+    assert_eq!(error["kind"], "no_space", "{output:?}");
+    assert!(error["message"].as_str().unwrap().contains("raise that limit"), "{error}");
 }
