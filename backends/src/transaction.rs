@@ -1,6 +1,6 @@
 //! Transactions: operations between begin and commit, recovered only if the commit was.
 
-use duralog_core::{Durability, Lsn, Payload, TransactionEnd, Writer};
+use duralog_core::{Durability, Lsn, Payload, StageError, TransactionEnd, Writer};
 
 use crate::{
     commit::{Guard, InTransaction, Promise, Shared},
@@ -132,8 +132,22 @@ impl<D: SharedDevice> Shared<D> {
 
     /// Stages the end of a transaction, and gives its LSN.
     pub(crate) fn stage_end(&self, of: InTransaction, end: TransactionEnd) -> Result<(Guard<'_>, Lsn)> {
-        let (mut guard, lsn) =
-            self.stage_in(self.lock(), Some(of), |writer, buf, now| writer.stage_end(buf, now, of.id, end))?;
+        let mut is_owed = false;
+        let staged = self.stage_in(self.lock(), Some(of), |writer, buf, now| {
+            let staged = writer.stage_end(buf, now, of.id, end);
+            let waits = matches!(staged, Err(StageError::NeedsCommit | StageError::NeedsSegment));
+            is_owed |= end == TransactionEnd::Rollback && waits;
+            staged
+        });
+        let (mut guard, lsn) = match staged {
+            // While this call waited for room, another found some, and wrote the rollback before an entry of its own.
+            Err(Error::NoTransaction) if is_owed => {
+                let guard = self.lock();
+                let last = guard.writer.next_lsn().previous();
+                (guard, last)
+            }
+            staged => staged?,
+        };
         guard.counts.appends += 1;
         Ok((guard, lsn))
     }
