@@ -119,7 +119,7 @@ impl Crossing {
             match (advanced, found) {
                 (Err(Stopped), Some((epoch, floor))) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) => self.passed(place, turn.buf, epoch, floor),
-                    Stop::Need(Step::Finding(finding)) => self.missed(finding.lsns),
+                    Stop::Need(Step::Finding(finding)) => self.missed(finding),
                     _ => return Err(Stopped),
                 },
                 (Ok(_), Some((epoch, floor))) => {
@@ -171,7 +171,8 @@ impl Crossing {
     fn passed(&mut self, place: &Place, buf: &[u8], epoch: u64, floor: Lsn) {
         if place.lsn >= self.low_water {
             self.reached(epoch, floor);
-            return self.passed_above(place, buf);
+            let is_commit = Code::from_u8(place.kind.code()) == Some(Code::TxnCommit);
+            return place.transaction(buf).filter(|_| is_commit).into_iter().for_each(|id| self.commits(id));
         }
         self.ended_before(epoch);
         self.batch = place.kind.continues_batch().then(|| self.batch.unwrap_or(place.lsn));
@@ -194,10 +195,11 @@ impl Crossing {
         self.open.iter().any(|open| open.id == id)
     }
 
-    /// Takes an entry above the mark in, where there is damage below it.
-    fn passed_above(&mut self, place: &Place, buf: &[u8]) {
-        let is_commit = Code::from_u8(place.kind.code()) == Some(Code::TxnCommit);
-        let Some(id) = place.transaction(buf).filter(|_| self.is_above && is_commit) else { return };
+    /// Takes note of a commit above the mark, where there is damage below it.
+    fn commits(&mut self, id: u64) {
+        if !self.is_above {
+            return;
+        }
         let at = self.open.iter().position(|open| open.id == id).or_else(|| {
             // All that it had below the mark is lost.
             let is_forgotten = (self.floor..self.low_water).contains(&Lsn::new(id));
@@ -211,9 +213,12 @@ impl Crossing {
         }
     }
 
-    /// These are lost.
-    fn missed(&mut self, lsns: Option<(Lsn, Lsn)>) {
-        if let Some((_, last)) = lsns.filter(|(first, _)| *first < self.low_water && !self.is_past) {
+    /// This is lost. It may have been a commit: what is left of its transaction is missed for that.
+    fn missed(&mut self, finding: &Finding) {
+        if let Some(id) = finding.transaction.filter(|_| finding.commits) {
+            self.commits(id.get());
+        }
+        if let Some((_, last)) = finding.lsns.filter(|(first, _)| *first < self.low_water && !self.is_past) {
             self.lost = self.lost.max(last);
         }
     }

@@ -187,7 +187,7 @@ impl Cursor {
         let Some(frame) = turn.buf.get_mut(frame) else { return Ok(was) };
         Ok(match was {
             Some(was) => {
-                Some(Was { transaction: self.salts.mend_transaction(frame, at).and_then(NonZeroU64::new), ..was })
+                Some(Was { transaction: self.salts.mend_transaction(frame, at, lsn).and_then(NonZeroU64::new), ..was })
             }
             // Its header's checksum itself may be what is wrong: then the entry's tells.
             None => self

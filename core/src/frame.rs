@@ -292,7 +292,10 @@ impl Salts {
 
     /// The id of the transaction that a damaged frame belonged to, where no more than one of its bytes is wrong: by how much the
     /// entry checksum is off tells which byte that may be, and what was in it. Where several would do, none may be in the id.
-    pub(crate) fn mend_transaction(&self, frame: &mut [u8], offset: u32) -> Option<u64> {
+    ///
+    /// Of a large frame whose bytes are others altogether, a checksum may look so by chance. Then what stands for the id is none:
+    /// it is not the LSN of an earlier entry, or its own.
+    pub(crate) fn mend_transaction(&self, frame: &mut [u8], offset: u32, lsn: Lsn) -> Option<u64> {
         let stored = frame.last_chunk::<FRAME_TRAILER_LEN>().copied().map(u32::from_le_bytes)?;
         let (sealed, at) = (frame.len() - FRAME_TRAILER_LEN, FRAME_HEADER_LEN);
         let mut id = *frame.get(at..sealed)?.first_chunk::<TRANSACTION_ID_LEN>()?;
@@ -314,7 +317,7 @@ impl Salts {
             (_, Some((place, byte))) => id.get_mut(place).into_iter().for_each(|wrong| *wrong ^= byte),
             (_, None) => {}
         }
-        Some(u64::from_le_bytes(id))
+        Some(u64::from_le_bytes(id)).filter(|id| *id <= lsn.value())
     }
 
     /// The size that a header claims, sound or not.
@@ -676,6 +679,19 @@ mod tests {
         let mut damaged = bytes.clone();
         (damaged[5], damaged[22]) = (!damaged[5], !damaged[22]);
         assert_eq!(here.mend_header(&damaged, offset, Lsn::new(1)), None);
+    }
+
+    #[test]
+    fn an_id_that_no_transaction_can_have_there_is_not_believed_whatever_the_checksum_looks_like() {
+        let (here, offset, lsn) = (salts(3, 0), 4224, Lsn::new(300));
+        let mut frame = vec![0; 100];
+        for (id, told) in [(1, Some(1)), (300, Some(300)), (301, None), (0x0101_0101_0101_0101, None)] {
+            frame[FRAME_HEADER_LEN..][..8].copy_from_slice(&u64::to_le_bytes(id));
+            here.complete(&mut frame, offset, lsn, 1, FrameType::new(10).in_transaction());
+            // As if no more than a byte of the checksum itself were wrong.
+            frame[99] ^= 0x80;
+            assert_eq!(here.mend_transaction(&mut frame, offset, lsn), told);
+        }
     }
 
     #[test]

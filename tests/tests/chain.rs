@@ -997,6 +997,29 @@ fn damage_below_the_low_water_mark_to_what_was_another_transactions_concerns_nob
 }
 
 #[test]
+fn what_is_left_of_a_transaction_that_lost_its_commit_is_told_below_the_low_water_mark_too_whatever_else_is_damaged_there()
+ {
+    let sound = made_by(|log| {
+        append(log, 2);
+        let transaction = log.transaction().unwrap();
+        transaction.append(&payload(4)[..]).unwrap();
+        append(log, 1);
+        log.discard_before(Lsn::new(6)).unwrap();
+        transaction.append(&payload(6)[..]).unwrap();
+        transaction.commit().unwrap();
+        append(log, 1);
+    });
+    let one = flip(&sound, segment(1), place_of(&sound, 7) + 30);
+    let both = flip(&one, segment(1), place_of(&sound, 2) + 40);
+    for damaged in [one, both] {
+        let report = damaged.verified(Policy::Salvage);
+        let told: Vec<_> = report.damage().map(|finding| finding.lsns).collect();
+        assert_eq!(told, [7..=7, 3..=4, 6..=6].map(|lsns| range(&lsns)));
+        assert_eq!(report.entries_skipped, 2);
+    }
+}
+
+#[test]
 fn a_damaged_entry_that_is_the_last_of_its_segment_takes_nothing_of_the_transactions_around_it() {
     for is_below in [false, true] {
         let sound = made_by(|log| {
