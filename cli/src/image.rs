@@ -13,7 +13,7 @@ use duralog::{
 };
 use tempfile::TempDir;
 
-use crate::exit::Failure;
+use crate::{exit::Failure, pack};
 
 /// The folders that were made: removed when the program ends.
 static TAKEN_OUT: Mutex<Vec<TempDir>> = Mutex::new(Vec::new());
@@ -55,7 +55,13 @@ pub(crate) fn folder(dir: &Path, args: ImageArgs) -> Result<PathBuf, Failure> {
     }
     let unreadable = |error| Failure::Input { input: dir.display().to_string(), error };
     let known = ImageGeometry { erase_size, write_size };
-    let opened = ImageDevice::of_image_with(fs::read(dir).map_err(unreadable)?, known);
+    let image = fs::read(dir).map_err(unreadable)?;
+    if pack::is_archive(&image) {
+        let message =
+            "an archive as `duralog pack` writes it: `duralog unpack` makes a folder of it, which can be read";
+        return Err(usage(message.to_owned()));
+    }
+    let opened = ImageDevice::of_image_with(image, known);
     let mut device = opened.map_err(|error| match error {
         OpenSlotsError::Medium(ImageError::NoSlots) => {
             Failure::log(dir)(duralog::Error::NotALog { path: dir.to_owned() })

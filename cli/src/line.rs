@@ -75,11 +75,21 @@ struct Fields<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     txn_id: Raw<'a>,
     /// The log that the entry goes to gives it another.
-    #[serde(borrow, default, deserialize_with = "present", rename = "lsn")]
-    _lsn: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    lsn: Raw<'a>,
     /// Likewise.
-    #[serde(borrow, default, deserialize_with = "present", rename = "timestamp_us")]
-    _timestamp_us: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    timestamp_us: Raw<'a>,
+}
+
+/// The fields of a checkpoint.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CheckpointFields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    lsn: Raw<'a>,
 }
 
 /// The fields of one item of a batch.
@@ -114,7 +124,7 @@ impl<'a> Text<'a> {
             let message = error.to_string();
             let place = format!(" at line {} column {}", error.line(), error.column());
             let message = message.strip_suffix(&place).unwrap_or(&message);
-            let message = if error.is_data() { message.to_owned() } else { format!("not JSON: {message}") };
+            let message = if error.is_data() { brief(message).into() } else { format!("not JSON: {message}") };
             BadLine { column: self.at + error.column().max(1), message }
         })
     }
@@ -154,6 +164,13 @@ fn shown(text: &str) -> Cow<'_, str> {
         Some((end, _)) => format!("{}...", &text[..end]).into(),
         None => text.into(),
     }
+}
+
+/// A message that repeats the name of a field, with the beginning of a long one.
+fn brief(message: &str) -> Cow<'_, str> {
+    const BEFORE: &str = "unknown field `";
+    let parts = message.strip_prefix(BEFORE).and_then(|rest| rest.split_once("`, expected"));
+    parts.map_or(message.into(), |(name, expected)| format!("{BEFORE}{}`, expected{expected}", shown(name)).into())
 }
 
 /// Reads a line, without the end of the line.
@@ -198,6 +215,9 @@ impl<'a> Parser<'a> {
             return Err(self.text(txn_id).bad("an entry of a transaction, which import does not take"));
         }
         self.check(fields, &op, takes)?;
+        for raw in [fields.lsn, fields.timestamp_us] {
+            self.number(raw)?;
+        }
         let operation = match &*op {
             "insert" | "update" => {
                 let item = self.item(fields.id, fields.kind, fields.content, fields.embedding, self.whole())?;
@@ -220,7 +240,15 @@ impl<'a> Parser<'a> {
                 let decoded = BASE64.decode(encoded).map_err(|error| bytes.bad(format!("not base64: {error}")))?;
                 Operation::Opaque { bytes: decoded }
             }
-            "checkpoint" => return Ok(Line::Checkpoint),
+            "checkpoint" => {
+                let checkpoint = self.need(fields.checkpoint, "checkpoint", self.whole())?;
+                let CheckpointFields { id, lsn } = checkpoint.object()?;
+                for (name, raw) in [("id", id), ("lsn", lsn)] {
+                    self.need(raw, name, checkpoint)?;
+                    self.number(raw)?;
+                }
+                return Ok(Line::Checkpoint);
+            }
             _ => return Err(self.whole().bad(format!("`{op}` belongs to a transaction, which import does not take"))),
         };
         Ok(Line::Operation(operation))
@@ -256,6 +284,11 @@ impl<'a> Parser<'a> {
 
     fn need(&self, raw: Raw<'a>, name: &str, within: Text<'a>) -> Result<Text<'a>, BadLine> {
         raw.map(|raw| self.text(raw)).ok_or_else(|| within.bad(format!("the field `{name}` is missing")))
+    }
+
+    /// What a log says of an entry in whole numbers is one.
+    fn number(&self, raw: Raw<'a>) -> Result<(), BadLine> {
+        optional(raw).map_or(Ok(()), |raw| self.text(raw).expect::<u64>("a whole number").map(|_| ()))
     }
 
     fn id(&self, text: Text<'a>) -> Result<Uuid, BadLine> {
@@ -497,6 +530,24 @@ mod tests {
     }
 
     #[test]
+    fn what_import_passes_over_is_what_an_export_writes_there_or_the_line_is_bad() {
+        for (fields, column) in [
+            (r#""op":"checkpoint""#, 1),
+            (r#""op":"checkpoint","checkpoint":7"#, 33),
+            (r#""op":"checkpoint","checkpoint":{"id":7}"#, 33),
+            (r#""op":"checkpoint","checkpoint":{"id":7,"lsn":"a"}"#, 47),
+            (r#""op":"opaque","bytes":"","lsn":"a""#, 33),
+            (r#""op":"opaque","bytes":"","lsn":-1"#, 33),
+            (r#""op":"opaque","bytes":"","timestamp_us":1.5"#, 42),
+        ] {
+            let refused = parse(format!("{{{fields}}}").as_bytes());
+            assert_eq!(refused.as_ref().err().map(|bad| bad.column), Some(column), "{fields}: {refused:?}");
+        }
+        let line = parse(br#"{"op":"checkpoint","checkpoint":{"id":7,"lsn":9},"lsn":null,"timestamp_us":5}"#);
+        assert_eq!(line, Ok(Line::Checkpoint));
+    }
+
+    #[test]
     fn a_line_without_op_and_kind_inserts_a_document() {
         let line = format!(r#" {{"id": "{ID}", "content": "gr\u00fcn \ud83d\ude00", "embedding": [1, -0.5]}} "#);
         let expected = Operation::insert(id(), "grün 😀", [1.0, -0.5]);
@@ -601,6 +652,8 @@ mod tests {
     fn nothing_that_is_not_understood_is_passed_over() {
         let unknown = format!(r#"{{"id":"{ID}","content":"","embedding":[],"title":"lost"}}"#);
         assert!(parse(unknown.as_bytes()).unwrap_err().message.contains("unknown field `title`"));
+        let long = parse(format!(r#"{{"{}":1}}"#, "k".repeat(100_000)).as_bytes()).unwrap_err().message;
+        assert!(long.len() < 300 && long.contains("`kkkk") && long.contains("expected one of `op`"), "{long}");
         let twice = format!(r#"{{"id":"{ID}","id":"{ID}","content":"","embedding":[]}}"#);
         assert!(parse(twice.as_bytes()).unwrap_err().message.contains("duplicate field `id`"));
         let behind = format!(r#"{{"id":"{ID}","content":"","embedding":[]}} {{}}"#);

@@ -56,6 +56,11 @@ pub(crate) struct UnpackArgs {
     pub(crate) json: bool,
 }
 
+/// Whether these bytes begin as an archive does.
+pub(crate) fn is_archive(bytes: &[u8]) -> bool {
+    bytes.get(257..262) == Some(b"ustar")
+}
+
 /// Runs `pack`.
 pub(crate) fn pack(args: &PackArgs) -> Outcome {
     told("packed", pack_log(&args.dir, &args.file))

@@ -91,6 +91,11 @@ fn a_log_that_was_packed_and_unpacked_is_the_same_byte_for_byte() {
     assert_eq!((&names[0][..7], names.last().map(String::as_str)), ("segment", Some("wal.meta")));
     assert!(archive.len().is_multiple_of(BLOCK) && archive[archive.len() - 2 * BLOCK..].iter().all(|byte| *byte == 0));
     assert_eq!(place.names(), ["copy", "log", "log.tar"], "nothing unfinished is left");
+    // It is no log itself, and whoever takes it for one is told what it is.
+    for command in ["state", "verify", "export", "stat"] {
+        let (kind, message) = refused(&[command, &file], &file);
+        assert!(kind == "usage" && message.contains("unpack"), "{command}: {kind}, {message}");
+    }
 }
 
 #[test]

@@ -143,6 +143,9 @@ impl fmt::Display for InvalidLayout {
             Self::SlotSize { erase_size } => {
                 write!(f, "a slot must be a multiple of {erase_size} bytes, and have room for a header and a batch")
             }
+            Self::Slots { least, most } if most < least => {
+                write!(f, "a log takes at least {least} slots, and no more than {most} have room")
+            }
             Self::Slots { least, most } => write!(f, "there must be {least} to {most} slots"),
         }
     }
