@@ -54,7 +54,7 @@ fn lives(besides: &[(&str, &str)]) -> Step {
     Step::new("firmware through power cuts", host).needing([QEMU_ARM, QEMU_RISCV])
 }
 
-/// Cargo for one build of the firmware. Each set of features has a folder of its own, so that no build replaces another.
+/// Cargo for one build of the firmware. Builds whose folders differ do not replace each other.
 pub(crate) fn build(target: &str, folder: &str, features: &str) -> (Command, Vec<tools::Tool>) {
     let (mut command, needs) = cargo_for("build", target, "core");
     command.args(["--release", "--manifest-path", MANIFEST, "-p", "firmware"]);
