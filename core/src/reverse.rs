@@ -74,8 +74,8 @@ struct Level {
     stride: u64,
     /// Where the part ends.
     end: u32,
-    /// Whether the next entry is remembered whatever its number is: no place before it leads to it.
-    is_cut: bool,
+    /// Where the part before the next entry ends: at what is gone between them. That entry is remembered whatever its number is.
+    cut: Option<u32>,
 }
 
 /// Where an entry stands.
@@ -83,6 +83,8 @@ struct Level {
 struct Known {
     at: u32,
     lsn: Lsn,
+    /// Where the part before it ends.
+    before: u32,
 }
 
 impl ReverseReader {
@@ -145,14 +147,14 @@ impl ReverseReader {
         let event = walk.next(turn)?;
         let Frame { at, header, .. } = *walk.frame();
         match event {
-            Event::Entry if at < level.end => level.take(Known { at, lsn: header.lsn }, &mut self.seen),
+            Event::Entry if at < level.end => level.take(at, header.lsn, &mut self.seen),
             Event::Mark | Event::Behind => {}
             Event::Stop if walk.halt().at < level.end => {
                 let (halt, expected) = (*walk.halt(), walk.expected());
                 // What a batch lost, it is gone with.
-                let first = walk.batch().map_or(expected, |batch| batch.first);
-                level.places.retain(|known| known.lsn < first);
-                level.is_cut = true;
+                let batch = walk.batch();
+                let first = batch.map_or(expected, |batch| batch.first);
+                level.cut(batch.map_or(halt.at, |batch| batch.at), first);
                 let next = halt.next.filter(|next| next.expected <= self.end.last.next_or_max());
                 let last = next.map_or(self.end.last, |next| next.expected.previous());
                 let mut finding = Finding::rot(halt.seen, Object::Segment(self.end.id), halt.at);
@@ -176,7 +178,10 @@ impl ReverseReader {
                     self.gone = Some(finding);
                 }
             }
-            Event::Entry | Event::Stop => self.state = State::Next,
+            Event::Entry | Event::Stop => {
+                level.end = level.cut.take().unwrap_or(level.end);
+                self.state = State::Next;
+            }
         }
         Ok(())
     }
@@ -221,16 +226,18 @@ impl ReverseReader {
         }
         let start = header.frames_at();
         self.walk = Some(Walk::new(self.view.update, header, start, self.end.size, header.first, u32::MAX));
-        self.look_closely(self.end.size);
-        Ok(())
+        self.look_closely(turn, header.frames_at(), self.end.size)
     }
 
-    /// Looks where entries stand from the walk on up to `end`.
-    fn look_closely(&mut self, end: u32) {
-        // Five levels of 64 places hold more entries than a segment can.
-        let _ = self.levels.push(Level { end, stride: 1, places: Vec::new(), is_cut: false });
+    /// Looks where entries stand from the walk on, which is at `at`, up to `end`.
+    fn look_closely(&mut self, turn: &mut Turn<'_>, at: u32, end: u32) -> Result<(), Stopped> {
+        if self.levels.push(Level { end, stride: 1, places: Vec::new(), cut: None }).is_err() {
+            // Five levels of 64 places hold more entries than a segment can. Nothing is left out in silence all the same.
+            return Err(turn.fault(Fault::Damaged(Finding::rot(Seen::Hole, Object::Segment(self.end.id), at))));
+        }
         self.seen = 0;
         self.state = State::Scan;
+        Ok(())
     }
 
     /// Goes to the last place that is left: an entry, or a part to be looked at more closely.
@@ -240,16 +247,15 @@ impl ReverseReader {
                 self.levels.pop();
                 continue;
             };
-            let (end, stride) = (core::mem::replace(&mut level.end, place.at), level.stride);
+            let (end, stride) = (core::mem::replace(&mut level.end, place.before), level.stride);
             if let Some(walk) = &mut self.walk {
                 walk.go(place.at, place.lsn);
             }
             if stride == 1 {
                 self.state = State::Entry;
-            } else {
-                self.look_closely(end);
+                return Ok(());
             }
-            return Ok(());
+            return self.look_closely(turn, place.at, end);
         }
         self.before(turn)
     }
@@ -284,23 +290,36 @@ impl ReverseReader {
 }
 
 impl Level {
-    /// Remembers the entry if it is one in `stride`; when there is no room, every other place is forgotten.
-    fn take(&mut self, entry: Known, seen: &mut u64) {
-        let is_cut = core::mem::take(&mut self.is_cut);
-        if is_cut || seen.is_multiple_of(self.stride) {
+    /// Remembers the entry if it is one in `stride`; when there is no room, every other place is forgotten. What stands behind
+    /// something that is gone is kept while there is any other: nobody is to come by that again.
+    fn take(&mut self, at: u32, lsn: Lsn, seen: &mut u64) {
+        let cut = self.cut.take();
+        let is_wanted = |stride: u64| cut.is_some() || seen.is_multiple_of(stride);
+        if is_wanted(self.stride) {
+            let mut keep = false;
+            let mut is_every_other = || {
+                keep = !keep;
+                keep
+            };
             if self.places.is_full() {
-                let mut keep = false;
-                self.places.retain(|_| {
-                    keep = !keep;
-                    keep
-                });
+                self.places.retain(|known| known.before < known.at || is_every_other());
                 self.stride *= 2;
             }
-            if is_cut || seen.is_multiple_of(self.stride) {
-                let _ = self.places.push(entry);
+            if self.places.is_full() {
+                self.places.retain(|_| is_every_other());
+            }
+            if is_wanted(self.stride) {
+                let _ = self.places.push(Known { at, lsn, before: cut.unwrap_or(at) });
             }
         }
         *seen += 1;
+    }
+
+    /// All from `at` on is gone up to the next entry, also what was seen there from `first` on.
+    fn cut(&mut self, at: u32, first: Lsn) {
+        let gone = self.places.iter().find(|known| known.lsn >= first).map_or(at, |known| known.before);
+        self.places.retain(|known| known.lsn < first);
+        self.cut.get_or_insert(gone.min(at));
     }
 }
 

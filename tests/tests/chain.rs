@@ -18,6 +18,7 @@ use duralog::{
         meta::Meta,
         segment::{Predecessor, SEGMENT_HEADER_LEN, SegmentHeader},
     },
+    faulty::Random,
 };
 use duralog_tests::Counter;
 
@@ -696,13 +697,16 @@ fn reading_back_hands_out_what_stands_behind_damage_tells_of_it_and_passes_what_
 fn reading_back_leaves_nothing_out_in_long_segments_either() {
     let geometry = Geometry { segment_size: 32 << 10, ..GEOMETRY };
     let config = |policy| config(policy).with_write_limit(24 << 10);
-    for batch in [1, 70, 99, 200] {
+    let mut random = Random::new(12);
+    for (before, batch) in [(0, 1), (0, 70), (0, 99), (0, 200), (2, 70), (10, 300), (64, 100), (65, 150)] {
         let device = MemoryDevice::new(geometry);
         let medium = device.reader();
         let log = Log::open_device(device, config(Policy::Default)).unwrap();
+        (0..before).for_each(|_| drop(log.append([6; 3]).unwrap()));
         log.append_batch(&vec![[7; 3]; batch]).unwrap();
+        let batch = before + batch as u64;
         let mut last = 0;
-        while last < batch as u64 + 150 {
+        while last < batch + 150 {
             last = log.append([8; 3]).unwrap().lsn().value();
         }
         log.close().unwrap();
@@ -712,23 +716,33 @@ fn reading_back_leaves_nothing_out_in_long_segments_either() {
         log.close().unwrap();
         let reader = LogReader::open_device(medium.reader(), config(Policy::Default)).unwrap();
         let places: Vec<_> = reader.read(Lsn::FIRST, Lsn::MAX).unwrap().map(|entry| entry.unwrap().offset).collect();
-        let (batch, damaged) = (batch as u64, |lsn: u64| {
+        let damaged = |lsns: &[u64]| {
             let damaged = MemoryDevice::new(geometry);
             medium.names().into_iter().for_each(|name| damaged.put(name, medium.object(name).unwrap()));
             let mut bytes = medium.object(segment(1)).unwrap();
-            bytes[places[usize::try_from(lsn).unwrap() - 1] as usize + 30] ^= 1;
+            lsns.iter().for_each(|lsn| bytes[places[usize::try_from(*lsn).unwrap() - 1] as usize + 30] ^= 1);
             damaged.put(segment(1), bytes);
             damaged
-        });
+        };
+        let what = format!("{before} entries, then a batch up to {batch}");
+        let both_ways = |lsns: &[u64]| {
+            let log = Log::open_device(damaged(lsns), config(Policy::Salvage)).unwrap();
+            let forth: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn).collect();
+            let back: Vec<_> = log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn).collect();
+            assert!(forth.iter().rev().eq(&back), "{what}, without {lsns:?}, which was given up: {back:?}");
+        };
         for lsn in [batch.saturating_sub(2).max(1), batch + 1, batch + 70, batch + 149] {
             let first_behind = if lsn <= batch { batch + 1 } else { lsn + 1 };
-            let log = Log::open_device(damaged(lsn), config(Policy::Default)).unwrap();
+            let log = Log::open_device(damaged(&[lsn]), config(Policy::Default)).unwrap();
             let back = log.read_back_to(Lsn::ZERO).unwrap().map_while(Result::ok).map(|entry| entry.lsn.value());
-            assert!(back.eq((first_behind..=last).rev()), "a batch of {batch}, without {lsn}");
-            let log = Log::open_device(damaged(lsn), config(Policy::Salvage)).unwrap();
-            let forth: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn).collect();
-            let back = log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn);
-            assert!(back.eq(forth.iter().rev().copied()), "a batch of {batch}, without {lsn}, which was given up");
+            assert!(back.eq((first_behind..=last).rev()), "{what}, without {lsn}");
+            both_ways(&[lsn]);
+        }
+        for _ in 0..40 {
+            let mut lsns: Vec<u64> = (0..1 + random.below(6)).map(|_| 1 + random.below(last - 1)).collect();
+            lsns.sort_unstable();
+            lsns.dedup();
+            both_ways(&lsns);
         }
     }
 }
