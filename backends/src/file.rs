@@ -217,6 +217,7 @@ impl fmt::Display for FileError {
                     ErrorKind::NoSpace if source.kind() == io::ErrorKind::FileTooLarge => {
                         f.write_str("a limit on the size of files does not allow it")
                     }
+                    ErrorKind::NoSpace if is_short_of_handles(source) => source.fmt(f),
                     ErrorKind::NoSpace => f.write_str("no room is left"),
                     ErrorKind::Gone => f.write_str("it is not there any more"),
                     ErrorKind::ReadOnly => f.write_str("the file system takes no writes, open it read-only"),
@@ -225,6 +226,13 @@ impl fmt::Display for FileError {
             }
         }
     }
+}
+
+/// Whether the process or the system has as many files open as it may.
+fn is_short_of_handles(error: &io::Error) -> bool {
+    // ENFILE and EMFILE; ERROR_TOO_MANY_OPEN_FILES.
+    let codes: &[i32] = if cfg!(windows) { &[4] } else { &[23, 24] };
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 
 impl error::Error for FileError {
@@ -237,7 +245,8 @@ impl error::Error for FileError {
 }
 
 impl DeviceError for FileError {
-    /// No space is said of creating and writing alone: of a sync that fails for lack of space nothing is known.
+    /// No space is said of creating and writing alone: of a sync that fails for lack of space nothing is known. It is said too
+    /// where the process or the system has too many files open for one more.
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Locked { .. } | Self::Exists { .. } | Self::Replaced { .. } => ErrorKind::Fenced,
@@ -250,6 +259,8 @@ impl DeviceError for FileError {
                 {
                     ErrorKind::NoSpace
                 }
+                // As on a full medium, nothing was made, and it may be tried again.
+                _ if *operation == Operation::Create && is_short_of_handles(source) => ErrorKind::NoSpace,
                 io::ErrorKind::ReadOnlyFilesystem => ErrorKind::ReadOnly,
                 io::ErrorKind::NotFound => ErrorKind::Gone,
                 _ if *operation == Operation::Open => ErrorKind::Unavailable,
@@ -1558,6 +1569,22 @@ pub(crate) mod tests {
             assert_eq!(device.next(None).unwrap(), None);
         }
         device.create(SEGMENT, 65536).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_cannot_be_made_for_want_of_handles_stops_the_log_no_more_than_a_full_medium_does() {
+        let failed = |operation, code| {
+            let error = FileError::Io { operation, path: "log".into(), source: io::Error::from_raw_os_error(code) };
+            (error.kind(), error.to_string())
+        };
+        for code in [23, 24] {
+            let (kind, message) = failed(Operation::Create, code);
+            assert!(kind == ErrorKind::NoSpace && message.contains("oo many open files"), "{kind:?}: {message}");
+            // Of what was there before, nothing is known.
+            assert_ne!(failed(Operation::Sync, code).0, ErrorKind::NoSpace);
+        }
+        assert_eq!(failed(Operation::Create, 5).0, ErrorKind::Other);
     }
 
     #[test]

@@ -205,9 +205,10 @@ impl TailScan {
                 }
                 Event::Finding => {
                     let mut finding = self.walk.finding();
+                    // With what went along, of a batch that lost an entry.
+                    let last = finding.lsns.map_or(Lsn::ZERO, |(_, last)| last);
+                    self.tail.lost = self.tail.lost.max(last);
                     if core::mem::take(&mut self.passes_given_up) {
-                        let last = finding.lsns.map_or(Lsn::ZERO, |(_, last)| last);
-                        self.tail.lost = self.tail.lost.max(last);
                         if last < self.given_up {
                             continue;
                         }

@@ -1063,6 +1063,24 @@ fn a_damaged_entry_that_is_the_last_of_its_segment_takes_nothing_of_the_transact
     }
 }
 
+#[test]
+fn no_lsn_of_a_batch_is_given_out_again_that_lost_an_entry_where_a_loss_up_to_its_end_was_accepted() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 3);
+    let batch: Vec<_> = (4..=6).map(payload).collect();
+    log.append_batch(&batch.iter().map(|payload| &payload[..]).collect::<Vec<_>>()).unwrap();
+    // It was killed: no mark behind it says how far it went.
+    let sound = Bytes::of(&medium);
+    drop(log);
+    let accepted = sound.with_header(SegmentHeader { accepted_loss: Lsn::new(6), ..sound.header(1) });
+    let damaged = flip(&accepted, segment(1), place_of(&sound, 5) + 40);
+    let log = Log::open_device(damaged.device(), config(Policy::Default)).unwrap();
+    assert_eq!(log.append(&payload(7)[..]).unwrap().lsn(), Lsn::new(7));
+    assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap)), [1, 2, 3, 7]);
+}
+
 /// A transaction that a later epoch rolled back is none that ends above the low-water mark.
 #[test]
 fn damage_to_a_transaction_that_came_to_nothing_keeps_no_reader_from_what_is_above_the_low_water_mark() {
