@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long)]
     ack: bool,
     /// Bytes of each new segment, as a number or as in `256K`, `4M` and `1G`: as many as the newest segment has, 64M in a
-    /// new log
+    /// new log. A batch has a quarter of them at the most
     #[arg(long, value_name = "SIZE", value_parser = segment_size)]
     segment_size: Option<u32>,
     /// Print the result as JSON

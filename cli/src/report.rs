@@ -243,8 +243,8 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
             "copied",
             count(
                 report.repersisted,
-                "entry that only a cache may have held",
-                "entries that only a cache may have held",
+                "entry to a new place, for only a cache may have held it",
+                "entries to a new place, for only a cache may have held them",
             ),
         );
     }
