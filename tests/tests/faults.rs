@@ -6,9 +6,10 @@ use Op::{Append, Batch, Close, Fill, Kill, Leave, Open, PowerCut, Sync};
 use duralog::{
     Config, Error, Log, Lsn, Object, Policy, Verdict,
     core::{Action, SegmentId},
-    faulty::{Plan, ReadFailure},
+    faulty::{Failure, Keep, Medium, Plan, ReadFailure},
 };
 use duralog_tests::{
+    Counter,
     Detail::{Coarse, Whole},
     Explorer, Left, Moment, Op, Setup, Stopped,
 };
@@ -37,6 +38,29 @@ fn a_full_medium_refuses_and_the_same_handle_goes_on_once_there_is_room() {
         explorer.search_full("a full medium", &Moment::new(setup), &ops, Whole);
     }
     explorer.finish("a full medium");
+}
+
+/// What a medium writes of a batch that it refuses may be all of it. The entry that takes the first LSN of it is as long as
+/// the one that had it: behind it, the rest of the batch would stand whole.
+#[test]
+fn what_was_written_of_a_refused_batch_does_not_count_once_the_log_goes_on() {
+    for setup in [Setup::BYTES, Setup::SECTORS] {
+        for keep in [Keep::All, Keep::None] {
+            let medium = Medium::new(setup.geometry);
+            let log = Log::open_device(medium.device(), setup.config(Counter::new())).unwrap();
+            log.append([1; 16]).unwrap();
+            medium.set_plan(Plan { fail: vec![(0, Failure::NoSpaceAfter(usize::MAX))], ..Plan::default() });
+            let refused = log.append_batch(&[[2; 16]; 4]);
+            assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+            assert_eq!(log.append([3; 16]).unwrap().lsn(), Lsn::new(2));
+            drop(log);
+            medium.power_cut(|_| keep.clone());
+            let log = Log::open_device(medium.device(), setup.config(Counter::new())).unwrap();
+            let entries = log.read_from(Lsn::ZERO).unwrap().map(Result::unwrap);
+            let found: Vec<_> = entries.map(|entry| (entry.lsn.value(), entry.payload[0])).collect();
+            assert_eq!(found, [(1, 1), (2, 3)], "{keep:?}");
+        }
+    }
 }
 
 #[test]
