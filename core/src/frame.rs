@@ -24,6 +24,9 @@ pub const FRAME_MAGIC: [u8; 4] = *b"WAL1";
 pub const FRAME_HEADER_LEN: usize = 29;
 /// Bytes of a frame behind its payload.
 pub const FRAME_TRAILER_LEN: usize = 4;
+/// The largest damaged frame whose checksum is asked which transaction it was of: one in 2,000 of those whose bytes are
+/// others altogether looks as if one of them alone was wrong.
+const TELLING_MAX: usize = 8192;
 /// Bytes that a frame has besides its payload.
 pub const FRAME_OVERHEAD: u32 = 33;
 /// The most bytes that the application slot holds.
@@ -293,10 +296,12 @@ impl Salts {
     /// The id of the transaction that a damaged frame belonged to, where no more than one of its bytes is wrong: by how much the
     /// entry checksum is off tells which byte that may be, and what was in it. Where several would do, none may be in the id.
     ///
-    /// Of a large frame whose bytes are others altogether, a checksum may look so by chance. Then what stands for the id is none:
-    /// it is not the LSN of an earlier entry, or its own.
+    /// Of a large frame whose bytes are others altogether, a checksum may look so by chance: once in 2^32 for each of 255
+    /// changes of each byte. So nothing is believed of one that is larger than [`TELLING_MAX`], and no id that is not the LSN of
+    /// an earlier entry, or its own.
     pub(crate) fn mend_transaction(&self, frame: &mut [u8], offset: u32, lsn: Lsn) -> Option<u64> {
-        let stored = frame.last_chunk::<FRAME_TRAILER_LEN>().copied().map(u32::from_le_bytes)?;
+        let telling = (..=TELLING_MAX).contains(&frame.len());
+        let stored = frame.last_chunk::<FRAME_TRAILER_LEN>().filter(|_| telling).copied().map(u32::from_le_bytes)?;
         let (sealed, at) = (frame.len() - FRAME_TRAILER_LEN, FRAME_HEADER_LEN);
         let mut id = *frame.get(at..sealed)?.first_chunk::<TRANSACTION_ID_LEN>()?;
         let off = self.entry_checksum(offset, frame) ^ stored;
@@ -682,16 +687,20 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_no_transaction_can_have_there_is_not_believed_whatever_the_checksum_looks_like() {
+    fn an_id_that_no_transaction_can_have_there_is_not_believed_nor_any_in_a_frame_so_large_that_chance_may_tell_it() {
         let (here, offset, lsn) = (salts(3, 0), 4224, Lsn::new(300));
-        let mut frame = vec![0; 100];
-        for (id, told) in [(1, Some(1)), (300, Some(300)), (301, None), (0x0101_0101_0101_0101, None)] {
-            frame[FRAME_HEADER_LEN..][..8].copy_from_slice(&u64::to_le_bytes(id));
+        let damaged = |len: usize, id: u64| {
+            let mut frame = vec![0; len];
+            frame[FRAME_HEADER_LEN..][..8].copy_from_slice(&id.to_le_bytes());
             here.complete(&mut frame, offset, lsn, 1, FrameType::new(10).in_transaction());
             // As if no more than a byte of the checksum itself were wrong.
-            frame[99] ^= 0x80;
-            assert_eq!(here.mend_transaction(&mut frame, offset, lsn), told);
+            frame[len - 1] ^= 0x80;
+            here.mend_transaction(&mut frame, offset, lsn)
+        };
+        for (id, told) in [(1, Some(1)), (300, Some(300)), (301, None), (0x0101_0101_0101_0101, None)] {
+            assert_eq!(damaged(100, id), told);
         }
+        assert_eq!((damaged(TELLING_MAX, 300), damaged(TELLING_MAX + 1, 300)), (Some(300), None));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A frame does not say where the one before it begins, so a segment is read forwards to learn where its entries
 //! stand: at first a few places far apart, then, from the last of them on, places closer together, down to each single
-//! entry. So memory does not grow with the segment, and each byte is read a few times at most.
+//! entry. So memory does not grow with the segment, and each byte is read a few times at most. A batch is one such place,
+//! once it was seen to be whole, and is looked into by itself: of one that lost an entry, nothing is remembered.
 
 use heapless::Vec;
 
@@ -16,13 +17,13 @@ use crate::{
     reader::Read,
     report::{Finding, Seen, Witness},
     segment::{Predecessor, SegmentHeader, SegmentId},
-    walk::{Event, Next, Walk},
+    walk::{Batch, Event, Next, Walk},
 };
 
-/// Places remembered at once, of one fineness.
-const PLACES: usize = 64;
-/// Finenesses: enough for more entries than the largest segment holds.
-const LEVELS: usize = 5;
+/// Places remembered at once, of one fineness: at least half of them are used where there are more entries.
+const PLACES: usize = 46;
+/// Finenesses: enough for all entries of the largest segment, whatever batches they stand in.
+const LEVELS: usize = 7;
 
 /// The machine: entries from `to` down to `from`, both included, as they stand.
 ///
@@ -44,7 +45,7 @@ pub struct ReverseReader {
     /// The way through the part that is looked at: the buffer still holds it when its entries are handed out, if it fits.
     walk: Option<Walk>,
     levels: Vec<Level, LEVELS>,
-    /// Entries seen in the part that is looked at.
+    /// Entries and batches seen in the part that is looked at.
     seen: u64,
     /// What is gone before all the places that are left of the segment.
     gone: Option<Finding>,
@@ -66,25 +67,30 @@ enum State {
     Done,
 }
 
-/// Places at equal distances in a part of a segment.
-#[derive(Clone, Debug, Default)]
+/// Places at equal distances in a part of a segment, or of a batch.
+#[derive(Clone, Debug)]
 struct Level {
     places: Vec<Known, PLACES>,
-    /// Entries from one to the next.
+    /// Entries and batches from one to the next.
     stride: u64,
     /// Where the part ends.
     end: u32,
-    /// Where the part before the next entry ends: at what is gone between them. That entry is remembered whatever its number is.
-    cut: Option<u32>,
+    /// Whether it is of a batch, the entries of which are looked for.
+    is_in_batch: bool,
 }
 
-/// Where an entry stands.
+/// Where an entry stands, or a batch begins.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     at: u32,
     lsn: Lsn,
-    /// Where the part before it ends.
-    before: u32,
+    is_batch: bool,
+}
+
+impl From<Batch> for Known {
+    fn from(Batch { at, first }: Batch) -> Self {
+        Self { at, lsn: first, is_batch: true }
+    }
 }
 
 impl ReverseReader {
@@ -147,14 +153,22 @@ impl ReverseReader {
         let event = walk.next(turn)?;
         let Frame { at, header, .. } = *walk.frame();
         match event {
-            Event::Entry if at < level.end => level.take(at, header.lsn, &mut self.seen),
+            Event::Entry if at < level.end => {
+                let is_last = !header.kind.continues_batch();
+                match walk.batch_of_entry().filter(|_| !level.is_in_batch) {
+                    Some(batch) if is_last => level.take(batch.into(), &mut self.seen),
+                    Some(_) => {}
+                    None => level.take(Known { at, lsn: header.lsn, is_batch: false }, &mut self.seen),
+                }
+                if level.is_in_batch && is_last {
+                    self.state = State::Next;
+                }
+            }
             Event::Mark | Event::Behind => {}
             Event::Stop if walk.halt().at < level.end => {
                 let (halt, expected) = (*walk.halt(), walk.expected());
                 // What a batch lost, it is gone with.
-                let batch = walk.batch();
-                let first = batch.map_or(expected, |batch| batch.first);
-                level.cut(batch.map_or(halt.at, |batch| batch.at), first);
+                let first = walk.batch().map_or(expected, |batch| batch.first);
                 let next = halt.next.filter(|next| next.expected <= self.end.last.next_or_max());
                 let last = next.map_or(self.end.last, |next| next.expected.previous());
                 let mut finding = Finding::rot(halt.seen, Object::Segment(self.end.id), halt.at);
@@ -179,7 +193,10 @@ impl ReverseReader {
                 }
             }
             Event::Entry | Event::Stop => {
-                level.end = level.cut.take().unwrap_or(level.end);
+                // A successor's header may cut through a batch: what is before the cut is whole.
+                if let Some(batch) = walk.batch().filter(|batch| batch.at < level.end && !level.is_in_batch) {
+                    level.take(batch.into(), &mut self.seen);
+                }
                 self.state = State::Next;
             }
         }
@@ -226,13 +243,13 @@ impl ReverseReader {
         }
         let start = header.frames_at();
         self.walk = Some(Walk::new(self.view.update, header, start, self.end.size, header.first, u32::MAX));
-        self.look_closely(turn, header.frames_at(), self.end.size)
+        self.look_closely(turn, header.frames_at(), self.end.size, false)
     }
 
-    /// Looks where entries stand from the walk on, which is at `at`, up to `end`.
-    fn look_closely(&mut self, turn: &mut Turn<'_>, at: u32, end: u32) -> Result<(), Stopped> {
-        if self.levels.push(Level { end, stride: 1, places: Vec::new(), cut: None }).is_err() {
-            // Five levels of 64 places hold more entries than a segment can. Nothing is left out in silence all the same.
+    /// Looks where entries stand from the walk on, which is at `at`, up to `end`: those of one batch, or all.
+    fn look_closely(&mut self, turn: &mut Turn<'_>, at: u32, end: u32, is_in_batch: bool) -> Result<(), Stopped> {
+        if self.levels.push(Level { end, stride: 1, places: Vec::new(), is_in_batch }).is_err() {
+            // There are as many levels as the largest segment takes. Nothing is left out in silence all the same.
             return Err(turn.fault(Fault::Damaged(Finding::rot(Seen::Hole, Object::Segment(self.end.id), at))));
         }
         self.seen = 0;
@@ -247,15 +264,16 @@ impl ReverseReader {
                 self.levels.pop();
                 continue;
             };
-            let (end, stride) = (core::mem::replace(&mut level.end, place.before), level.stride);
+            let (end, stride) = (core::mem::replace(&mut level.end, place.at), level.stride);
+            let is_in_batch = level.is_in_batch || (stride == 1 && place.is_batch);
             if let Some(walk) = &mut self.walk {
                 walk.go(place.at, place.lsn);
             }
-            if stride == 1 {
+            if stride == 1 && !place.is_batch {
                 self.state = State::Entry;
                 return Ok(());
             }
-            return self.look_closely(turn, place.at, end);
+            return self.look_closely(turn, place.at, end, is_in_batch);
         }
         self.before(turn)
     }
@@ -290,36 +308,23 @@ impl ReverseReader {
 }
 
 impl Level {
-    /// Remembers the entry if it is one in `stride`; when there is no room, every other place is forgotten. What stands behind
-    /// something that is gone is kept while there is any other: nobody is to come by that again.
-    fn take(&mut self, at: u32, lsn: Lsn, seen: &mut u64) {
-        let cut = self.cut.take();
-        let is_wanted = |stride: u64| cut.is_some() || seen.is_multiple_of(stride);
-        if is_wanted(self.stride) {
+    /// Remembers the place if it is one in `stride`, or the first; when there is no room, every other one is forgotten. From the
+    /// first on, a closer look comes by all that are not remembered.
+    fn take(&mut self, place: Known, seen: &mut u64) {
+        let is_wanted = |level: &Self| level.places.is_empty() || seen.is_multiple_of(level.stride);
+        if is_wanted(self) && self.places.is_full() {
             let mut keep = false;
-            let mut is_every_other = || {
+            self.places.retain(|_| {
                 keep = !keep;
                 keep
-            };
-            if self.places.is_full() {
-                self.places.retain(|known| known.before < known.at || is_every_other());
-                self.stride *= 2;
-            }
-            if self.places.is_full() {
-                self.places.retain(|_| is_every_other());
-            }
-            if is_wanted(self.stride) {
-                let _ = self.places.push(Known { at, lsn, before: cut.unwrap_or(at) });
-            }
+            });
+            self.stride *= 2;
+        }
+        if is_wanted(self) {
+            // There is room: it was just made.
+            let _ = self.places.push(place);
         }
         *seen += 1;
-    }
-
-    /// All from `at` on is gone up to the next entry, also what was seen there from `first` on.
-    fn cut(&mut self, at: u32, first: Lsn) {
-        let gone = self.places.iter().find(|known| known.lsn >= first).map_or(at, |known| known.before);
-        self.places.retain(|known| known.lsn < first);
-        self.cut.get_or_insert(gone.min(at));
     }
 }
 

@@ -738,6 +738,9 @@ fn reading_back_leaves_nothing_out_in_long_segments_either() {
             assert!(back.eq((first_behind..=last).rev()), "{what}, without {lsn}");
             both_ways(&[lsn]);
         }
+        for from in [2, 3, batch + 1] {
+            both_ways(&(from..last).step_by(2).collect::<Vec<_>>());
+        }
         for _ in 0..40 {
             let mut lsns: Vec<u64> = (0..1 + random.below(6)).map(|_| 1 + random.below(last - 1)).collect();
             lsns.sort_unstable();

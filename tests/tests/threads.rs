@@ -70,18 +70,18 @@ fn every_entry_stands_at_the_lsn_of_its_receipt_and_syncs_are_shared() {
 #[test]
 fn a_transaction_is_rolled_back_also_where_another_thread_has_written_its_end_meanwhile() {
     let log = Log::open_device(MemoryDevice::new(GEOMETRY), config()).unwrap();
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                for _ in 0..EACH {
-                    let transaction = log.transaction().unwrap();
-                    transaction.append(&[7; 900][..]).unwrap();
-                    let rolled_back = transaction.rollback();
-                    assert!(rolled_back.is_ok(), "{rolled_back:?}");
-                }
-            });
-        }
+    let rolled_back = thread::scope(|scope| {
+        let work = || {
+            (0..EACH).try_for_each(|_| {
+                let transaction = log.transaction()?;
+                transaction.append(&[7; 900][..])?;
+                transaction.rollback()
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().unwrap())
     });
+    assert!(rolled_back.is_ok(), "{rolled_back:?}");
     assert_eq!(log.replay_from(Lsn::ZERO).unwrap().count(), 0);
     log.close().unwrap();
 }
