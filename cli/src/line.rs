@@ -169,7 +169,7 @@ fn shown(text: &str) -> Cow<'_, str> {
 /// A message that repeats the name of a field, with the beginning of a long one.
 fn brief(message: &str) -> Cow<'_, str> {
     const BEFORE: &str = "unknown field `";
-    let parts = message.strip_prefix(BEFORE).and_then(|rest| rest.split_once("`, expected"));
+    let parts = message.strip_prefix(BEFORE).and_then(|rest| rest.rsplit_once("`, expected"));
     parts.map_or(message.into(), |(name, expected)| format!("{BEFORE}{}`, expected{expected}", shown(name)).into())
 }
 
@@ -288,7 +288,7 @@ impl<'a> Parser<'a> {
 
     /// What a log says of an entry in whole numbers is one.
     fn number(&self, raw: Raw<'a>) -> Result<(), BadLine> {
-        optional(raw).map_or(Ok(()), |raw| self.text(raw).expect::<u64>("a whole number").map(|_| ()))
+        optional(raw).map_or(Ok(()), |raw| self.text(raw).expect::<u64>("a whole number of 64 bits").map(|_| ()))
     }
 
     fn id(&self, text: Text<'a>) -> Result<Uuid, BadLine> {
@@ -652,7 +652,7 @@ mod tests {
     fn nothing_that_is_not_understood_is_passed_over() {
         let unknown = format!(r#"{{"id":"{ID}","content":"","embedding":[],"title":"lost"}}"#);
         assert!(parse(unknown.as_bytes()).unwrap_err().message.contains("unknown field `title`"));
-        let long = parse(format!(r#"{{"{}":1}}"#, "k".repeat(100_000)).as_bytes()).unwrap_err().message;
+        let long = parse(format!(r#"{{"{}`, expected":1}}"#, "k".repeat(100_000)).as_bytes()).unwrap_err().message;
         assert!(long.len() < 300 && long.contains("`kkkk") && long.contains("expected one of `op`"), "{long}");
         let twice = format!(r#"{{"id":"{ID}","id":"{ID}","content":"","embedding":[]}}"#);
         assert!(parse(twice.as_bytes()).unwrap_err().message.contains("duplicate field `id`"));
