@@ -194,7 +194,8 @@ impl ReverseReader {
             }
             Event::Entry | Event::Stop => {
                 // A successor's header may cut through a batch: what is before the cut is whole.
-                if let Some(batch) = walk.batch().filter(|batch| batch.at < level.end && !level.is_in_batch) {
+                let is_whole = walk.expected() > self.end.last && !level.is_in_batch;
+                if let Some(batch) = walk.batch().filter(|batch| is_whole && batch.at < level.end) {
                     level.take(batch.into(), &mut self.seen);
                 }
                 self.state = State::Next;
