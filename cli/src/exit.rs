@@ -1,22 +1,15 @@
 //! How the program ends: its exit status, and the error as text and as JSON.
 
+use core::iter;
 use std::{
     error, fmt,
     io::{self, ErrorKind, Write},
-    iter,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use duralog::{Error, Finding, core::Fault, file::FileError};
 use serde_json::{Value, json};
-
-/// Whether it is not the medium that has no room, but a limit on the size of files that forbids to take it.
-fn is_limited(error: &Error) -> bool {
-    let causes = iter::successors(Some(error as &dyn error::Error), |error| error.source());
-    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.any(|cause| cause.kind() == ErrorKind::FileTooLarge)
-}
 
 /// The exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,6 +221,13 @@ fn status(error: &Error) -> Status {
         // Locked, damaged, refused, lost, foreign, unsupported, and what later versions add.
         _ => Status::Damage,
     }
+}
+
+/// Whether it is not the medium that has no room, but a limit on the size of files that forbids to take it.
+fn is_limited(error: &Error) -> bool {
+    let causes = iter::successors(Some(error as &dyn error::Error), |error| error.source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == ErrorKind::FileTooLarge)
 }
 
 /// Whether the path that should be a folder is a file.

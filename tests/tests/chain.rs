@@ -702,7 +702,9 @@ fn reading_back_leaves_nothing_out_in_long_segments_either() {
         let device = MemoryDevice::new(geometry);
         let medium = device.reader();
         let log = Log::open_device(device, config(Policy::Default)).unwrap();
-        (0..before).for_each(|_| drop(log.append([6; 3]).unwrap()));
+        for _ in 0..before {
+            log.append([6; 3]).unwrap();
+        }
         log.append_batch(&vec![[7; 3]; batch]).unwrap();
         let batch = before + batch as u64;
         let mut last = 0;
