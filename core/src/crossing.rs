@@ -125,10 +125,9 @@ impl Crossing {
                 (Ok(_), Some((epoch, floor))) => {
                     self.reached(epoch, floor);
                     // Nothing that began below the floor is open here: truncation may have removed that.
-                    if self.lost >= floor && !core::mem::replace(&mut self.is_above, true) {
+                    if self.lost >= self.floor && !core::mem::replace(&mut self.is_above, true) {
                         let view = self.view.clone();
                         self.way = Way::Finding(Reader::new(view, self.low_water, Lsn::MAX, Policy::Inspect));
-                        self.floor = floor;
                         continue;
                     }
                     if self.is_above {
@@ -227,6 +226,7 @@ impl Crossing {
     /// what was lost to damage.
     fn reached(&mut self, epoch: u64, floor: Lsn) {
         if !core::mem::replace(&mut self.is_past, true) {
+            self.floor = floor;
             self.ended_before(epoch);
             self.open.retain(|open| Lsn::new(open.id) >= floor);
         }

@@ -1069,6 +1069,35 @@ fn a_damaged_entry_that_is_the_last_of_its_segment_takes_nothing_of_the_transact
 }
 
 #[test]
+fn a_transaction_whose_commit_was_given_up_with_an_entry_of_it_is_not_there_at_a_later_opening_either() {
+    let sound = made_by(|log| {
+        let crosses = log.transaction().unwrap();
+        crosses.append(&payload(2)[..]).unwrap();
+        log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+        crosses.append(&payload(4)[..]).unwrap();
+        crosses.commit().unwrap();
+        append(log, 3);
+        log.discard_before(Lsn::new(4)).unwrap();
+    });
+    // The mark before the entry too: nothing tells whose that was.
+    let mut damaged = sound.clone();
+    let at = place_of(&sound, 3);
+    damaged.0.get_mut(&segment(1)).unwrap()[at - 35..at + 20].fill(0x77);
+    let device = damaged.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::PointInTime)).unwrap();
+    append(&log, 1);
+    let read = |log: &Log<MemoryDevice>| -> Vec<u64> {
+        log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect()
+    };
+    let first = read(&log);
+    drop(log);
+    // What the first opening wrote, the next copies into a segment where no transaction is open.
+    let log = Log::open_device(medium.writer().unwrap(), config(Policy::PointInTime)).unwrap();
+    assert_eq!((first, read(&log)), (vec![4, 9], vec![4, 9]));
+}
+
+#[test]
 fn no_lsn_of_a_batch_is_given_out_again_that_lost_an_entry_where_a_loss_up_to_its_end_was_accepted() {
     let device = MemoryDevice::new(GEOMETRY);
     let medium = device.reader();
