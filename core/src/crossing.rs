@@ -112,8 +112,8 @@ impl Crossing {
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),
                 Way::Back(reader) => {
-                    let concerns = |finding: &Finding| concerns(&self.open, finding);
-                    (reader.advance_for(turn, &concerns), None)
+                    let tears = |finding: &Finding| tears_any(&self.open, finding);
+                    (reader.advance_for(turn, &tears), None)
                 }
             };
             match (advanced, found) {
@@ -150,8 +150,8 @@ impl Crossing {
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
                     // It was given up.
-                    Stop::Need(Step::Finding(finding)) if !concerns(&self.open, finding) => {}
-                    Stop::Need(Step::Finding(finding)) if !finding.harmless && !self.policy.skips_damage() => {
+                    Stop::Need(Step::Finding(finding)) if !tears_any(&self.open, finding) => {}
+                    Stop::Need(Step::Finding(finding)) if finding.stops(self.policy) => {
                         let fault = finding.fault();
                         return Err(turn.fault(fault));
                     }
@@ -246,7 +246,7 @@ impl Crossing {
 }
 
 /// Whether what is lost may have been of one of these transactions.
-fn concerns(open: &[Open], finding: &Finding) -> bool {
+fn tears_any(open: &[Open], finding: &Finding) -> bool {
     open.iter().any(|open| finding.tears(Lsn::new(open.id), Lsn::MAX))
 }
 

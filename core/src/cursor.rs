@@ -7,7 +7,9 @@ use crate::{
     checksum::Update,
     device::Object,
     drive::{Place, Stopped, Turn},
-    frame::{FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameHeader, FrameType, Salts},
+    frame::{
+        FRAME_HEADER_LEN, FRAME_MAGIC, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameHeader, FrameType, Salts, claimed_size,
+    },
     report::Seen,
     segment::{SegmentHeader, SegmentId, align_up},
     window::{Bytes, Window},
@@ -178,7 +180,7 @@ impl Cursor {
         let head = turn.bytes(&head);
         let header = self.salts.mend_header(head, at, lsn);
         let was = header.map(|(kind, _)| Was { kind, transaction: None });
-        let size = header.map_or(self.salts.header_size(head), |(_, size)| size);
+        let size = header.map_or(claimed_size(head), |(_, size)| size);
         let size = if (FRAME_OVERHEAD..=room).contains(&size) { size } else { room };
         if was.is_some_and(|was| !was.kind.is_in_transaction() || size as usize > turn.buf.len()) {
             return Ok(was);

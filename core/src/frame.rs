@@ -237,7 +237,7 @@ impl Salts {
         if self.header_checksum(offset, bytes) != u32_at(bytes, 8) {
             return Err(NotAFrame::HeaderChecksum);
         }
-        let size = u32_at(bytes, 4);
+        let size = claimed_size(bytes);
         if size < FRAME_OVERHEAD {
             return Err(NotAFrame::Size);
         }
@@ -258,7 +258,7 @@ impl Salts {
         let mut head = *head.first_chunk::<FRAME_HEADER_LEN>()?;
         head[12..20].copy_from_slice(&lsn.value().to_le_bytes());
         let sum = u32_at(&head, 8);
-        let told = |head: &[u8; FRAME_HEADER_LEN]| Some((FrameType::from_byte(head[28]), self.header_size(head)));
+        let told = |head: &[u8; FRAME_HEADER_LEN]| Some((FrameType::from_byte(head[28]), claimed_size(head)));
         if self.header_checksum(offset, &head) == sum {
             return told(&head);
         }
@@ -325,11 +325,6 @@ impl Salts {
         Some(u64::from_le_bytes(id)).filter(|id| *id <= lsn.value())
     }
 
-    /// The size that a header claims, sound or not.
-    pub(crate) fn header_size(&self, head: &[u8]) -> u32 {
-        u32_at(head, 4)
-    }
-
     /// Whether the entry checksum of the whole frame `frame`, which stands at `offset`, fits. The frame is written to on
     /// the way, and is as before when this returns.
     #[must_use]
@@ -337,6 +332,11 @@ impl Salts {
         let stored = frame.last_chunk::<FRAME_TRAILER_LEN>().copied();
         stored.is_some_and(|stored| self.entry_checksum(offset, frame) == u32::from_le_bytes(stored))
     }
+}
+
+/// The size that a frame header claims, sound or not.
+pub(crate) fn claimed_size(head: &[u8]) -> u32 {
+    u32_at(head, 4)
 }
 
 /// The little-endian `u32` at `at`; the caller knows that it is there.
@@ -671,7 +671,7 @@ mod tests {
     fn of_a_header_with_one_wrong_byte_the_type_is_made_out_and_of_one_with_two_it_is_not() {
         let (here, offset, kind) = (salts(3, 0), 4224, FrameType::new(10));
         let bytes = frame(&here, offset, b"a payload");
-        let told = Some((kind, here.header_size(&bytes)));
+        let told = Some((kind, claimed_size(&bytes)));
         assert_eq!(here.mend_header(&bytes, offset, Lsn::new(1)), told);
         assert_eq!(here.mend_header(&bytes, offset + 1, Lsn::new(1)), None, "at another place");
         assert_eq!(here.mend_header(&bytes[..28], offset, Lsn::new(1)), None, "of half a header");
@@ -679,7 +679,7 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x41;
             assert_eq!(here.mend_header(&damaged, offset, Lsn::new(1)), told, "byte {at}");
-            assert_eq!(here.header_size(&damaged) == here.header_size(&bytes), at >= 8, "byte {at}");
+            assert_eq!(claimed_size(&damaged) == claimed_size(&bytes), at >= 8, "byte {at}");
         }
         let mut damaged = bytes.clone();
         (damaged[5], damaged[22]) = (!damaged[5], !damaged[22]);

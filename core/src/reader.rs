@@ -312,7 +312,7 @@ impl Reader {
         finding.lsns = Some((first, last));
         finding.witness = Some(Witness::Successor(ahead.id));
         finding.harmless = last <= self.view.accepted_loss;
-        if !finding.harmless && !self.policy.skips_damage() {
+        if finding.stops(self.policy) {
             return Err(turn.fault(finding.fault()));
         }
         Err(self.tell(turn, finding))
@@ -378,7 +378,7 @@ impl Reader {
                 return Ok(());
             }
         }
-        if !finding.harmless && !self.policy.skips_damage() {
+        if finding.stops(self.policy) {
             return Err(turn.fault(finding.fault()));
         }
         Err(self.tell(turn, finding))
@@ -457,13 +457,11 @@ impl Reader {
         finding.harmless = covered || first > last || (last < self.from && next.is_some());
         let ahead = self.ahead.as_ref().filter(|ahead| ahead.predecessor.id == segment.header.id);
         finding.witness = ahead.map(|ahead| Witness::Successor(ahead.id));
-        if !finding.harmless && !self.policy.skips_damage() {
+        if finding.stops(self.policy) {
             return Err(turn.fault(finding.fault()));
         }
         self.state = State::Frames;
-        // Where nothing stands behind but the segment's end, the bytes of the one that is gone may still tell whose it was.
-        let is_last = expected == segment.last && halt.seen != Seen::Unreadable;
-        if let Some(next) = next.or(is_last.then(|| Next { at: segment.limit, expected: expected.next_or_max() })) {
+        if let Some(next) = next.or_else(|| segment.walk.end_behind(segment.last, segment.limit)) {
             segment.walk.skip(&finding, next);
             return Ok(());
         }

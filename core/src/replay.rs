@@ -71,7 +71,7 @@ impl Replay {
                     Stop::Need(Step::Finding(finding)) => {
                         let last = finding.lsns.map(|(_, last)| last);
                         let tears = finding.tears(committed.begin, committed.commit.next_or_max());
-                        if tears && !finding.harmless && !self.policy.skips_damage() {
+                        if tears && finding.stops(self.policy) {
                             let fault = finding.fault();
                             return Err(turn.fault(fault));
                         }
@@ -118,8 +118,8 @@ impl Replay {
     }
 }
 
-/// A reader of the span of a transaction behind its begin, which says nothing that its other entries do not say: where it alone is
-/// lost, nothing of the transaction is.
+/// A reader of the span of a transaction behind its begin, which says nothing that its other entries do not say: its LSN is not
+/// counted among those that are lost.
 fn span(view: &View, begin: Lsn, commit: Lsn) -> Reader {
     // It began before what is kept for others, perhaps: the chain keeps what crosses the low-water mark.
     let mut view = view.clone();

@@ -241,6 +241,11 @@ impl Finding {
         is_within && !is_of_another
     }
 
+    /// Whether somebody who reads by this policy stops at it.
+    pub(crate) fn stops(&self, policy: Policy) -> bool {
+        !self.harmless && !policy.skips_damage()
+    }
+
     /// The fault that it is for whoever does not pass over it.
     pub(crate) fn fault(&self) -> Fault {
         match self.seen {

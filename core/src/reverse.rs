@@ -17,7 +17,7 @@ use crate::{
     reader::Read,
     report::{Finding, Seen, Witness},
     segment::{Predecessor, SegmentHeader, SegmentId},
-    walk::{Batch, Event, Next, Walk},
+    walk::{Batch, Event, Walk},
 };
 
 /// Places remembered at once, of one fineness: at least half of them are used where there are more entries.
@@ -175,10 +175,7 @@ impl ReverseReader {
                 finding.lsns = (first <= last).then_some((first, last));
                 finding.len = next.map_or(0, |next| (next.at - halt.at).into());
                 finding.witness = (self.successor != self.end.id).then_some(Witness::Successor(self.successor));
-                // Of one that is the last of its segment, the bytes may tell whose it was.
-                let is_last = expected == self.end.last && halt.seen != Seen::Unreadable;
-                let end = Next { at: self.end.size, expected: expected.next_or_max() };
-                match next.or(is_last.then_some(end)) {
+                match next.or_else(|| walk.end_behind(self.end.last, self.end.size)) {
                     Some(next) => walk.skip(&finding, next),
                     None if self.concerns(&finding) && whom(&finding) => return Err(turn.fault(finding.fault())),
                     None => self.state = State::Next,

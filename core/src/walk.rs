@@ -151,6 +151,13 @@ impl Walk {
         &self.halt
     }
 
+    /// The end of the segment, to be skipped to, where nothing else stands behind the halt and only the entry `last` is gone: its
+    /// bytes may still tell whose it was.
+    pub(crate) fn end_behind(&self, last: Lsn, size: u32) -> Option<Next> {
+        let is_last = self.expected == last && self.halt.seen != Seen::Unreadable;
+        is_last.then(|| Next { at: size, expected: last.next_or_max() })
+    }
+
     /// The damage that was skipped.
     pub(crate) fn finding(&self) -> Finding {
         self.finding

@@ -272,6 +272,19 @@ fn a_full_chip_opens_after_every_crash() {
     flash.play(&[Op::Open, Op::Discard(1), Op::Append(9), Op::Fill(60), Op::Close, Op::Open, Op::Leave]).unwrap();
 }
 
+/// A chip whose log takes no entry any more, and no mark: that of a truncation finds no room, and the newest segment is replaced.
+fn full_chip() -> (Small, Layout) {
+    let mut chip = Small::new(8, 0xFF);
+    let layout = layout(&mut chip);
+    let device = Slots::format(medium(&mut chip), layout, table()).unwrap();
+    let mut buf = [0; 2048];
+    let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+    while log.append(0, &payload(1, 60)[..]).is_ok() {}
+    while log.set_slot(0, &[7; 60]).is_ok() {}
+    drop(log);
+    (chip, layout)
+}
+
 /// Opens the log of a chip, and gives up all but the last entry.
 fn truncated(chip: &mut Small, layout: Layout) -> Result<Lsn, String> {
     let device = Slots::open(medium(chip), layout, table()).map_err(|error| error.to_string())?;
@@ -287,15 +300,7 @@ fn truncated(chip: &mut Small, layout: Layout) -> Result<Lsn, String> {
 fn a_full_chip_that_is_truncated_opens_after_every_crash_and_can_be_truncated_again() {
     let mut cuts = 0;
     for after in 0..200 {
-        let mut chip = Small::new(8, 0xFF);
-        let layout = layout(&mut chip);
-        let device = Slots::format(medium(&mut chip), layout, table()).unwrap();
-        let mut buf = [0; 2048];
-        let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
-        while log.append(0, &payload(1, 60)[..]).is_ok() {}
-        // They take the room for marks: that of the truncation finds none, and the newest segment is replaced.
-        while log.set_slot(0, &[7; 60]).is_ok() {}
-        drop(log);
+        let (mut chip, layout) = full_chip();
         chip.power_up(Some(Cut { after, tear: Tear::Before }));
         cuts += u32::from(truncated(&mut chip, layout).is_err());
         chip.power_up(None);
@@ -307,14 +312,8 @@ fn a_full_chip_that_is_truncated_opens_after_every_crash_and_can_be_truncated_ag
 
 #[test]
 fn what_a_stopped_writer_had_replaced_gives_its_room_to_those_who_open_the_chip_next() {
-    let mut full = Small::new(8, 0xFF);
-    let layout = layout(&mut full);
-    let device = Slots::format(medium(&mut full), layout, table()).unwrap();
+    let (full, layout) = full_chip();
     let mut buf = [0; 2048];
-    let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
-    while log.append(0, &payload(1, 60)[..]).is_ok() {}
-    while log.set_slot(0, &[7; 60]).is_ok() {}
-    drop(log);
     // The slot's marks take what room there is in the newest segment.
     let opened = |chip: &mut Small, buf: &mut [u8]| {
         let device = Slots::open(medium(chip), layout, table()).map_err(|error| error.to_string())?;
