@@ -94,7 +94,7 @@ pub struct Config {
     /// media the least depends on their granule, and the error names it.
     pub segment_size: u32,
     /// The most bytes that are ever written beyond the last sync, and that one batch may take: a quarter of a segment
-    /// unless set. On files at least 256, at most a segment less 5,169; the error names both.
+    /// unless set. On files at least 288, at most a segment less 5,274; the error names both.
     pub write_limit: Option<u32>,
     /// When an append is on stable storage: after 100 ms at most.
     pub sync_mode: SyncMode,

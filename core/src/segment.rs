@@ -20,7 +20,7 @@ pub const SEGMENT_HEADER_LEN: usize = 128;
 pub const COPY_OFFSETS: [u32; 3] = [128, 512, 4096];
 /// The most transactions that any log may have open at once: what a reader needs to remember is bounded.
 pub const TRANSACTIONS_MAX: usize = 16;
-/// The least write limit: a batch of one small entry and the marks beside it.
+/// The least write limit that a header may name. Writers take more: [`Geometry::write_limit_min`].
 pub const WRITE_LIMIT_MIN: u32 = 256;
 
 /// So many ids between two segments of the chain, or more: a header does not tell how many.
@@ -98,11 +98,11 @@ impl Geometry {
         align_up(STOP_LEN, self.granule)
     }
 
-    /// The least write limit that is of use here: a small batch with the mark before it, and what ends a write.
+    /// The least write limit that a writer takes: the longest mark twice, with the mark that leads it, and what ends a write. A
+    /// small batch takes less.
     #[must_use]
     pub const fn write_limit_min(&self) -> u32 {
-        let least = align_up(LONGEST_LEAD + FRAME_OVERHEAD + 64, self.granule) + self.stop_len();
-        if least < WRITE_LIMIT_MIN { WRITE_LIMIT_MIN } else { least }
+        align_up(LONGEST_LEAD + 2 * LONGEST_MARK, self.granule) + self.stop_len()
     }
 
     /// The largest write limit that this geometry allows: what a crash leaves unproven must fit into one new segment.
@@ -656,9 +656,9 @@ mod tests {
                 geometry.write_limit_max(),
             ]
         };
-        assert_eq!(numbers(geometry(1, 128)), [256, 840, 1306, 29, 256, 64235]);
-        assert_eq!(numbers(geometry(16, 512)), [640, 896, 1760, 32, 256, 63776]);
-        assert_eq!(numbers(geometry(128, 128)), [256, 1024, 1536, 128, 384, 64000]);
+        assert_eq!(numbers(geometry(1, 128)), [256, 840, 1306, 29, 288, 64235]);
+        assert_eq!(numbers(geometry(16, 512)), [640, 896, 1760, 32, 304, 63776]);
+        assert_eq!(numbers(geometry(128, 128)), [256, 1024, 1536, 128, 512, 64000]);
         assert_eq!(numbers(geometry(512, 4096)), [4608, 4096, 9216, 512, 1024, 56320]);
         assert_eq!(numbers(geometry(4096, 4096)), [8192, 32768, 45056, 4096, 8192, 20480]);
     }

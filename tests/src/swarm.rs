@@ -392,10 +392,11 @@ fn setup(random: &mut Random) -> Setup {
     let granule = random.pick(&[1, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 1024, 2048, 4096]);
     let copy_offset =
         random.pick(&[128, 512, 4096].as_slice()[usize::from(granule > 128) + usize::from(granule > 512)..]);
-    let write_limit = if granule > 512 { 4 * granule } else { random.pick(&[512, 1024]).max(2 * granule) };
+    let usual = random.pick(&[512, 1024]);
     let blank = random.pick(&[0, 0xFF]);
     let settled = random.once_in(4);
     let mut geometry = Geometry { segment_size: 0, granule, copy_offset, blank, settled, slots: None };
+    let write_limit = if granule > 512 { 4 * granule } else { geometry.write_limit_min().max(usual) };
     let entries = write_limit * (1 + random.pick(&[0, 1, 2]));
     geometry.segment_size = (geometry.overhead() + entries).next_multiple_of(granule.max(64));
     let sync_mode = if random.once_in(2) { SyncMode::Immediate } else { SyncMode::Async };

@@ -15,8 +15,8 @@ const HEADER: u64 = 128;
 
 /// Small segments, so that few bits make three.
 const SMALL: [Setup; 2] = [
-    Setup { geometry: Geometry { segment_size: 1664, ..Setup::BYTES.geometry }, write_limit: 256, ..Setup::BYTES },
-    Setup { geometry: Geometry { segment_size: 2304, ..Setup::WORDS.geometry }, write_limit: 256, ..Setup::WORDS },
+    Setup { geometry: Geometry { segment_size: 1664, ..Setup::BYTES.geometry }, write_limit: 288, ..Setup::BYTES },
+    Setup { geometry: Geometry { segment_size: 2304, ..Setup::WORDS.geometry }, write_limit: 304, ..Setup::WORDS },
 ];
 
 struct Sample {

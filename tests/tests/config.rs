@@ -92,7 +92,7 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
         (usual().with_segment_size(100), "segment_size"),
         (usual().with_segment_size(u32::MAX), "segment_size"),
         (usual().with_write_limit(0), "write_limit"),
-        (usual().with_write_limit(255), "write_limit"),
+        (usual().with_write_limit(287), "write_limit"),
         (usual().with_write_limit(64 << 20), "write_limit"),
         (usual().with_write_limit(u32::MAX), "write_limit"),
         (usual().with_checkpoint_retention(0), "retention"),
@@ -127,7 +127,7 @@ fn the_least_values_work_and_are_the_ones_that_the_documentation_names() {
     Log::open(config(least - 1)).unwrap_err();
     let refused = Log::open(config(least).with_write_limit(1));
     let Err(Error::Config(InvalidOptions::WriteLimit { least: limit, most })) = refused else { panic!("{refused:?}") };
-    assert_eq!((limit, most), (256, 256));
+    assert_eq!((limit, most), (288, 288));
     let row = README.lines().find(|line| line.starts_with("| the write limit")).unwrap();
     assert!(row.contains(&format!("at least {limit} bytes")) && row.contains(&number(least - most)), "{row}");
     let log = Log::open(config(least).with_sync_mode(SyncMode::Immediate)).unwrap();

@@ -1,11 +1,14 @@
 //! The application slot through power cuts: once it was set, no crash brings an older one back.
 #![allow(missing_docs)]
 
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+
 use duralog::{
-    Config, Geometry, Log, MemoryDevice, Object, Proof, SegmentId, SyncMode,
+    Config, Environment, Geometry, Log, MemoryDevice, Object, Proof, SegmentId, SyncMode,
     faulty::{Keep, Medium, Plan},
 };
-use duralog_tests::Counter;
+use duralog_tests::{Counter, Setup};
 
 const GEOMETRY: Geometry =
     Geometry { segment_size: 2048, granule: 16, copy_offset: 128, blank: 0xFF, settled: false, slots: None };
@@ -59,6 +62,53 @@ fn a_slot_that_was_set_survives_a_cut_at_every_call_and_at_every_call_of_the_ope
     }
     println!("{checked} openings after a slot was set");
     assert!(checked > 100);
+}
+
+/// A clock that may not be read for ever: whoever tries again and again reads it each time.
+#[derive(Debug)]
+struct Wound(AtomicU64);
+
+impl Environment for Wound {
+    fn now_us(&self) -> u64 {
+        let read = self.0.fetch_add(1, Ordering::Relaxed);
+        assert!(read < 1000, "a call that goes round and round");
+        read
+    }
+
+    fn random(&self) -> u128 {
+        self.0.fetch_add(1, Ordering::Relaxed).into()
+    }
+}
+
+#[test]
+fn the_longest_slot_is_the_first_thing_that_a_log_writes_behind_an_epoch_where_the_write_limit_is_the_least() {
+    for geometry in Setup::ALL.map(|setup| setup.geometry) {
+        let medium = Medium::new(geometry);
+        let limit = geometry.write_limit_min();
+        let config = || {
+            let config = Config { idle_mark: None, write_behind: None, ..Config::default() };
+            config
+                .with_write_limit(limit)
+                .with_sync_mode(SyncMode::Immediate)
+                .with_environment(Arc::new(Wound(0.into())))
+        };
+        let open = || Log::open_device(medium.device(), config()).unwrap();
+        let refused =
+            Log::open_device(medium.device(), config().with_write_limit(limit - geometry.granule)).unwrap_err();
+        assert_eq!(refused.kind(), "config", "{refused}");
+        for round in 0..3 {
+            open().append(b"one").unwrap();
+            let log = open();
+            log.set_slot(&[round; 64]).unwrap();
+            // Segments that were truncated are recycled: a write there ends with a stop.
+            while log.segments().unwrap().len() < 3 {
+                log.append(&[7; 60]).unwrap();
+            }
+            log.discard_before(log.current_lsn()).unwrap();
+            log.close().unwrap();
+            assert_eq!(open().slot(), [round; 64]);
+        }
+    }
 }
 
 #[test]
