@@ -244,7 +244,9 @@ impl<D: SharedDevice> Log<D> {
     /// Builds a state up again: loads the newest valid checkpoint and applies what counts after it.
     ///
     /// # Errors
-    /// [`Error::StateLost`] if truncation relied on a checkpoint and none is valid; what reading the log gives.
+    /// [`Error::StateLost`] if what was given up at the log's front is held by no valid checkpoint, but for a log without
+    /// checkpoints whose entries were given up with [`discard_before`](Self::discard_before) or
+    /// [`reset_to`](Self::reset_to): its state is kept elsewhere; what reading the log gives.
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
         self.rebuilding()?.run(state)
     }
@@ -573,7 +575,7 @@ impl<D: SharedDevice> Shared<D> {
             return Error::Superseded;
         }
         // A checkpoint that is written now would make the loss of the state before it final.
-        let is_lost = matches!(error, Error::StateLost { .. });
+        let is_lost = matches!(error, Error::StateLost { .. }) && seen.view.is_covered();
         if is_lost || error.finding().is_some_and(|finding| !self.is_held(finding)) {
             self.poisoned_by(error.clone());
         }

@@ -405,7 +405,7 @@ impl fmt::Display for Error {
             Self::Checkpoint(error) => error.fmt(f),
             Self::StateLost { low_water } => write!(
                 f,
-                "no checkpoint is valid, and the log begins at {low_water}: the state before it is lost; the policy \
+                "the log begins at {low_water}, and no valid checkpoint goes so far: the state before it is lost; the policy \
                  `salvage` goes on without it"
             ),
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),

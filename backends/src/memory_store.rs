@@ -68,8 +68,8 @@ impl<S: StateMachine + Default> MemoryStore<S, FileDevice> {
     /// Opens the log in the folder that `config` names and builds the state up again.
     ///
     /// # Errors
-    /// As [`Log::open`]; [`Error::StateLost`](crate::Error::StateLost) if no checkpoint is valid and the log begins later
-    /// than at its first entry; damage between the checkpoint and the end of the log.
+    /// As [`Log::open`]; [`Error::StateLost`](crate::Error::StateLost) as [`Log::rebuild`]; damage between the checkpoint and
+    /// the end of the log.
     pub fn open(config: Config) -> Result<Self> {
         Self::with_log(Log::open(config)?)
     }

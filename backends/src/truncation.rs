@@ -31,7 +31,8 @@ impl<D: SharedDevice> Log<D> {
     }
 
     /// Gives up entries below `lsn`, whether a checkpoint holds them or not: for logs whose state is kept elsewhere.
-    /// Not beyond what is durable.
+    /// Not beyond what is durable. From a checkpoint that does not hold all that was given up no state is built up
+    /// ([`Error::StateLost`]).
     ///
     /// # Errors
     /// As [`truncate_before`](Self::truncate_before).
@@ -123,8 +124,9 @@ impl<D: SharedDevice> Log<D> {
         )
     }
 
-    /// Goes on at a later LSN, with nothing kept of what is before: for a log that follows another and has been given its
-    /// state.
+    /// Goes on at a later LSN, with no entry kept of what is before: for a log that follows another and has been given its
+    /// state. Make a checkpoint of that state right behind: no state is built up from a checkpoint of before
+    /// ([`Error::StateLost`]), for what it lacks is not in the log.
     ///
     /// # Errors
     /// [`Error::NotAhead`] if `next` is below the next LSN. As [`truncate_after`](Self::truncate_after).

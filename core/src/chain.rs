@@ -430,12 +430,14 @@ impl View {
         })
     }
 
-    /// Whether a state that is built up from the entries from `from` on, and holds what is before, lacks some: truncation
-    /// relied on a checkpoint for them, and their loss was not accepted.
+    /// Whether a state that is built up from the entries from `from` on, and holds what is before, lacks some: they were given
+    /// up, and their loss was not accepted. Of a log whose entries were given up without a checkpoint, and of which no
+    /// checkpoint is there, the state is kept elsewhere: `from` is the first LSN then, and nothing is lacking.
     #[must_use]
     pub fn lacks_state(&self, from: Lsn) -> bool {
         let low_water = self.low_water;
-        from < low_water && self.low_water_covered && low_water.previous() > self.accepted_loss
+        let is_here = self.low_water_covered || from > Lsn::FIRST;
+        is_here && from < low_water && low_water.previous() > self.accepted_loss
     }
 
     /// Whether this view no longer has what a reader of the view `seen` was reading there: that was given up since.

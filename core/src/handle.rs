@@ -469,8 +469,8 @@ impl<'a> Handle<'a> {
         PutMeta::new(meta, self.geometry)
     }
 
-    /// The checkpoint that a state is loaded from, if there is one: the newest, once all were judged. Where truncation relied
-    /// on one for what it does not hold, that is lost.
+    /// The checkpoint that a state is loaded from, if there is one: the newest, once all were judged. Where what was given up
+    /// goes beyond it, the state is lost.
     pub(crate) fn load_from<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
         let newest = self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
         let view = self.writer.view();
@@ -479,7 +479,9 @@ impl<'a> Handle<'a> {
             return Ok(newest);
         }
         let (says, low_water, accepted) = (Object::Segment(view.newest()), view.low_water(), view.accepted_loss());
-        Err(self.unfit(Error::Fault(Fault::Damaged(Finding::state_lost(says, low_water, None, accepted)))))
+        let lost = Error::Fault(Fault::Damaged(Finding::state_lost(says, low_water, None, accepted)));
+        // What was given up without a checkpoint is no damage: a new checkpoint goes on from here.
+        Err(if view.is_covered() { self.unfit(lost) } else { lost.into() })
     }
 
     /// What reading a checkpoint to its end came to, which was found valid before.

@@ -136,7 +136,7 @@ impl Checkpoints {
     #[must_use]
     pub fn cut_from(&self, view: &View) -> Lsn {
         let relied_on = self.newest_relied_on().map_or(Lsn::ZERO, |head| head.lsn);
-        let truncated = Some(view.low_water.previous()).filter(|_| view.low_water_covered);
+        let truncated = Some(view.low_water.previous()).filter(|last| *last >= Lsn::FIRST);
         let holds = truncated.and_then(|last| self.heads().map(|head| head.lsn).filter(|lsn| *lsn >= last).min());
         relied_on.max(holds.unwrap_or_default())
     }
@@ -386,10 +386,10 @@ mod tests {
             checkpoints.cut_from(&view).value()
         };
         assert_eq!(from(view()), 10, "the newest that is relied on");
-        let below = |lsn: u64| View { low_water: Lsn::new(lsn), low_water_covered: true, ..view() };
+        let below = |lsn: u64| View { low_water: Lsn::new(lsn), ..view() };
         // What is below these marks a checkpoint must hold: at 9 and 10 the oldest, behind that the next.
         assert_eq!([from(below(10)), from(below(11)), from(below(12)), from(below(21))], [10, 10, 20, 20]);
-        assert_eq!(from(View { low_water_covered: false, ..below(21) }), 10);
+        assert_eq!(from(below(1)), 10, "nothing was truncated");
     }
 
     #[test]

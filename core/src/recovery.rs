@@ -895,7 +895,6 @@ impl Recovery {
         report.closed = tail.sealed && !tail.damaged && tail.marked >= Some(tail.last);
         report.torn_tail = tail.torn;
         report.accepted_loss = header.accepted_loss;
-        report.checkpoint = checkpoints.first().map(|head| (head.id, head.lsn));
         view.log = header.log;
         view.oldest = self.chain.oldest.id;
         view.newest = header.id;
@@ -904,6 +903,9 @@ impl Recovery {
         view.low_water = tail.low_water;
         view.low_water_covered = tail.low_water_covered;
         view.accepted_loss = header.accepted_loss;
+        let newest = checkpoints.first();
+        let used = newest.filter(|head| report.policy.skips_damage() || !view.lacks_state(head.lsn.next_or_max()));
+        report.checkpoint = used.map(|head| (head.id, head.lsn));
         match refusal(report) {
             Some(fault) => Err(turn.fault(fault)),
             None => Ok(()),

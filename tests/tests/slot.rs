@@ -102,7 +102,7 @@ fn the_longest_slot_is_the_first_thing_that_a_log_writes_behind_an_epoch_where_t
             log.set_slot(&[round; 64]).unwrap();
             // Segments that were truncated are recycled: a write there ends with a stop.
             while log.segments().unwrap().len() < 3 {
-                log.append(&[7; 60]).unwrap();
+                log.append([7; 60]).unwrap();
             }
             log.discard_before(log.current_lsn()).unwrap();
             log.close().unwrap();

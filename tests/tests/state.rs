@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use duralog::{
-    Config, Document, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object, Operation, Policy,
-    Snapshot, SyncMode, WriteAheadLog, core::Device,
+    Config, Document, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object, Operation,
+    Policy, Snapshot, StateMachine, SyncMode, WriteAheadLog, core::Device,
 };
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ fn reopen(medium: &MemoryDevice) -> MemoryDevice {
     medium.writer().unwrap()
 }
 
-type Store = MemoryStore<duralog::Documents, MemoryDevice>;
+type Store = MemoryStore<Documents, MemoryDevice>;
 
 fn store(medium: MemoryDevice) -> Store {
     MemoryStore::with_log(Log::open_device(medium, config()).unwrap()).unwrap()
@@ -168,7 +168,7 @@ fn a_transaction_counts_where_it_is_committed_and_not_at_all_without() {
     drop(log);
     let log = Log::open_device(reopen(&medium), config()).unwrap();
     log.append(insert(6, "six")).unwrap();
-    let mut state = duralog::Documents::default();
+    let mut state = Documents::default();
     log.rebuild(&mut state).unwrap();
     let ids: Vec<_> = state.iter().map(|(id, _)| id).collect();
     assert_eq!(ids, [id(1), id(2), id(4), id(6)]);
@@ -184,16 +184,16 @@ fn a_transaction_that_crosses_a_checkpoint_and_truncation_keeps_what_it_needs() 
     for n in 100..200 {
         log.append(insert(n, "some text to fill segments with")).unwrap();
     }
-    let mut state = duralog::Documents::default();
+    let mut state = Documents::default();
     let at = log.checkpoint_at();
     log.rebuild(&mut state).unwrap();
-    log.checkpoint(at, &duralog::StateMachine::snapshot(&state)).unwrap();
+    log.checkpoint(at, &StateMachine::snapshot(&state)).unwrap();
     assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::FIRST, "the open transaction began at the first entry");
     assert_eq!(log.discard_before(at.lsn()).unwrap(), at.lsn());
     open.commit().unwrap();
     drop(log);
     let log = Log::open_device(reopen(&medium), config()).unwrap();
-    let mut state = duralog::Documents::default();
+    let mut state = Documents::default();
     let rebuilt = log.rebuild(&mut state);
     assert!(rebuilt.is_ok(), "what the transaction needs is gone: {rebuilt:?}");
     assert!(state.contains(id(1)));
@@ -248,6 +248,58 @@ fn a_reset_goes_on_at_a_later_lsn() {
     assert!(log.recovery().clean, "{:?}", log.recovery());
     assert_eq!(log.recovery().low_water, Lsn::new(1000));
     assert_eq!(log.current_lsn(), Lsn::new(1001));
+}
+
+#[test]
+fn no_state_is_built_up_of_a_checkpoint_and_entries_between_which_some_were_given_up() {
+    let give_up: [fn(&Log<MemoryDevice>); 2] = [
+        |log| log.reset_to(Lsn::new(100)).unwrap(),
+        |log| assert_eq!(log.discard_before(log.current_lsn()).unwrap(), log.current_lsn()),
+    ];
+    for give_up in give_up {
+        let device = small();
+        let medium = device.reader();
+        let log = Log::open_device(device, config()).unwrap();
+        let insert_all = |from: u64| (from..from + 5).for_each(|n| drop(log.append(insert(n, "text")).unwrap()));
+        let lost = |log: &Log<MemoryDevice>, low_water: Lsn| {
+            let rebuilt = log.rebuild(&mut Documents::default());
+            assert!(matches!(&rebuilt, Err(Error::StateLost { low_water: lsn }) if *lsn == low_water), "{rebuilt:?}");
+        };
+        insert_all(1);
+        log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
+        insert_all(6);
+        give_up(&log);
+        let low_water = log.low_water_lsn();
+        insert_all(20);
+        // The log itself goes on: it may be given a state, and a checkpoint of that.
+        lost(&log, low_water);
+        let appended = log.append(insert(30, "text"));
+        assert!(appended.is_ok(), "{appended:?}");
+        drop(log);
+        let log = Log::open_device(reopen(&medium), config()).unwrap();
+        assert!(log.recovery().clean && log.recovery().checkpoint_used.is_none(), "{:?}", log.recovery());
+        lost(&log, low_water);
+        drop(log);
+        let refused = Store::with_log(Log::open_device(reopen(&medium), config()).unwrap());
+        assert!(matches!(refused, Err(Error::StateLost { .. })), "{refused:?}");
+        drop(refused);
+        let log = Log::open_device(reopen(&medium), config()).unwrap();
+        let mut state = Documents::default();
+        state.apply(Lsn::FIRST, &insert(7, "given"));
+        let at = log.checkpoint_at();
+        log.checkpoint(at, &state.snapshot()).unwrap();
+        log.append(insert(31, "text")).unwrap();
+        // It is the only one that holds what was given up: no cut takes it.
+        log.truncate_after(at.lsn()).unwrap();
+        let refused = log.truncate_after(at.lsn().previous());
+        assert!(matches!(refused, Err(Error::BelowCheckpoint { lsn }) if lsn == at.lsn()), "{refused:?}");
+        log.append(insert(32, "text")).unwrap();
+        drop(log);
+        let log = Log::open_device(reopen(&medium), config()).unwrap();
+        let mut state = Documents::default();
+        log.rebuild(&mut state).unwrap();
+        assert_eq!(state.iter().map(|(id, _)| id).collect::<Vec<_>>(), [id(7), id(32)]);
+    }
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl<D: LocalDevice> Worker<D> {
                 !(held && self.safe_floor().await.is_ok() && self.checkpoints.hold(finding))
             }
             // A checkpoint that is written now would make the loss of the state before it final.
-            None => matches!(*error, Error::StateLost { .. }),
+            None => matches!(*error, Error::StateLost { .. }) && seen.is_covered(),
         };
         if stops {
             self.poison((*error).clone());
