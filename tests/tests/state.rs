@@ -260,7 +260,11 @@ fn no_state_is_built_up_of_a_checkpoint_and_entries_between_which_some_were_give
         let device = small();
         let medium = device.reader();
         let log = Log::open_device(device, config()).unwrap();
-        let insert_all = |from: u64| (from..from + 5).for_each(|n| drop(log.append(insert(n, "text")).unwrap()));
+        let insert_all = |from: u64| {
+            for n in from..from + 5 {
+                log.append(insert(n, "text")).unwrap();
+            }
+        };
         let lost = |log: &Log<MemoryDevice>, low_water: Lsn| {
             let rebuilt = log.rebuild(&mut Documents::default());
             assert!(matches!(&rebuilt, Err(Error::StateLost { low_water: lsn }) if *lsn == low_water), "{rebuilt:?}");
