@@ -440,6 +440,12 @@ impl View {
         is_here && from < low_water && low_water.previous() > self.accepted_loss
     }
 
+    /// Whether a checkpoint holds all that is gone by this damage, and what it was part of: what was truncated. A transaction that
+    /// goes over such a mark had ended when the checkpoint was taken.
+    pub(crate) fn holds_truncated(&self, finding: &Finding) -> bool {
+        self.low_water_covered && finding.lsns.is_some_and(|(_, last)| last < self.low_water)
+    }
+
     /// Whether this view no longer has what a reader of the view `seen` was reading there: that was given up since.
     #[must_use]
     pub fn has_given_up(&self, seen: &Self, object: Object) -> bool {

@@ -112,7 +112,8 @@ impl Crossing {
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),
                 Way::Back(reader) => {
-                    let tears = |finding: &Finding| tears_any(&self.open, finding);
+                    let is_held = self.view.low_water_covered;
+                    let tears = |finding: &Finding| !is_held && tears_any(&self.open, finding);
                     (reader.advance_for(turn, &tears), None)
                 }
             };
@@ -149,8 +150,9 @@ impl Crossing {
                 }
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
-                    // It was given up.
-                    Stop::Need(Step::Finding(finding)) if !tears_any(&self.open, finding) => {}
+                    // It was given up, or a checkpoint holds it: of what ended before that was taken, all.
+                    Stop::Need(Step::Finding(finding))
+                        if self.view.low_water_covered || !tears_any(&self.open, finding) => {}
                     Stop::Need(Step::Finding(finding)) if finding.stops(self.policy) => {
                         let fault = finding.fault();
                         return Err(turn.fault(fault));

@@ -71,6 +71,11 @@ impl Replay {
                     Stop::Need(Step::Finding(finding)) => {
                         let last = finding.lsns.map(|(_, last)| last);
                         let tears = finding.tears(committed.begin, committed.commit.next_or_max());
+                        // A checkpoint holds the transaction.
+                        if tears && self.view.holds_truncated(finding) {
+                            committed.torn = true;
+                            continue;
+                        }
                         if tears && finding.stops(self.policy) {
                             let fault = finding.fault();
                             return Err(turn.fault(fault));
@@ -110,7 +115,8 @@ impl Replay {
                 // A policy that skips no damage stops at it anyway, but for what was given up before; one that ends the log
                 // there ends it before the transaction.
                 let ends = self.policy == Policy::PointInTime;
-                let checking = ends || self.policy.skips_damage() || begin <= self.view.accepted_loss;
+                let is_truncated = self.view.low_water_covered && begin < self.view.low_water;
+                let checking = ends || self.policy.skips_damage() || begin <= self.view.accepted_loss || is_truncated;
                 self.committed = Some(Committed { id, begin, commit, reader, checking, torn: false });
             }
         }

@@ -54,6 +54,9 @@ pub struct ReverseReader {
     read: Read,
 }
 
+/// Says whether damage concerns whoever reads.
+type Whom<'a> = &'a dyn Fn(&Finding) -> bool;
+
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // One at a time, in place: there is no heap to box it in.
 enum State {
@@ -119,11 +122,7 @@ impl ReverseReader {
     }
 
     /// Goes on for somebody who says what concerns him of that which is gone.
-    pub(crate) fn advance_for(
-        &mut self,
-        turn: &mut Turn<'_>,
-        whom: &dyn Fn(&Finding) -> bool,
-    ) -> Result<Read, Stopped> {
+    pub(crate) fn advance_for(&mut self, turn: &mut Turn<'_>, whom: Whom<'_>) -> Result<Read, Stopped> {
         if self.from < self.view.low_water {
             return Err(turn.fault(Fault::Truncated { low_water: self.view.low_water }));
         }
@@ -135,10 +134,10 @@ impl ReverseReader {
                     let header = *self.view.header(turn, reader)?;
                     let on_medium = reader.read.header.as_ref().unwrap_or(&header);
                     self.named = on_medium.predecessor.id;
-                    self.entered(turn, &header)?;
+                    self.entered(turn, &header, whom)?;
                 }
                 State::Scan => self.scan(turn, whom)?,
-                State::Next => self.next_place(turn)?,
+                State::Next => self.next_place(turn, whom)?,
                 State::Entry => self.entry(turn)?,
                 State::Done => return Ok(self.read),
             }
@@ -146,7 +145,7 @@ impl ReverseReader {
     }
 
     /// Learns where an entry stands.
-    fn scan(&mut self, turn: &mut Turn<'_>, whom: &dyn Fn(&Finding) -> bool) -> Result<(), Stopped> {
+    fn scan(&mut self, turn: &mut Turn<'_>, whom: Whom<'_>) -> Result<(), Stopped> {
         let (Some(walk), Some(level)) = (&mut self.walk, self.levels.last_mut()) else {
             return Err(turn.fault(Fault::NoLog));
         };
@@ -234,10 +233,10 @@ impl ReverseReader {
     }
 
     /// A segment whose end is known: reads it, or passes on to the one before if it lies behind what is wanted.
-    fn entered(&mut self, turn: &mut Turn<'_>, header: &SegmentHeader) -> Result<(), Stopped> {
+    fn entered(&mut self, turn: &mut Turn<'_>, header: &SegmentHeader, whom: Whom<'_>) -> Result<(), Stopped> {
         self.segment = Some(*header);
         if self.end.last < header.first || self.to < header.first {
-            return self.before(turn);
+            return self.before(turn, whom);
         }
         let start = header.frames_at();
         self.walk = Some(Walk::new(self.view.update, header, start, self.end.size, header.first, u32::MAX));
@@ -256,7 +255,7 @@ impl ReverseReader {
     }
 
     /// Goes to the last place that is left: an entry, or a part to be looked at more closely.
-    fn next_place(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+    fn next_place(&mut self, turn: &mut Turn<'_>, whom: Whom<'_>) -> Result<(), Stopped> {
         while let Some(level) = self.levels.last_mut() {
             let Some(place) = level.places.pop() else {
                 self.levels.pop();
@@ -273,11 +272,11 @@ impl ReverseReader {
             }
             return self.look_closely(turn, place.at, end, is_in_batch);
         }
-        self.before(turn)
+        self.before(turn, whom)
     }
 
     /// On to the segment before.
-    fn before(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+    fn before(&mut self, turn: &mut Turn<'_>, whom: Whom<'_>) -> Result<(), Stopped> {
         self.state = State::Done;
         if let Some(finding) = self.gone {
             return Err(turn.fault(finding.fault()));
@@ -294,7 +293,9 @@ impl ReverseReader {
             };
             finding.lsns = Some(gap);
             finding.witness = Some(Witness::Successor(header.id));
-            return Err(turn.fault(Fault::Damaged(finding)));
+            if whom(&finding) {
+                return Err(turn.fault(Fault::Damaged(finding)));
+            }
         }
         if !is_lowest {
             self.successor = header.id;

@@ -837,6 +837,82 @@ fn what_may_have_been_of_a_transaction_that_commits_above_the_low_water_mark_is_
     }
 }
 
+/// A log of three segments, in the second of which a transaction ends that began in the first, before a checkpoint; and the
+/// LSNs that belong to the transaction.
+fn held(work: impl Fn(&Log<MemoryDevice>)) -> (Bytes, Vec<u64>) {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    let transaction = log.transaction().unwrap();
+    let own = [3, 4].map(|lsn| transaction.append(&payload(lsn)[..]).unwrap().lsn().value());
+    fill(&log, 1);
+    let more = log.current_lsn().value();
+    transaction.append(&payload(more)[..]).unwrap();
+    let commit = transaction.commit().unwrap().lsn().value();
+    append(&log, 1);
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    work(&log);
+    fill(&log, 1);
+    log.close().unwrap();
+    (Bytes::of(&medium), [&[2], &own[..], &[more, commit]].concat())
+}
+
+#[test]
+fn where_a_checkpoint_holds_a_transaction_that_lost_its_front_all_that_is_left_is_read_and_nothing_is_missed() {
+    let (sound, own) = held(|_| {});
+    let without = sound.without(&[1]);
+    // Opened for writing, it says itself that it begins there.
+    let device = without.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    drop(log);
+    let low_water = *sound.spans()[&2].start();
+    for (bytes, from) in [(&without, low_water), (&Bytes::of(&medium), low_water)] {
+        let last = bytes.verified(Policy::Default).last_valid_lsn.value();
+        for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
+            let report = bytes.verified(policy);
+            assert!(report.success && report.damage().next().is_none(), "{report:?}");
+            let reader = bytes.reader(policy).unwrap();
+            let read = |entries: &mut dyn Iterator<Item = Result<Entry>>| {
+                entries.map(|entry| entry.map(|entry| entry.lsn.value())).collect::<Result<Vec<_>>>()
+            };
+            let forwards =
+                read(&mut reader.read(Lsn::ZERO, Lsn::MAX).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(forwards, (from..=last).collect::<Vec<_>>(), "{policy:?}");
+            // What was part of the transaction does not count without the rest of it: a checkpoint holds it.
+            let (counts, told) = counted(bytes, policy);
+            assert_eq!(counts.iter().filter(|lsn| own.contains(lsn)).count(), 0, "{policy:?}: {counts:?}");
+            assert!(
+                counts.len() > 5 && (told.is_empty() || policy == Policy::Salvage),
+                "{policy:?}: {counts:?}, {told:?}"
+            );
+        }
+        let log = Log::open_device(bytes.device(), config(Policy::Default)).unwrap();
+        let back: Vec<_> =
+            log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.map(|entry| entry.lsn.value())).collect();
+        assert!(back.iter().all(Result::is_ok) && back.len() as u64 == last - from + 1, "{back:?}");
+    }
+}
+
+#[test]
+fn damage_below_a_mark_that_a_checkpoint_holds_harms_no_transaction_that_goes_over_it() {
+    let (sound, own) = held(|log| assert_eq!(log.truncate_before(Lsn::new(5)).unwrap(), Lsn::new(5)));
+    let (whole, _) = counted(&sound, Policy::Default);
+    assert!([3, 4].iter().all(|lsn| whole.contains(lsn)), "{whole:?}");
+    let damaged = flip(&sound, segment(1), place_of(&sound, 3) + 50);
+    for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
+        let (counts, told) = counted(&damaged, policy);
+        let others: Vec<_> = whole.iter().copied().filter(|lsn| !own.contains(lsn)).collect();
+        assert_eq!((&counts, &told), (&others, &vec![]), "{policy:?}");
+    }
+    let log = Log::open_device(damaged.device(), config(Policy::Default)).unwrap();
+    let back = log.read_back_to(Lsn::ZERO).unwrap();
+    let lsns: Vec<_> = back.map(|entry| entry.map(|entry| entry.lsn.value())).collect();
+    assert!(lsns.iter().all(Result::is_ok), "{lsns:?}");
+}
+
 #[test]
 fn a_committed_transaction_that_loses_an_entry_is_gone_with_all_its_lsns_and_nothing_else_is() {
     let sound = made_by(|log| {
