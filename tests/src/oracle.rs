@@ -238,9 +238,11 @@ impl Oracle {
         self.owed.len() as u64
     }
 
-    /// Nobody goes on with the transaction that was begun at this LSN, if that entry is there, and its rollback is not.
+    /// Nobody goes on with the transaction that was begun at this LSN, if that entry is there, and its end is not: a commit
+    /// may be there that failed to be proved.
     pub fn abandon(&mut self, begun: u64) {
-        if begun < self.next() && !self.owed.contains(&begun) {
+        let ends = |entry: &Appended| matches!(entry.role, Role::Commits(of) | Role::RollsBack(of) if of == begun);
+        if begun < self.next() && !self.owed.contains(&begun) && !self.entries.iter().any(ends) {
             self.owed.push(begun);
             self.owed.sort_unstable();
         }
