@@ -90,7 +90,7 @@ impl Default for SyncMode {
 pub struct Config {
     /// The folder that the log is kept in: `./wal`.
     pub dir: PathBuf,
-    /// Bytes of a new segment: 64 MiB. Existing ones keep their size. On files at least 5,425, at most 2 GiB; on other
+    /// Bytes of a new segment: 64 MiB. Existing ones keep their size. On files at least 5,562, at most 2 GiB; on other
     /// media the least depends on their granule, and the error names it.
     pub segment_size: u32,
     /// The most bytes that are ever written beyond the last sync, and that one batch may take: a quarter of a segment

@@ -220,7 +220,9 @@ impl fmt::Display for FileError {
                     ErrorKind::NoSpace if is_short_of_handles(source) => source.fmt(f),
                     ErrorKind::NoSpace => f.write_str("no room is left"),
                     ErrorKind::Gone => f.write_str("it is not there any more"),
-                    ErrorKind::ReadOnly => f.write_str("the file system takes no writes, open it read-only"),
+                    ErrorKind::ReadOnly => {
+                        f.write_str("the file system takes no writes: what only reads a log works there")
+                    }
                     _ => source.fmt(f),
                 }
             }

@@ -139,15 +139,13 @@ impl<D: SharedDevice> Shared<D> {
             is_owed |= end == TransactionEnd::Rollback && waits;
             staged
         });
-        let (mut guard, lsn) = match staged {
-            // While this call waited for room, another found some, and wrote the rollback before an entry of its own.
-            Err(Error::NoTransaction) if is_owed => {
-                let guard = self.lock();
-                let last = guard.writer.next_lsn().previous();
-                (guard, last)
-            }
-            staged => staged?,
-        };
+        // While this call waited for room, another found some, and wrote the rollback before an entry of its own.
+        if is_owed && matches!(staged, Err(Error::NoTransaction)) {
+            let guard = self.lock();
+            let last = guard.writer.next_lsn().previous();
+            return Ok((guard, last));
+        }
+        let (mut guard, lsn) = staged?;
         guard.counts.appends += 1;
         Ok((guard, lsn))
     }

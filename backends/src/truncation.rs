@@ -83,7 +83,10 @@ impl<D: SharedDevice> Log<D> {
 
     /// Cuts the log behind `lsn`: the entries after it are gone, and their LSNs are given out again, in a new epoch.
     /// Everything up to `lsn` is durable when this returns. Transactions that are open are rolled back, and appends of other
-    /// threads that were not answered yet may be told that their entry was cut off.
+    /// threads that were not answered yet may be told that their entry was cut off. Where nothing is behind `lsn`, nothing is
+    /// cut, and transactions stay open.
+    ///
+    /// A checkpoint whose own entry is cut off, which stands behind its LSN, still serves; no truncation relies on it any more.
     ///
     /// # Errors
     /// [`Error::BelowCheckpoint`] below the newest checkpoint that is relied on, or where the only one that holds what was

@@ -41,7 +41,7 @@ const BATCH_MAX: u64 = 64 << 20;
 /// Appends the lines of a file to a log
 ///
 /// Each line is one JSON object and becomes one entry. The log is made where there is none, and checked in full where
-/// there is one. README.md describes the lines.
+/// there is one. cli/README.md describes the lines.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The folder of the log

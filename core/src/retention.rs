@@ -1,7 +1,8 @@
 //! Giving up the front of the log: which segments go, and which a checkpoint no longer needs.
 //!
 //! The low-water mark is durable before this begins; segments go oldest first, and what a crash left the next truncation
-//! takes. Where there was no room to say what goes, each removal is durable before the next, so that a crash leaves no gap.
+//! takes. Where there was no room to say what goes, a checkpoint holds it, and each removal is durable before the next, so that
+//! what a crash leaves has a gap at its front alone.
 
 use crate::{
     CheckpointId, Lsn,

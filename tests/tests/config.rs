@@ -14,6 +14,7 @@ use duralog::{
 use duralog_tests::Counter;
 use uuid::Uuid;
 
+const CONFIG: &str = include_str!("../../backends/src/config.rs");
 const README: &str = include_str!("../../README.md");
 const MEMORY: Geometry =
     Geometry { segment_size: 8192, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
@@ -130,6 +131,12 @@ fn the_least_values_work_and_are_the_ones_that_the_documentation_names() {
     assert_eq!((limit, most), (288, 288));
     let row = README.lines().find(|line| line.starts_with("| the write limit")).unwrap();
     assert!(row.contains(&format!("at least {limit} bytes")) && row.contains(&number(least - most)), "{row}");
+    let documented =
+        [format!("at least {}, at most 2 GiB", number(least)), format!("at least {limit}, at most a segment less")];
+    for text in &documented {
+        assert!(CONFIG.contains(text), "`Config` says: on files {text}");
+    }
+    assert!(CONFIG.contains(&format!("a segment less {};", number(least - most))));
     let log = Log::open(config(least).with_sync_mode(SyncMode::Immediate)).unwrap();
     let mut state = 0;
     while log.segments().unwrap().len() < 3 {
