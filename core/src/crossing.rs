@@ -150,10 +150,13 @@ impl Crossing {
                 }
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
-                    // It was given up, or a checkpoint holds it: of what ended before that was taken, all.
-                    Stop::Need(Step::Finding(finding))
-                        if self.view.low_water_covered || !tears_any(&self.open, finding) => {}
+                    // It was given up.
+                    Stop::Need(Step::Finding(finding)) if !tears_any(&self.open, finding) => {}
                     Stop::Need(Step::Finding(finding)) if finding.stops(self.policy) => {
+                        // The transaction had ended when the checkpoint was taken that holds what is below the mark.
+                        if self.view.low_water_covered {
+                            continue;
+                        }
                         let fault = finding.fault();
                         return Err(turn.fault(fault));
                     }

@@ -71,18 +71,14 @@ impl Replay {
                     Stop::Need(Step::Finding(finding)) => {
                         let last = finding.lsns.map(|(_, last)| last);
                         let tears = finding.tears(committed.begin, committed.commit.next_or_max());
-                        // A checkpoint holds the transaction.
-                        if tears && self.view.holds_truncated(finding) {
-                            committed.torn = true;
-                            continue;
-                        }
-                        if tears && finding.stops(self.policy) {
+                        let stops = tears && finding.stops(self.policy);
+                        if stops && !self.view.holds_truncated(finding) {
                             let fault = finding.fault();
                             return Err(turn.fault(fault));
                         }
                         committed.torn |= tears;
-                        // What the main reader comes by, it reports, or has.
-                        if tears && committed.checking && last < Some(self.from) {
+                        // What the main reader comes by, it reports, or has. What a checkpoint holds is nobody's loss.
+                        if tears && !stops && committed.checking && last < Some(self.from) {
                             return Err(Stopped);
                         }
                     }

@@ -905,7 +905,7 @@ fn damage_below_a_mark_that_a_checkpoint_holds_harms_no_transaction_that_goes_ov
     for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
         let (counts, told) = counted(&damaged, policy);
         let others: Vec<_> = whole.iter().copied().filter(|lsn| !own.contains(lsn)).collect();
-        assert_eq!((&counts, &told), (&others, &vec![]), "{policy:?}");
+        assert_eq!((&counts, told.len()), (&others, usize::from(policy == Policy::Salvage)), "{policy:?}: {told:?}");
     }
     let log = Log::open_device(damaged.device(), config(Policy::Default)).unwrap();
     let back = log.read_back_to(Lsn::ZERO).unwrap();
