@@ -172,7 +172,7 @@ impl<D: SharedDevice> Log<D> {
             metadata_len: count(source.metadata.len())?,
         };
         self.put(header, source)?;
-        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id));
+        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, &header));
         let named = staged.and_then(|(guard, lsn)| match shared.wait(guard, lsn, Durability::Durable) {
             // It is durable all the same.
             Err(error @ Error::Unproven { .. }) => Ok((lsn, Err(error))),
@@ -302,7 +302,6 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
 ) -> Result<Rebuilt> {
     let mut rebuilt = Rebuilt::default();
     let mut buf = scratch(device.geometry());
-    let mut from = Lsn::FIRST;
     for head in heads {
         let loaded = match load(device, view.log(), head.id, &mut buf) {
             Ok(Ok(snapshot)) => state.load(&snapshot).map_err(|error| error.to_string()),
@@ -312,14 +311,15 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             Err(error) => return Err(error.into()),
         };
         if rebuilt.takes(head, loaded) {
-            from = head.lsn.next_or_max();
             break;
         }
     }
-    if view.lacks_state(from) && !policy.skips_damage() {
+    let loaded = rebuilt.checkpoint_used.map(|(_, lsn)| lsn);
+    if view.lacks_state(loaded) && !policy.skips_damage() {
         return Err(Error::StateLost { low_water: view.low_water() });
     }
-    let replay = Replay::new(view.clone(), from.max(view.low_water()), policy);
+    let from = loaded.map_or(Lsn::FIRST, Lsn::next_or_max).max(view.low_water());
+    let replay = Replay::new(view.clone(), from, policy);
     let apply = &mut |lsn, operation: &_| state.apply(lsn, operation);
     let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy, failed: None };
     let replayed = duralog_core::drive_until_pause(&mut { replay }, device, &mut buf, &mut applier);

@@ -430,14 +430,14 @@ impl View {
         })
     }
 
-    /// Whether a state that is built up from the entries from `from` on, and holds what is before, lacks some: they were given
-    /// up, and their loss was not accepted. Of a log whose entries were given up without a checkpoint, and of which no
-    /// checkpoint is there, the state is kept elsewhere: `from` is the first LSN then, and nothing is lacking.
+    /// Whether a state that is built up from the checkpoint at this LSN and the entries behind it lacks some: they were given up,
+    /// and their loss was not accepted. Where there is no checkpoint, and entries were given up without one, the state is
+    /// kept elsewhere: nothing is lacking.
     #[must_use]
-    pub fn lacks_state(&self, from: Lsn) -> bool {
-        let low_water = self.low_water;
-        let is_here = self.low_water_covered || from > Lsn::FIRST;
-        is_here && from < low_water && low_water.previous() > self.accepted_loss
+    pub fn lacks_state(&self, checkpoint: Option<Lsn>) -> bool {
+        let last = self.low_water.previous();
+        let is_here = self.low_water_covered || checkpoint.is_some();
+        is_here && checkpoint.unwrap_or_default() < last && last > self.accepted_loss
     }
 
     /// Whether a checkpoint holds all that is gone by this damage, and what it was part of: what was truncated. A transaction that

@@ -474,8 +474,7 @@ impl<'a> Handle<'a> {
     pub(crate) fn load_from<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
         let newest = self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
         let view = self.writer.view();
-        let from = newest.map_or(Lsn::FIRST, |head| head.lsn.next_or_max());
-        if !Part::Checkpoints.is_built() || !view.lacks_state(from) {
+        if !Part::Checkpoints.is_built() || !view.lacks_state(newest.map(|head| head.lsn)) {
             return Ok(newest);
         }
         let (says, low_water, accepted) = (Object::Segment(view.newest()), view.low_water(), view.accepted_loss());

@@ -102,7 +102,6 @@ impl<D: LocalDevice> Worker<D> {
         }
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         let mut rebuilt = Rebuilt::default();
-        let mut from = Lsn::FIRST;
         for head in heads {
             let loaded = match self.load(view.log(), head.id).await {
                 Ok(Ok(snapshot)) => state.borrow_mut().load(&snapshot),
@@ -112,14 +111,14 @@ impl<D: LocalDevice> Worker<D> {
                 Err(error) => return Err(error.into()),
             };
             if rebuilt.takes(&head, loaded) {
-                from = head.lsn.next_or_max();
                 break;
             }
         }
-        if view.lacks_state(from) && !self.policy.skips_damage() {
+        let loaded = rebuilt.checkpoint_used.map(|(_, lsn)| lsn);
+        if view.lacks_state(loaded) && !self.policy.skips_damage() {
             return Err(self.met(&view, Error::StateLost { low_water: view.low_water() }.into()).await);
         }
-        let from = from.max(view.low_water());
+        let from = loaded.map_or(Lsn::FIRST, Lsn::next_or_max).max(view.low_water());
         let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
         let apply = &mut |lsn, operation: &_| state.borrow_mut().apply(lsn, operation);
         let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy: self.policy, failed: None };

@@ -4,7 +4,8 @@ use core::fmt;
 
 use super::{Payload, State, Writer};
 use crate::{
-    CheckpointId, Lsn,
+    Lsn,
+    checkpoint::CheckpointHeader,
     drive::Scratch,
     frame::{FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, TRANSACTION_ID_LEN},
     operation::{Code, OperationRef},
@@ -159,7 +160,8 @@ impl Writer {
         Ok((first, last))
     }
 
-    /// Stages the entry that says that a checkpoint is durable, and returns its LSN.
+    /// Stages the entry that says that a checkpoint is durable, and returns its LSN. Where entries were given up without a
+    /// checkpoint, and this one holds them, a mark says so from then on.
     ///
     /// # Errors
     /// As [`stage`](Self::stage).
@@ -167,11 +169,13 @@ impl Writer {
         &mut self,
         buf: &mut (impl Scratch + ?Sized),
         now: u64,
-        lsn: Lsn,
-        checkpoint_id: CheckpointId,
+        head: &CheckpointHeader,
     ) -> Result<Lsn, StageError> {
         self.stage_rollbacks(buf, now)?;
-        self.stage_control(buf, now, None, OperationRef::Checkpoint { lsn, checkpoint_id })
+        let operation = OperationRef::Checkpoint { lsn: head.lsn, checkpoint_id: head.id };
+        let named = self.stage_control(buf, now, None, operation)?;
+        self.stage_cover(buf, now, head.floor);
+        Ok(named)
     }
 
     /// Frames entries into room that was made for them.
