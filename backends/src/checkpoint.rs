@@ -303,6 +303,10 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     let mut rebuilt = Rebuilt::default();
     let mut buf = scratch(device.geometry());
     for head in heads {
+        // An older one goes less far still.
+        if view.lacks_state(Some(head)) && !policy.skips_damage() {
+            return Err(Error::StateLost { low_water: view.low_water() });
+        }
         let loaded = match load(device, view.log(), head.id, &mut buf) {
             Ok(Ok(snapshot)) => state.load(&snapshot).map_err(|error| error.to_string()),
             Ok(Err(error)) => Err(error.to_string()),
@@ -314,11 +318,10 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             break;
         }
     }
-    let loaded = rebuilt.checkpoint_used.map(|(_, lsn)| lsn);
-    if view.lacks_state(loaded) && !policy.skips_damage() {
+    if rebuilt.checkpoint_used.is_none() && view.lacks_state(None) && !policy.skips_damage() {
         return Err(Error::StateLost { low_water: view.low_water() });
     }
-    let from = loaded.map_or(Lsn::FIRST, Lsn::next_or_max).max(view.low_water());
+    let from = rebuilt.checkpoint_used.map_or(Lsn::FIRST, |(_, lsn)| lsn.next_or_max()).max(view.low_water());
     let replay = Replay::new(view.clone(), from, policy);
     let apply = &mut |lsn, operation: &_| state.apply(lsn, operation);
     let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy, failed: None };

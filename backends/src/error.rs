@@ -405,8 +405,8 @@ impl fmt::Display for Error {
             Self::Checkpoint(error) => error.fmt(f),
             Self::StateLost { low_water } => write!(
                 f,
-                "the log begins at {low_water}, and no valid checkpoint goes so far: the state before it is lost; the policy \
-                 `salvage` goes on without it"
+                "the log begins at {low_water}, and no valid checkpoint goes so far: the state before it is lost, unless it is \
+                 kept elsewhere and a checkpoint of that is made; the policy `salvage` goes on with what is left"
             ),
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
             Self::Undecodable { lsn, error } => write!(f, "{lsn} is sound and cannot be decoded: {error}"),

@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use crate::{
     Lsn,
+    checkpoint::CheckpointHeader,
     checksum::Update,
     cursor::{Cursor, Search},
     device::Object,
@@ -430,14 +431,16 @@ impl View {
         })
     }
 
-    /// Whether a state that is built up from the checkpoint at this LSN and the entries behind it lacks some: they were given up,
-    /// and their loss was not accepted. Where there is no checkpoint, and entries were given up without one, the state is
-    /// kept elsewhere: nothing is lacking.
+    /// Whether a state that is built up from this checkpoint and the entries behind it lacks some: they were given up, and their
+    /// loss was not accepted. Truncation relies on no checkpoint that needs entries below the mark, of transactions that were
+    /// open when it was taken; a mark that relies on none leaves those there. Where there is no checkpoint, and entries were
+    /// given up without one, the state is kept elsewhere: nothing is lacking.
     #[must_use]
-    pub fn lacks_state(&self, checkpoint: Option<Lsn>) -> bool {
-        let last = self.low_water.previous();
-        let is_here = self.low_water_covered || checkpoint.is_some();
-        is_here && checkpoint.unwrap_or_default() < last && last > self.accepted_loss
+    pub fn lacks_state(&self, checkpoint: Option<&CheckpointHeader>) -> bool {
+        let is_covered = self.low_water_covered;
+        let reaches = checkpoint.map(|head| if is_covered { head.floor } else { head.lsn.next_or_max() });
+        let is_short = reaches.unwrap_or(Lsn::FIRST) < self.low_water && (is_covered || reaches.is_some());
+        is_short && self.low_water.previous() > self.accepted_loss
     }
 
     /// Whether a checkpoint holds all that is gone by this damage, and what it was part of: what was truncated. A transaction that

@@ -474,13 +474,15 @@ impl<'a> Handle<'a> {
     pub(crate) fn load_from<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
         let newest = self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
         let view = self.writer.view();
-        if !Part::Checkpoints.is_built() || !view.lacks_state(newest.map(|head| head.lsn)) {
+        if !Part::Checkpoints.is_built() || !view.lacks_state(newest.as_ref()) {
             return Ok(newest);
         }
         let (says, low_water, accepted) = (Object::Segment(view.newest()), view.low_water(), view.accepted_loss());
-        let lost = Error::Fault(Fault::Damaged(Finding::state_lost(says, low_water, None, accepted)));
-        // What was given up without a checkpoint is no damage: a new checkpoint goes on from here.
-        Err(if view.is_covered() { self.unfit(lost) } else { lost.into() })
+        if !view.is_covered() {
+            // What was given up without a checkpoint is no damage: a new checkpoint goes on from here.
+            return Err(Error::Fault(Fault::Truncated { low_water }).into());
+        }
+        Err(self.unfit(Error::Fault(Fault::Damaged(Finding::state_lost(says, low_water, None, accepted)))))
     }
 
     /// What reading a checkpoint to its end came to, which was found valid before.

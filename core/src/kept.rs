@@ -136,9 +136,9 @@ impl Checkpoints {
     #[must_use]
     pub fn cut_from(&self, view: &View) -> Lsn {
         let relied_on = self.newest_relied_on().map_or(Lsn::ZERO, |head| head.lsn);
-        let truncated = Some(view.low_water.previous()).filter(|last| *last >= Lsn::FIRST);
-        let holds = truncated.and_then(|last| self.heads().map(|head| head.lsn).filter(|lsn| *lsn >= last).min());
-        relied_on.max(holds.unwrap_or_default())
+        // They stand newest first.
+        let holds = self.heads().filter(|head| view.low_water > Lsn::FIRST && !view.lacks_state(Some(head))).last();
+        relied_on.max(holds.map_or(Lsn::ZERO, |head| head.lsn))
     }
 
     /// Above which checkpoint all are to be removed before the log is cut behind `lsn`, if any: what holds more than is

@@ -784,7 +784,7 @@ impl Recovery {
     fn tell_of_lost_state(&mut self, says: Object) {
         let Recovered { tail, checkpoints, bad_checkpoints, .. } = &self.found;
         let low_water = tail.low_water;
-        let held = |head: &CheckpointHeader| head.lsn.next_or_max() >= low_water;
+        let held = |head: &CheckpointHeader| head.floor >= low_water;
         if tail.low_water_covered && low_water > Lsn::FIRST && !checkpoints.iter().any(held) {
             let (accepted, bad) = (tail.header.accepted_loss, bad_checkpoints.first().copied());
             self.tell(Finding::state_lost(says, low_water, bad, accepted));
@@ -904,7 +904,7 @@ impl Recovery {
         view.low_water_covered = tail.low_water_covered;
         view.accepted_loss = header.accepted_loss;
         let newest = checkpoints.first();
-        let used = newest.filter(|head| report.policy.skips_damage() || !view.lacks_state(Some(head.lsn)));
+        let used = newest.filter(|head| report.policy.skips_damage() || !view.lacks_state(Some(head)));
         report.checkpoint = used.map(|head| (head.id, head.lsn));
         match refusal(report) {
             Some(fault) => Err(turn.fault(fault)),

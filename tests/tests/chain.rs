@@ -897,6 +897,34 @@ fn where_a_checkpoint_holds_a_transaction_that_lost_its_front_all_that_is_left_i
 }
 
 #[test]
+fn where_the_checkpoint_that_held_the_front_of_a_transaction_is_bad_too_the_state_is_lost_and_not_short_of_it() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    let transaction = log.transaction().unwrap();
+    transaction.append(&payload(2)[..]).unwrap();
+    fill(&log, 1);
+    let snapshot = duralog::StateMachine::snapshot(&duralog::Documents::default());
+    let open = log.checkpoint(log.checkpoint_at(), &snapshot).unwrap();
+    transaction.commit().unwrap();
+    let held = log.checkpoint(log.checkpoint_at(), &snapshot).unwrap();
+    append(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let sound = Bytes::of(&medium);
+    let rebuilt = |bytes: &Bytes| {
+        let log = Log::open_device(bytes.device(), config(Policy::Default)).unwrap();
+        log.rebuild(&mut duralog::Documents::default()).map(|rebuilt| rebuilt.checkpoint_used.map(|(id, _)| id))
+    };
+    let (without, place) = (sound.without(&[1]), Object::Checkpoint(held));
+    let bad = 85;
+    assert_eq!(rebuilt(&without).unwrap(), Some(held));
+    assert_eq!(rebuilt(&flip(&sound, place, bad)).unwrap(), Some(open), "what it needs is there");
+    let lost = rebuilt(&flip(&without, place, bad));
+    assert!(matches!(lost, Err(Error::StateLost { .. })), "{lost:?}");
+}
+
+#[test]
 fn damage_below_a_mark_that_a_checkpoint_holds_harms_no_transaction_that_goes_over_it() {
     let (sound, own) = held(|log| assert_eq!(log.truncate_before(Lsn::new(5)).unwrap(), Lsn::new(5)));
     let (whole, _) = counted(&sound, Policy::Default);

@@ -102,7 +102,12 @@ impl<D: LocalDevice> Worker<D> {
         }
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         let mut rebuilt = Rebuilt::default();
+        let lost = Error::StateLost { low_water: view.low_water() };
         for head in heads {
+            // An older one goes less far still.
+            if view.lacks_state(Some(&head)) && !self.policy.skips_damage() {
+                return Err(self.met(&view, lost.into()).await);
+            }
             let loaded = match self.load(view.log(), head.id).await {
                 Ok(Ok(snapshot)) => state.borrow_mut().load(&snapshot),
                 Ok(Err(error)) => Err(error.to_string()),
@@ -114,11 +119,10 @@ impl<D: LocalDevice> Worker<D> {
                 break;
             }
         }
-        let loaded = rebuilt.checkpoint_used.map(|(_, lsn)| lsn);
-        if view.lacks_state(loaded) && !self.policy.skips_damage() {
-            return Err(self.met(&view, Error::StateLost { low_water: view.low_water() }.into()).await);
+        if rebuilt.checkpoint_used.is_none() && view.lacks_state(None) && !self.policy.skips_damage() {
+            return Err(self.met(&view, lost.into()).await);
         }
-        let from = loaded.map_or(Lsn::FIRST, Lsn::next_or_max).max(view.low_water());
+        let from = rebuilt.checkpoint_used.map_or(Lsn::FIRST, |(_, lsn)| lsn.next_or_max()).max(view.low_water());
         let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
         let apply = &mut |lsn, operation: &_| state.borrow_mut().apply(lsn, operation);
         let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy: self.policy, failed: None };
