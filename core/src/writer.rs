@@ -240,7 +240,7 @@ impl Writer {
         self.given_up_covered = true;
     }
 
-    pub(crate) fn is_covered(&self) -> bool {
+    fn is_covered(&self) -> bool {
         if self.low_water_due() { self.given_up_covered } else { self.low_water_covered }
     }
 

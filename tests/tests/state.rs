@@ -318,37 +318,6 @@ fn a_checkpoint_of_no_entry_at_all_makes_no_state_of_a_log_that_was_reset() {
 }
 
 #[test]
-fn the_first_checkpoint_of_a_log_whose_front_was_given_up_without_one_is_missed_from_then_on() {
-    for discards in [false, true] {
-        let device = small();
-        let medium = device.reader();
-        let log = Log::open_device(device, config()).unwrap();
-        for n in 1..=5 {
-            log.append(insert(n, "text")).unwrap();
-        }
-        if discards {
-            log.discard_before(Lsn::new(4)).unwrap();
-        } else {
-            log.reset_to(Lsn::new(100)).unwrap();
-        }
-        let next = log.current_lsn();
-        // A log whose state is kept elsewhere: what is left is applied to whatever is given.
-        assert_eq!(log.rebuild(&mut Documents::default()).unwrap().entries_replayed, if discards { 2 } else { 0 });
-        let id = log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
-        assert_eq!(log.low_water_lsn(), if discards { Lsn::new(4) } else { next }, "nothing more was given up");
-        log.append(insert(6, "text")).unwrap();
-        log.close().unwrap();
-        drop(log);
-        let bytes = medium.object(Object::Checkpoint(id)).unwrap();
-        let device = reopen(&medium);
-        medium.put(Object::Checkpoint(id), [&bytes[..bytes.len() - 1], &[!bytes[bytes.len() - 1]]].concat());
-        let log = Log::open_device(device, config()).unwrap();
-        let rebuilt = log.rebuild(&mut Documents::default());
-        assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "discarded: {discards}: {rebuilt:?}");
-    }
-}
-
-#[test]
 fn the_application_slot_follows_every_segment() {
     let device = small();
     let medium = device.reader();

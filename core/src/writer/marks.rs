@@ -65,20 +65,6 @@ impl Writer {
         staged
     }
 
-    /// A checkpoint with this floor holds what was given up without one, and so its loss would be that of the state: a mark
-    /// says it, if there is room for one.
-    pub(super) fn stage_cover(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, floor: Lsn) {
-        let lsn = self.low_water();
-        let is_said =
-            [&self.staged_marks, &self.flying_marks, &self.written_marks].iter().any(|said| said.low_water.is_some());
-        if self.is_covered() || is_said || lsn == Lsn::FIRST || floor < lsn {
-            return;
-        }
-        if self.stage_mark(buf, now, Mark::LowWater { lsn, covered: true }).is_ok() {
-            self.staged_marks.low_water = Some((lsn, true));
-        }
-    }
-
     /// Stages the application slot: a few bytes that belong to the application and that every segment repeats. The
     /// newest win.
     ///

@@ -160,8 +160,7 @@ impl Writer {
         Ok((first, last))
     }
 
-    /// Stages the entry that says that a checkpoint is durable, and returns its LSN. Where entries were given up without a
-    /// checkpoint, and this one holds them, a mark says so from then on.
+    /// Stages the entry that says that a checkpoint is durable, and returns its LSN.
     ///
     /// # Errors
     /// As [`stage`](Self::stage).
@@ -172,10 +171,7 @@ impl Writer {
         head: &CheckpointHeader,
     ) -> Result<Lsn, StageError> {
         self.stage_rollbacks(buf, now)?;
-        let operation = OperationRef::Checkpoint { lsn: head.lsn, checkpoint_id: head.id };
-        let named = self.stage_control(buf, now, None, operation)?;
-        self.stage_cover(buf, now, head.floor);
-        Ok(named)
+        self.stage_control(buf, now, None, OperationRef::Checkpoint { lsn: head.lsn, checkpoint_id: head.id })
     }
 
     /// Frames entries into room that was made for them.
