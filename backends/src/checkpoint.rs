@@ -172,7 +172,7 @@ impl<D: SharedDevice> Log<D> {
             metadata_len: count(source.metadata.len())?,
         };
         self.put(header, source)?;
-        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, &header));
+        let staged = shared.stage(shared.lock(), |writer, buf, now| writer.stage_checkpoint(buf, now, at.lsn, id));
         let named = staged.and_then(|(guard, lsn)| match shared.wait(guard, lsn, Durability::Durable) {
             // It is durable all the same.
             Err(error @ Error::Unproven { .. }) => Ok((lsn, Err(error))),
@@ -290,6 +290,11 @@ impl Rebuilt {
         }
         self.checkpoint_used.is_some()
     }
+
+    /// The first LSN behind the checkpoint that was loaded, or of all, where there was none.
+    pub(crate) fn behind_checkpoint(&self) -> Lsn {
+        self.checkpoint_used.map_or(Lsn::FIRST, |(_, lsn)| lsn.next_or_max())
+    }
 }
 
 /// Loads the newest valid checkpoint of `heads`, newest first, and applies what counts after it.
@@ -302,9 +307,10 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
 ) -> Result<Rebuilt> {
     let mut rebuilt = Rebuilt::default();
     let mut buf = scratch(device.geometry());
+    let lacks_state = |checkpoint: Option<&CheckpointHeader>| view.lacks_state(checkpoint) && !policy.skips_damage();
     for head in heads {
         // An older one goes less far still.
-        if view.lacks_state(Some(head)) && !policy.skips_damage() {
+        if lacks_state(Some(head)) {
             return Err(Error::StateLost { low_water: view.low_water() });
         }
         let loaded = match load(device, view.log(), head.id, &mut buf) {
@@ -318,11 +324,10 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             break;
         }
     }
-    if rebuilt.checkpoint_used.is_none() && view.lacks_state(None) && !policy.skips_damage() {
+    if rebuilt.checkpoint_used.is_none() && lacks_state(None) {
         return Err(Error::StateLost { low_water: view.low_water() });
     }
-    let from = rebuilt.checkpoint_used.map_or(Lsn::FIRST, |(_, lsn)| lsn.next_or_max()).max(view.low_water());
-    let replay = Replay::new(view.clone(), from, policy);
+    let replay = Replay::new(view.clone(), rebuilt.behind_checkpoint().max(view.low_water()), policy);
     let apply = &mut |lsn, operation: &_| state.apply(lsn, operation);
     let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy, failed: None };
     let replayed = duralog_core::drive_until_pause(&mut { replay }, device, &mut buf, &mut applier);

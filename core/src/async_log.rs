@@ -304,7 +304,8 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
             let _ = self.device.remove(crate::Object::Checkpoint(head.id)).await;
             return Err(LogError::Full);
         }
-        let named = match self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, &head)).await {
+        let named = match self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id)).await
+        {
             Ok(entry) => self.commit(Durability::Durable).await.map(|()| entry),
             Err(error) => Err(error),
         };

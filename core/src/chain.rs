@@ -437,10 +437,13 @@ impl View {
     /// given up without one, the state is kept elsewhere: nothing is lacking.
     #[must_use]
     pub fn lacks_state(&self, checkpoint: Option<&CheckpointHeader>) -> bool {
-        let is_covered = self.low_water_covered;
-        let reaches = checkpoint.map(|head| if is_covered { head.floor } else { head.lsn.next_or_max() });
-        let is_short = reaches.unwrap_or(Lsn::FIRST) < self.low_water && (is_covered || reaches.is_some());
-        is_short && self.low_water.previous() > self.accepted_loss
+        let reaches = match checkpoint {
+            Some(head) if self.low_water_covered => head.floor,
+            Some(head) => head.lsn.next_or_max(),
+            None if self.low_water_covered => Lsn::FIRST,
+            None => return false,
+        };
+        reaches < self.low_water && self.low_water.previous() > self.accepted_loss
     }
 
     /// Whether a checkpoint holds all that is gone by this damage, and what it was part of: what was truncated. A transaction that

@@ -112,9 +112,8 @@ impl Crossing {
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),
                 Way::Back(reader) => {
-                    let is_held = self.view.low_water_covered;
-                    let tears = |finding: &Finding| !is_held && tears_any(&self.open, finding);
-                    (reader.advance_for(turn, &tears), None)
+                    let is_missed = |finding: &Finding| is_missed(&self.view, self.policy, &self.open, finding);
+                    (reader.advance_for(turn, &is_missed), None)
                 }
             };
             match (advanced, found) {
@@ -150,13 +149,8 @@ impl Crossing {
                 }
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
-                    // It was given up.
-                    Stop::Need(Step::Finding(finding)) if !tears_any(&self.open, finding) => {}
+                    Stop::Need(Step::Finding(finding)) if !is_missed(&self.view, self.policy, &self.open, finding) => {}
                     Stop::Need(Step::Finding(finding)) if finding.stops(self.policy) => {
-                        // The transaction had ended when the checkpoint was taken that holds what is below the mark.
-                        if self.view.low_water_covered {
-                            continue;
-                        }
                         let fault = finding.fault();
                         return Err(turn.fault(fault));
                     }
@@ -250,9 +244,11 @@ impl Crossing {
     }
 }
 
-/// Whether what is lost may have been of one of these transactions.
-fn tears_any(open: &[Open], finding: &Finding) -> bool {
-    open.iter().any(|open| finding.tears(Lsn::new(open.id), Lsn::MAX))
+/// Whether what is lost may have been of one of these transactions; else it was given up. Where a checkpoint holds what is
+/// below the mark, they had ended when it was taken, and only who passes over damage asks.
+fn is_missed(view: &View, policy: Policy, open: &[Open], finding: &Finding) -> bool {
+    let is_held = view.low_water_covered && finding.stops(policy);
+    !is_held && open.iter().any(|open| finding.tears(Lsn::new(open.id), Lsn::MAX))
 }
 
 impl Machine for Crossing {

@@ -345,7 +345,7 @@ impl<'a, D: Device> Log<'a, D> {
             let _ = self.device.remove(crate::Object::Checkpoint(head.id));
             return Err(LogError::Full);
         }
-        let named = match self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, &head)) {
+        let named = match self.stage(now, |writer, buf, now| writer.stage_checkpoint(buf, now, head.lsn, head.id)) {
             Ok(entry) => self.commit(Durability::Durable).map(|()| entry),
             Err(error) => Err(error),
         };

@@ -840,22 +840,26 @@ fn what_may_have_been_of_a_transaction_that_commits_above_the_low_water_mark_is_
 /// A log of three segments, in the second of which a transaction ends that began in the first, before a checkpoint; and the
 /// LSNs that belong to the transaction.
 fn held(work: impl Fn(&Log<MemoryDevice>)) -> (Bytes, Vec<u64>) {
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let log = Log::open_device(device, config(Policy::Default)).unwrap();
-    append(&log, 1);
-    let transaction = log.transaction().unwrap();
-    let own = [3, 4].map(|lsn| transaction.append(&payload(lsn)[..]).unwrap().lsn().value());
-    fill(&log, 1);
-    let more = log.current_lsn().value();
-    transaction.append(&payload(more)[..]).unwrap();
-    let commit = transaction.commit().unwrap().lsn().value();
-    append(&log, 1);
-    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
-    work(&log);
-    fill(&log, 1);
-    log.close().unwrap();
-    (Bytes::of(&medium), [&[2], &own[..], &[more, commit]].concat())
+    let mut own = vec![2];
+    let bytes = made_by(|log| {
+        append(log, 1);
+        let transaction = log.transaction().unwrap();
+        own.extend([3, 4].map(|lsn| transaction.append(&payload(lsn)[..]).unwrap().lsn().value()));
+        fill(log, 1);
+        own.push(log.current_lsn().value());
+        transaction.append(&payload(own[3])[..]).unwrap();
+        own.push(transaction.commit().unwrap().lsn().value());
+        append(log, 1);
+        log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+        work(log);
+        fill(log, 1);
+    });
+    (bytes, own)
+}
+
+/// The LSNs of entries, in their order, or the first error.
+fn all<D: SharedDevice>(entries: duralog::Entries<D>) -> Result<Vec<u64>> {
+    entries.map(|entry| entry.map(|entry| entry.lsn.value())).collect()
 }
 
 #[test]
@@ -863,24 +867,16 @@ fn where_a_checkpoint_holds_a_transaction_that_lost_its_front_all_that_is_left_i
     let (sound, own) = held(|_| {});
     let without = sound.without(&[1]);
     // Opened for writing, it says itself that it begins there.
-    let device = without.device();
-    let medium = device.reader();
-    let log = Log::open_device(device, config(Policy::Default)).unwrap();
-    append(&log, 1);
-    drop(log);
+    let reopened = again(&without, |log| append(log, 1));
     let low_water = *sound.spans()[&2].start();
-    for (bytes, from) in [(&without, low_water), (&Bytes::of(&medium), low_water)] {
+    for bytes in [&without, &reopened] {
         let last = bytes.verified(Policy::Default).last_valid_lsn.value();
         for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage] {
             let report = bytes.verified(policy);
             assert!(report.success && report.damage().next().is_none(), "{report:?}");
-            let reader = bytes.reader(policy).unwrap();
-            let read = |entries: &mut dyn Iterator<Item = Result<Entry>>| {
-                entries.map(|entry| entry.map(|entry| entry.lsn.value())).collect::<Result<Vec<_>>>()
-            };
-            let forwards =
-                read(&mut reader.read(Lsn::ZERO, Lsn::MAX).unwrap()).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(forwards, (from..=last).collect::<Vec<_>>(), "{policy:?}");
+            let forwards = all(bytes.reader(policy).unwrap().read(Lsn::ZERO, Lsn::MAX).unwrap());
+            let forwards = forwards.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(forwards, (low_water..=last).collect::<Vec<_>>(), "{policy:?}");
             // What was part of the transaction does not count without the rest of it: a checkpoint holds it.
             let (counts, told) = counted(bytes, policy);
             assert_eq!(counts.iter().filter(|lsn| own.contains(lsn)).count(), 0, "{policy:?}: {counts:?}");
@@ -890,33 +886,31 @@ fn where_a_checkpoint_holds_a_transaction_that_lost_its_front_all_that_is_left_i
             );
         }
         let log = Log::open_device(bytes.device(), config(Policy::Default)).unwrap();
-        let back: Vec<_> =
-            log.read_back_to(Lsn::ZERO).unwrap().map(|entry| entry.map(|entry| entry.lsn.value())).collect();
-        assert!(back.iter().all(Result::is_ok) && back.len() as u64 == last - from + 1, "{back:?}");
+        let back = all(log.read_back_to(Lsn::ZERO).unwrap());
+        assert!(back.as_ref().is_ok_and(|back| back.len() as u64 == last - low_water + 1), "{back:?}");
     }
 }
 
 #[test]
 fn where_the_checkpoint_that_held_the_front_of_a_transaction_is_bad_too_the_state_is_lost_and_not_short_of_it() {
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let log = Log::open_device(device, config(Policy::Default)).unwrap();
-    let transaction = log.transaction().unwrap();
-    transaction.append(&payload(2)[..]).unwrap();
-    fill(&log, 1);
-    let snapshot = duralog::StateMachine::snapshot(&duralog::Documents::default());
-    let open = log.checkpoint(log.checkpoint_at(), &snapshot).unwrap();
-    transaction.commit().unwrap();
-    let held = log.checkpoint(log.checkpoint_at(), &snapshot).unwrap();
-    append(&log, 1);
-    log.close().unwrap();
-    drop(log);
-    let sound = Bytes::of(&medium);
+    let mut taken = vec![];
+    let sound = made_by(|log| {
+        let transaction = log.transaction().unwrap();
+        transaction.append(&payload(2)[..]).unwrap();
+        fill(log, 1);
+        let snapshot = duralog::StateMachine::snapshot(&duralog::Documents::default());
+        taken.push(log.checkpoint(log.checkpoint_at(), &snapshot).unwrap());
+        transaction.commit().unwrap();
+        taken.push(log.checkpoint(log.checkpoint_at(), &snapshot).unwrap());
+        append(log, 1);
+    });
+    let [open, held] = taken[..] else { panic!("{taken:?}") };
     let rebuilt = |bytes: &Bytes| {
         let log = Log::open_device(bytes.device(), config(Policy::Default)).unwrap();
         log.rebuild(&mut duralog::Documents::default()).map(|rebuilt| rebuilt.checkpoint_used.map(|(id, _)| id))
     };
     let (without, place) = (sound.without(&[1]), Object::Checkpoint(held));
+    // Behind its header, which alone an opening reads.
     let bad = 85;
     assert_eq!(rebuilt(&without).unwrap(), Some(held));
     assert_eq!(rebuilt(&flip(&sound, place, bad)).unwrap(), Some(open), "what it needs is there");
@@ -936,9 +930,8 @@ fn damage_below_a_mark_that_a_checkpoint_holds_harms_no_transaction_that_goes_ov
         assert_eq!((&counts, told.len()), (&others, usize::from(policy == Policy::Salvage)), "{policy:?}: {told:?}");
     }
     let log = Log::open_device(damaged.device(), config(Policy::Default)).unwrap();
-    let back = log.read_back_to(Lsn::ZERO).unwrap();
-    let lsns: Vec<_> = back.map(|entry| entry.map(|entry| entry.lsn.value())).collect();
-    assert!(lsns.iter().all(Result::is_ok), "{lsns:?}");
+    let back = all(log.read_back_to(Lsn::ZERO).unwrap());
+    assert!(back.is_ok(), "{back:?}");
 }
 
 #[test]

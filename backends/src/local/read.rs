@@ -103,9 +103,12 @@ impl<D: LocalDevice> Worker<D> {
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         let mut rebuilt = Rebuilt::default();
         let lost = Error::StateLost { low_water: view.low_water() };
+        let policy = self.policy;
+        let lacks_state =
+            |checkpoint: Option<&CheckpointHeader>| view.lacks_state(checkpoint) && !policy.skips_damage();
         for head in heads {
             // An older one goes less far still.
-            if view.lacks_state(Some(&head)) && !self.policy.skips_damage() {
+            if lacks_state(Some(&head)) {
                 return Err(self.met(&view, lost.into()).await);
             }
             let loaded = match self.load(view.log(), head.id).await {
@@ -119,10 +122,10 @@ impl<D: LocalDevice> Worker<D> {
                 break;
             }
         }
-        if rebuilt.checkpoint_used.is_none() && view.lacks_state(None) && !self.policy.skips_damage() {
+        if rebuilt.checkpoint_used.is_none() && lacks_state(None) {
             return Err(self.met(&view, lost.into()).await);
         }
-        let from = rebuilt.checkpoint_used.map_or(Lsn::FIRST, |(_, lsn)| lsn.next_or_max()).max(view.low_water());
+        let from = rebuilt.behind_checkpoint().max(view.low_water());
         let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
         let apply = &mut |lsn, operation: &_| state.borrow_mut().apply(lsn, operation);
         let mut applier = Applier { apply, rebuilt: &mut rebuilt, policy: self.policy, failed: None };

@@ -586,10 +586,11 @@ impl<D: LocalDevice> Worker<D> {
             metadata_len: count(source.metadata_len())?,
         };
         self.put_checkpoint(header, source).await?;
-        let named = match self.stage(&mut |writer, buf, now| one(writer.stage_checkpoint(buf, now, &header))).await {
-            Ok(entry) => self.commit_until(Settled::All).await.map(|()| entry),
-            Err(error) => Err(error),
-        };
+        let named =
+            match self.stage(&mut |writer, buf, now| one(writer.stage_checkpoint(buf, now, header.lsn, id))).await {
+                Ok(entry) => self.commit_until(Settled::All).await.map(|()| entry),
+                Err(error) => Err(error),
+            };
         if matches!(&named, Err(error) if matches!(**error, Error::NoSpace(_))) {
             let _ = self.device.remove(Object::Checkpoint(id)).await;
         }

@@ -4,8 +4,7 @@ use core::fmt;
 
 use super::{Payload, State, Writer};
 use crate::{
-    Lsn,
-    checkpoint::CheckpointHeader,
+    CheckpointId, Lsn,
     drive::Scratch,
     frame::{FRAME_HEADER_LEN, FRAME_OVERHEAD, FRAME_TRAILER_LEN, FrameType, Mark, TRANSACTION_ID_LEN},
     operation::{Code, OperationRef},
@@ -168,10 +167,11 @@ impl Writer {
         &mut self,
         buf: &mut (impl Scratch + ?Sized),
         now: u64,
-        head: &CheckpointHeader,
+        lsn: Lsn,
+        checkpoint_id: CheckpointId,
     ) -> Result<Lsn, StageError> {
         self.stage_rollbacks(buf, now)?;
-        self.stage_control(buf, now, None, OperationRef::Checkpoint { lsn: head.lsn, checkpoint_id: head.id })
+        self.stage_control(buf, now, None, OperationRef::Checkpoint { lsn, checkpoint_id })
     }
 
     /// Frames entries into room that was made for them.
