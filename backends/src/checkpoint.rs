@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    Action, CheckpointId, Device, Durability, Entry as Borrowed, Error as DriveError, Fault, Finding, Flow, Geometry,
-    Host, Lsn, Object, OldWriter, Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire, Room,
-    View,
+    Action, CheckpointId, Checkpoints, Device, Durability, Entry as Borrowed, Error as DriveError, Fault, Finding,
+    Flow, Geometry, Host, Lsn, Object, OldWriter, Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention,
+    Retire, Room, View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
@@ -192,7 +192,14 @@ impl<D: SharedDevice> Log<D> {
         tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
         let mut guard = shared.lock();
         let oldest = guard.checkpoints.keep(header, lsn, shared.checkpoint_retention);
-        drop(guard);
+        if guard.writer.cover_due(at.floor) {
+            let staged = shared.stage(guard, |writer, buf, now| writer.stage_cover(buf, now, at.floor));
+            if let Err(error) = staged.and_then(|(guard, ())| shared.commit(guard)) {
+                tracing::warn!(%error, "that the checkpoint holds what was given up could not be said");
+            }
+        } else {
+            drop(guard);
+        }
         self.tidy_up(Retention { checkpoints_from: oldest, evidence: true, unsaid: false });
         proved
     }
@@ -244,9 +251,10 @@ impl<D: SharedDevice> Log<D> {
     /// Builds a state up again: loads the newest valid checkpoint and applies what counts after it.
     ///
     /// # Errors
-    /// [`Error::StateLost`] if what was given up at the log's front is held by no valid checkpoint, but for a log without
-    /// checkpoints whose entries were given up with [`discard_before`](Self::discard_before) or
-    /// [`reset_to`](Self::reset_to): its state is kept elsewhere; what reading the log gives.
+    /// [`Error::StateLost`] if what was given up at the log's front is held by no valid checkpoint; by a policy that skips damage
+    /// that is a finding of [`Rebuilt`]. Where the log names no checkpoint, and it was
+    /// [`discard_before`](Self::discard_before) or [`reset_to`](Self::reset_to) that gave it up, the state is kept elsewhere, and
+    /// what is left is applied. What reading the log gives.
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
         self.rebuilding()?.run(state)
     }
@@ -254,10 +262,10 @@ impl<D: SharedDevice> Log<D> {
     /// What a state is built up from again: the log as it stands now.
     pub(crate) fn rebuilding(&self) -> Result<Rebuilding<D>> {
         let seen = self.shared.written_view()?;
-        let heads = self.shared.lock().checkpoints.heads().copied().collect();
+        let checkpoints = self.shared.lock().checkpoints.clone();
         let device = self.shared.reader()?;
         let (view, policy) = (seen.view.clone(), self.report.policy);
-        Ok(Rebuilding { device, view, heads, policy, hook: self.shared.damage_hook(seen) })
+        Ok(Rebuilding { device, view, checkpoints, policy, hook: self.shared.damage_hook(seen) })
     }
 }
 
@@ -265,15 +273,15 @@ impl<D: SharedDevice> Log<D> {
 pub(crate) struct Rebuilding<D> {
     device: D,
     view: View,
-    heads: Vec<CheckpointHeader>,
+    checkpoints: Checkpoints,
     policy: Policy,
     hook: DamageHook,
 }
 
 impl<D: SharedDevice> Rebuilding<D> {
     pub(crate) fn run<S: StateMachine>(self, state: &mut S) -> Result<Rebuilt> {
-        let Self { mut device, view, heads, policy, hook } = self;
-        rebuild(&mut device, &view, &heads, policy, state).map_err(hook)
+        let Self { mut device, view, checkpoints, policy, hook } = self;
+        rebuild(&mut device, &view, checkpoints, policy, state).map_err(hook)
     }
 }
 
@@ -291,27 +299,43 @@ impl Rebuilt {
         self.checkpoint_used.is_some()
     }
 
+    /// Whether it matters what the log says of checkpoints: none was loaded, and entries were given up.
+    pub(crate) fn needs_judgement(&self, view: &View) -> bool {
+        self.checkpoint_used.is_none() && view.low_water() > Lsn::FIRST
+    }
+
+    /// What was given up at the log's front is lost: that is an error, or by a policy that skips damage a finding.
+    pub(crate) fn lacks_state(&mut self, view: &View, policy: Policy) -> Result<()> {
+        if !policy.skips_damage() {
+            return Err(Error::StateLost { low_water: view.low_water() });
+        }
+        // Recovery has told of a mark that says that a checkpoint holds it.
+        if !view.is_covered() && self.findings.is_empty() {
+            self.findings.push(view.state_lost(None));
+        }
+        Ok(())
+    }
+
     /// The first LSN behind the checkpoint that was loaded, or of all, where there was none.
     pub(crate) fn behind_checkpoint(&self) -> Lsn {
         self.checkpoint_used.map_or(Lsn::FIRST, |(_, lsn)| lsn.next_or_max())
     }
 }
 
-/// Loads the newest valid checkpoint of `heads`, newest first, and applies what counts after it.
+/// Loads the newest of the checkpoints that is valid, and applies what counts after it.
 pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     device: &mut D,
     view: &View,
-    heads: &[CheckpointHeader],
+    mut checkpoints: Checkpoints,
     policy: Policy,
     state: &mut S,
 ) -> Result<Rebuilt> {
     let mut rebuilt = Rebuilt::default();
     let mut buf = scratch(device.geometry());
-    let lacks_state = |checkpoint: Option<&CheckpointHeader>| view.lacks_state(checkpoint) && !policy.skips_damage();
-    for head in heads {
+    for head in checkpoints.heads() {
         // An older one goes less far still.
-        if lacks_state(Some(head)) {
-            return Err(Error::StateLost { low_water: view.low_water() });
+        if view.lacks_state(head) {
+            rebuilt.lacks_state(view, policy)?;
         }
         let loaded = match load(device, view.log(), head.id, &mut buf) {
             Ok(Ok(snapshot)) => state.load(&snapshot).map_err(|error| error.to_string()),
@@ -324,8 +348,13 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             break;
         }
     }
-    if rebuilt.checkpoint_used.is_none() && lacks_state(None) {
-        return Err(Error::StateLost { low_water: view.low_water() });
+    if rebuilt.needs_judgement(view) {
+        if let Some(machine) = checkpoints.judge(view.clone()) {
+            checkpoints.judged(&drive(machine, device, &mut buf, &mut ())?, view.is_covered());
+        }
+        if checkpoints.are_lost(view) {
+            rebuilt.lacks_state(view, policy)?;
+        }
     }
     let replay = Replay::new(view.clone(), rebuilt.behind_checkpoint().max(view.low_water()), policy);
     let apply = &mut |lsn, operation: &_| state.apply(lsn, operation);

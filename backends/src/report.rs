@@ -335,7 +335,7 @@ impl RecoveryReport {
         let held = !view.is_covered() || low_water <= Lsn::FIRST;
         let told = self.findings.iter().any(|finding| finding.seen == Seen::StateLost);
         if !held && !told && !valid.iter().any(|head| head.floor >= low_water) {
-            self.findings.push(Finding::state_lost(Object::Segment(view.end().0), low_water, bad, self.accepted_loss));
+            self.findings.push(view.state_lost(bad));
         }
     }
 

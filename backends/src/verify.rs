@@ -1,8 +1,8 @@
 //! Reading a log without writing to it: beside a live writer, or to see what it holds before anything is done.
 
 use duralog_core::{
-    CheckpointId, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint,
-    Reading, Recovered, Recovery, RecoveryOptions, Replay, Seen, Verdict, View,
+    CheckpointId, Checkpoints, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy,
+    ReadCheckpoint, Reading, Recovered, Recovery, RecoveryOptions, Replay, Seen, Verdict, View,
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum, drive,
 };
@@ -213,8 +213,8 @@ impl<D: SharedDevice> LogReader<D> {
     /// As [`Log::rebuild`](crate::Log::rebuild).
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
         let mut device = self.device.reader().map_err(D::opened)?;
-        let rebuilt =
-            rebuild(&mut device, &self.recovered.view, &self.recovered.checkpoints, self.report.policy, state);
+        let Recovered { view, checkpoints, .. } = &self.recovered;
+        let rebuilt = rebuild(&mut device, view, Checkpoints::found(checkpoints), self.report.policy, state);
         let is_whole = |rebuilt: &Rebuilt| rebuilt.findings.iter().all(|finding| finding.harmless);
         if rebuilt.as_ref().is_ok_and(is_whole) {
             return rebuilt;

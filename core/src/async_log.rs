@@ -314,6 +314,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         }
         let most = usize::from(self.handle.options.checkpoints_kept);
         let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
+        self.say_cover(now, head.floor).await?;
         self.retire(Retention { checkpoints_from, evidence: true, unsaid: false }).await?;
         Ok(head.id)
     }
@@ -399,6 +400,22 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     async fn say_low_water(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<(), LogError<D::Error>> {
         self.stage(now, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered)).await?;
         self.commit(Durability::Durable).await
+    }
+
+    /// A checkpoint with this replay floor is there: says that it holds what was given up without one, if that is so. Where there
+    /// is no room for it, the next checkpoint does.
+    async fn say_cover(&mut self, now: u64, floor: Lsn) -> Result<(), LogError<D::Error>> {
+        if !self.handle.writer.cover_due(floor) {
+            return Ok(());
+        }
+        let said = match self.stage(now, |writer, buf, now| writer.stage_cover(buf, now, floor)).await {
+            Ok(()) => self.commit(Durability::Durable).await,
+            Err(error) => Err(error),
+        };
+        match said {
+            Err(LogError::Full) => Ok(()),
+            said => said,
+        }
     }
 
     /// Closes the log: everything appended is durable, and a seal says so where there is room for one. Gives the

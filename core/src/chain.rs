@@ -28,7 +28,7 @@ use heapless::Vec;
 use uuid::Uuid;
 
 use crate::{
-    Lsn,
+    CheckpointId, Lsn,
     checkpoint::CheckpointHeader,
     checksum::Update,
     cursor::{Cursor, Search},
@@ -433,17 +433,23 @@ impl View {
 
     /// Whether a state that is built up from this checkpoint and the entries behind it lacks some: they were given up, and their
     /// loss was not accepted. Truncation relies on no checkpoint that needs entries below the mark, of transactions that were
-    /// open when it was taken; a mark that relies on none leaves those there. Where there is no checkpoint, and entries were
-    /// given up without one, the state is kept elsewhere: nothing is lacking.
+    /// open when it was taken; a mark that relies on none leaves those there.
     #[must_use]
-    pub fn lacks_state(&self, checkpoint: Option<&CheckpointHeader>) -> bool {
-        let reaches = match checkpoint {
-            Some(head) if self.low_water_covered => head.floor,
-            Some(head) => head.lsn.next_or_max(),
-            None if self.low_water_covered => Lsn::FIRST,
-            None => return false,
-        };
-        reaches < self.low_water && self.low_water.previous() > self.accepted_loss
+    pub fn lacks_state(&self, checkpoint: &CheckpointHeader) -> bool {
+        self.lacks_from(if self.low_water_covered { checkpoint.floor } else { checkpoint.lsn.next_or_max() })
+    }
+
+    /// Whether some of the entries from here on were given up, and their loss was not accepted.
+    pub(crate) fn lacks_from(&self, lsn: Lsn) -> bool {
+        lsn < self.low_water && self.low_water.previous() > self.accepted_loss
+    }
+
+    /// What there is to be told of a state that is lost; `bad` is a checkpoint that is not valid.
+    #[must_use]
+    pub fn state_lost(&self, bad: Option<CheckpointId>) -> Finding {
+        let mut finding = Finding::state_lost(Object::Segment(self.newest), self.low_water, bad, self.accepted_loss);
+        finding.witness = finding.witness.filter(|_| self.low_water_covered);
+        finding
     }
 
     /// Whether a checkpoint holds all that is gone by this damage, and what it was part of: what was truncated. A transaction that

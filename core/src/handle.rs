@@ -474,15 +474,18 @@ impl<'a> Handle<'a> {
     pub(crate) fn load_from<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
         let newest = self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
         let view = self.writer.view();
-        if !Part::Checkpoints.is_built() || !view.lacks_state(newest.as_ref()) {
+        let is_lost = match &newest {
+            Some(head) => view.lacks_state(head),
+            None => self.checkpoints.are_lost(&view),
+        };
+        if !Part::Checkpoints.is_built() || !is_lost {
             return Ok(newest);
         }
-        let (says, low_water, accepted) = (Object::Segment(view.newest()), view.low_water(), view.accepted_loss());
         if !view.is_covered() {
             // What was given up without a checkpoint is no damage: a new checkpoint goes on from here.
-            return Err(Error::Fault(Fault::Truncated { low_water }).into());
+            return Err(Error::Fault(Fault::Truncated { low_water: view.low_water() }).into());
         }
-        Err(self.unfit(Error::Fault(Fault::Damaged(Finding::state_lost(says, low_water, None, accepted)))))
+        Err(self.unfit(Error::Fault(Fault::Damaged(view.state_lost(None)))))
     }
 
     /// What reading a checkpoint to its end came to, which was found valid before.

@@ -26,7 +26,11 @@ const KNOWN_MAX: usize = CHECKPOINTS_MAX + 1;
 
 /// The checkpoints of a log, newest first.
 #[derive(Clone, Debug, Default)]
-pub struct Checkpoints(Vec<Known, KNOWN_MAX>);
+pub struct Checkpoints {
+    known: Vec<Known, KNOWN_MAX>,
+    /// One that the log names was found not to be valid: the state was in it.
+    lost: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -50,12 +54,13 @@ impl Checkpoints {
     #[must_use]
     pub fn found<'a>(heads: impl IntoIterator<Item = &'a CheckpointHeader>) -> Self {
         let heads = heads.into_iter().take(CHECKPOINTS_MAX);
-        Self(heads.map(|head| Known { head: *head, standing: Standing::Unread }).collect())
+        let known = heads.map(|head| Known { head: *head, standing: Standing::Unread }).collect();
+        Self { known, lost: false }
     }
 
     /// The heads of all that a state may be loaded from, newest first.
     pub fn heads(&self) -> impl Iterator<Item = &CheckpointHeader> {
-        self.0.iter().map(|known| &known.head)
+        self.known.iter().map(|known| &known.head)
     }
 
     /// The newest.
@@ -67,13 +72,13 @@ impl Checkpoints {
     /// Whether there is none of which only the head was read.
     #[must_use]
     pub fn are_judged(&self) -> bool {
-        self.0.iter().all(|known| known.standing != Standing::Unread)
+        self.known.iter().all(|known| known.standing != Standing::Unread)
     }
 
     /// Judges those of which only the head was read, if there are any, by what `view` shows of the log.
     #[must_use]
     pub fn judge(&self, view: View) -> Option<JudgeCheckpoints> {
-        let unread = || self.0.iter().filter(|known| known.standing == Standing::Unread).map(|known| &known.head);
+        let unread = || self.known.iter().filter(|known| known.standing == Standing::Unread).map(|known| &known.head);
         unread().next()?;
         Some(JudgeCheckpoints::new(view, unread()))
     }
@@ -81,22 +86,30 @@ impl Checkpoints {
     /// Takes in what they were found to be, and gives those that a crash left half written: they only take room. `covered`
     /// tells whether truncation relied on a checkpoint: where none is left, each is evidence.
     pub fn judged(&mut self, judged: &[Judged], covered: bool) -> Vec<CheckpointId, CHECKPOINTS_MAX> {
-        self.0.retain_mut(|known| match judged.iter().find(|judged| judged.id == known.head.id) {
+        self.known.retain_mut(|known| match judged.iter().find(|judged| judged.id == known.head.id) {
             Some(judged) => {
                 known.standing = judged.named.map_or(Standing::Unnamed, Standing::Named);
                 judged.valid
             }
             None => true,
         });
-        let are_evidence = covered && self.0.is_empty();
+        self.lost |= judged.iter().any(|judged| !judged.valid && judged.named.is_some());
+        let are_evidence = covered && self.known.is_empty();
         let unfinished = judged.iter().filter(|judged| !judged.valid && judged.named.is_none() && !are_evidence);
         unfinished.map(|judged| judged.id).collect()
+    }
+
+    /// Whether none is left, and what was given up is lost with them: the mark says that one holds it, or the log names one. Those of
+    /// which only the head was read are taken for valid.
+    #[must_use]
+    pub fn are_lost(&self, view: &View) -> bool {
+        self.known.is_empty() && (self.lost || view.low_water_covered) && view.lacks_from(Lsn::FIRST)
     }
 
     /// The newest that may be relied on; those of which only the head was read are taken for that.
     #[must_use]
     pub fn newest_relied_on(&self) -> Option<&CheckpointHeader> {
-        self.0.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
+        self.known.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
     }
 
     /// Whether one that a state may be loaded from holds all that is gone by this damage, as recovery asks: it is no loss.
@@ -109,7 +122,7 @@ impl Checkpoints {
     /// The LSN below which nothing is needed, by the oldest that may be relied on.
     #[must_use]
     pub fn safe_floor(&self) -> Option<Lsn> {
-        let relied_on = self.0.iter().filter(|known| matches!(known.standing, Standing::Named(_)));
+        let relied_on = self.known.iter().filter(|known| matches!(known.standing, Standing::Named(_)));
         relied_on.map(|known| known.head.floor).min()
     }
 
@@ -117,18 +130,19 @@ impl Checkpoints {
     /// relied on: gives the oldest.
     pub fn keep(&mut self, head: CheckpointHeader, entry: Lsn, most: usize) -> CheckpointId {
         // One that could not be read keeps its place: it is not known to be bad.
-        self.0.retain(|known| known.standing != Standing::Unnamed);
-        self.0.truncate(most.clamp(1, CHECKPOINTS_MAX) - 1);
+        self.known.retain(|known| known.standing != Standing::Unnamed);
+        self.known.truncate(most.clamp(1, CHECKPOINTS_MAX) - 1);
+        self.lost = false;
         // There is room: one less than may be kept are there.
-        let _ = self.0.insert(0, Known { head, standing: Standing::Named(entry) });
-        self.0.last().map_or(head.id, |known| known.head.id)
+        let _ = self.known.insert(0, Known { head, standing: Standing::Named(entry) });
+        self.known.last().map_or(head.id, |known| known.head.id)
     }
 
     /// A checkpoint was written, its entry was refused, and it could not be removed. Of such ones the newest stands for all.
     pub fn left(&mut self, head: CheckpointHeader) {
-        self.0.retain(|known| known.standing != Standing::Unnamed);
+        self.known.retain(|known| known.standing != Standing::Unnamed);
         // There is room: no more than may be kept are left.
-        let _ = self.0.insert(0, Known { head, standing: Standing::Unnamed });
+        let _ = self.known.insert(0, Known { head, standing: Standing::Unnamed });
     }
 
     /// The lowest LSN behind which the log may be cut: what a checkpoint that is relied on holds stays, and one at least
@@ -137,7 +151,7 @@ impl Checkpoints {
     pub fn cut_from(&self, view: &View) -> Lsn {
         let relied_on = self.newest_relied_on().map_or(Lsn::ZERO, |head| head.lsn);
         // They stand newest first.
-        let holds = self.heads().filter(|head| view.low_water > Lsn::FIRST && !view.lacks_state(Some(head))).last();
+        let holds = self.heads().filter(|head| view.low_water > Lsn::FIRST && !view.lacks_state(head)).last();
         relied_on.max(holds.map_or(Lsn::ZERO, |head| head.lsn))
     }
 
@@ -153,8 +167,8 @@ impl Checkpoints {
 
     /// The log was cut behind `lsn`: it no longer names those whose entries are gone.
     pub fn cut(&mut self, lsn: Lsn) {
-        self.0.retain(|known| known.head.lsn <= lsn);
-        for known in &mut self.0 {
+        self.known.retain(|known| known.head.lsn <= lsn);
+        for known in &mut self.known {
             if matches!(known.standing, Standing::Named(entry) if entry > lsn) {
                 known.standing = Standing::Unnamed;
             }

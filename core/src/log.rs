@@ -322,7 +322,8 @@ impl<'a, D: Device> Log<'a, D> {
     ///
     /// Costs at most: a sync, 1 create, as many writes as half the buffer goes into the snapshot and 2 more, 1 sync, an
     /// append, 6 reads and 2 listings for each segment and a listing and a removal for each checkpoint; the first time also
-    /// the reading of checkpoints that were there when the log was opened, and of entries up to the one that names each.
+    /// the reading of checkpoints that were there when the log was opened, and of entries up to the one that names each, and
+    /// behind [`discard_before`](Self::discard_before) what a set slot costs, to say that the checkpoint holds what that gave up.
     ///
     /// # Errors
     /// [`LogError::Full`]: there is no checkpoint, and the log goes on. [`Fault::LeftOut`] in a build without checkpoints.
@@ -354,6 +355,7 @@ impl<'a, D: Device> Log<'a, D> {
         }
         let most = usize::from(self.handle.options.checkpoints_kept);
         let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
+        self.say_cover(now, head.floor)?;
         self.retire(Retention { checkpoints_from, evidence: true, unsaid: false })?;
         Ok(head.id)
     }
@@ -366,7 +368,8 @@ impl<'a, D: Device> Log<'a, D> {
     /// # Errors
     /// [`LogError::Drive`]: the device's; damage, which poisons the handle, if the log was truncated because a checkpoint
     /// held what went, and none that does is valid: no state can be built up from what is left; [`Fault::Truncated`] where
-    /// [`discard_before`](Self::discard_before) gave up entries behind the newest: make one of the state that is kept elsewhere.
+    /// [`discard_before`](Self::discard_before) gave up entries behind the newest, or what the log names is not valid: make one of
+    /// the state that is kept elsewhere.
     pub fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints()?;
         self.write_out()?;
@@ -448,6 +451,19 @@ impl<'a, D: Device> Log<'a, D> {
     fn say_low_water(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<(), LogError<D::Error>> {
         self.stage(now, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered))?;
         self.commit(Durability::Durable)
+    }
+
+    /// A checkpoint with this replay floor is there: says that it holds what was given up without one, if that is so. Where there
+    /// is no room for it, the next checkpoint does.
+    fn say_cover(&mut self, now: u64, floor: Lsn) -> Result<(), LogError<D::Error>> {
+        if !self.handle.writer.cover_due(floor) {
+            return Ok(());
+        }
+        let said = self.stage(now, |writer, buf, now| writer.stage_cover(buf, now, floor));
+        match said.and_then(|()| self.commit(Durability::Durable)) {
+            Err(LogError::Full) => Ok(()),
+            said => said,
+        }
     }
 
     /// Closes the log: everything appended is durable, and a seal says so where there is room for one. Gives the

@@ -904,7 +904,7 @@ impl Recovery {
         view.low_water_covered = tail.low_water_covered;
         view.accepted_loss = header.accepted_loss;
         let newest = checkpoints.first();
-        let used = newest.filter(|head| report.policy.skips_damage() || !view.lacks_state(Some(head)));
+        let used = newest.filter(|head| report.policy.skips_damage() || !view.lacks_state(head));
         report.checkpoint = used.map(|head| (head.id, head.lsn));
         match refusal(report) {
             Some(fault) => Err(turn.fault(fault)),

@@ -268,7 +268,7 @@ impl Finding {
     /// The log was truncated below `low_water` as `says` says, and no checkpoint holds what went; `bad` is one that is
     /// not valid. What is lost up to `accepted` was given up.
     #[must_use]
-    pub fn state_lost(says: Object, low_water: Lsn, bad: Option<CheckpointId>, accepted: Lsn) -> Self {
+    pub(crate) fn state_lost(says: Object, low_water: Lsn, bad: Option<CheckpointId>, accepted: Lsn) -> Self {
         let mut finding = Self::rot(Seen::StateLost, bad.map_or(says, Object::Checkpoint), 0);
         finding.lsns = Some((Lsn::FIRST, low_water.previous()));
         finding.witness = Some(match says {

@@ -240,6 +240,13 @@ impl Writer {
         self.given_up_covered = true;
     }
 
+    /// Whether entries were given up without a checkpoint, and one with this replay floor holds them now. Once that is said, the
+    /// state is known to be lost should the checkpoint be: until then it may be kept elsewhere.
+    #[must_use]
+    pub fn cover_due(&self, floor: Lsn) -> bool {
+        !self.is_covered() && self.low_water() > Lsn::FIRST && floor >= self.low_water()
+    }
+
     fn is_covered(&self) -> bool {
         if self.low_water_due() { self.given_up_covered } else { self.low_water_covered }
     }

@@ -432,6 +432,72 @@ fn a_state_that_truncation_relied_on_a_checkpoint_for_is_not_lost_in_silence() {
 }
 
 #[test]
+fn what_was_discarded_is_missed_once_a_checkpoint_held_it_and_is_not_valid() {
+    let filled = |once: &mut Option<&[u8; 5]>, buf: &mut [u8]| {
+        once.take().map_or(0, |state| {
+            buf[..5].copy_from_slice(state);
+            5
+        })
+    };
+    let rotten = |medium: &MemoryDevice, id| {
+        let mut bytes = medium.object(Object::Checkpoint(id)).unwrap();
+        let at = bytes.windows(5).position(|bytes| bytes == b"state").unwrap();
+        bytes[at] ^= 1;
+        medium.put(Object::Checkpoint(id), bytes);
+    };
+    // Given up before the checkpoint, which holds it; or behind it, while a transaction is open that it needs entries of.
+    for before in [true, false] {
+        let device = MemoryDevice::new(GEOMETRY);
+        let medium = device.reader();
+        let (mut buf, mut other) = ([0; 8192], [0; 8192]);
+        let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
+        log.append(NOW, &b"given up"[..]).unwrap();
+        log.append(NOW, &b"left"[..]).unwrap();
+        if before {
+            assert_eq!(log.discard_before(NOW, Lsn::new(2)).unwrap(), Lsn::new(2));
+        } else {
+            log.begin_transaction(NOW).unwrap();
+        }
+        assert_eq!(log.load_checkpoint(&mut ()).unwrap(), None);
+        let mut once = Some(b"state");
+        let id = log.checkpoint(NOW, |buf| filled(&mut once, buf)).unwrap();
+        if !before {
+            assert_eq!(log.discard_before(NOW, Lsn::new(4)).unwrap(), Lsn::new(4));
+        }
+        log.close(NOW).unwrap();
+        rotten(&medium, id);
+        let is_lost = |loaded: &Result<Option<Lsn>, LogError<_>>| match loaded {
+            Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) => before && finding.seen == Seen::StateLost,
+            Err(LogError::Drive(Error::Fault(Fault::Truncated { .. }))) => !before,
+            _ => false,
+        };
+        let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
+        let loaded = log.load_checkpoint(&mut ());
+        assert!(is_lost(&loaded), "before: {before}: {loaded:?}");
+        drop(log);
+
+        let device = MemoryDevice::new(GEOMETRY);
+        let medium = device.reader();
+        let log = AsyncLog::format(Awaited(device), &mut other, LogOptions::default(), ID, NOW);
+        let mut log = now(log).unwrap();
+        now(log.append(NOW, &b"given up"[..])).unwrap();
+        now(log.append(NOW, &b"left"[..])).unwrap();
+        now(log.discard_before(NOW, Lsn::new(2))).unwrap();
+        let mut once = Some(b"state");
+        let id = now(log.checkpoint(NOW, |buf| filled(&mut once, buf))).unwrap();
+        now(log.close(NOW)).unwrap();
+        rotten(&medium, id);
+        let device = Awaited(medium.writer().unwrap());
+        let mut log = now(AsyncLog::open(device, &mut other, LogOptions::default(), NOW)).unwrap();
+        let loaded = now(log.load_checkpoint(&mut ()));
+        assert!(
+            matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(it)))) if it.seen == Seen::StateLost),
+            "{loaded:?}"
+        );
+    }
+}
+
+#[test]
 fn a_transaction_that_finds_no_room_is_rolled_back_and_the_handle_goes_on() {
     let medium = Medium::new(GEOMETRY);
     let mut buf = [0; 8192];

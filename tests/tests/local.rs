@@ -939,6 +939,46 @@ fn what_was_refused_for_want_of_room_is_not_in_the_log_once_it_was_closed() {
 }
 
 #[test]
+fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone() {
+    // Given up before the checkpoint, which holds it; or behind it, while a transaction is open that it needs entries of.
+    for before in [true, false] {
+        let medium = memory();
+        let bytes = medium.reader();
+        let mut log = Opened::open(medium, config()).unwrap();
+        (0..5).for_each(|n| drop(log.done(append(n)).unwrap()));
+        let discard = |log: &mut Opened, lsn| {
+            let truncated = log.done(Request::Truncate { lsn: Lsn::new(lsn), give_up: GiveUp::Anyway });
+            assert!(matches!(truncated, Ok(Outcome::Number(number)) if number == lsn), "{truncated:?}");
+        };
+        if before {
+            discard(&mut log, 4);
+        } else {
+            log.done(Request::Begin).unwrap();
+            log.done(append(5)).unwrap();
+        }
+        let rebuilt = log.done(Request::Rebuild { state: documents() });
+        assert!(rebuilt.is_ok(), "{rebuilt:?}");
+        log.done(Request::Checkpoint { snapshot: Some(Snapshot::default()) }).unwrap();
+        if !before {
+            discard(&mut log, 7);
+        }
+        log.done(append(7)).unwrap();
+        log.done(Request::Close).unwrap();
+        drop(log);
+        let rotten = changed(&bytes, |object, mut bytes| {
+            let last = bytes.len() - 1;
+            bytes[last] ^= u8::from(matches!(object, Object::Checkpoint(_)));
+            Some(bytes)
+        });
+        let mut log = Opened::open(rotten.writer().unwrap(), config()).unwrap();
+        let rebuilt = log.done(Request::Rebuild { state: documents() });
+        assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "before: {before}: {rebuilt:?}");
+        // Where the log does not say that a checkpoint holds what it gave up, a state may be given to it.
+        assert_eq!(log.done(append(8)).is_ok(), !before);
+    }
+}
+
+#[test]
 fn a_lost_state_stops_the_log_until_its_loss_was_accepted() {
     let whole = checkpointed();
     let log = duralog::Log::open_device(whole.writer().unwrap(), config()).unwrap();

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use duralog::{
-    Config, Document, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object, Operation,
-    Policy, Snapshot, StateMachine, SyncMode, WriteAheadLog, core::Device,
+    CheckpointId, Config, Document, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object,
+    Operation, Policy, Seen, Snapshot, StateMachine, SyncMode, WriteAheadLog,
+    core::{Device, checkpoint::CheckpointHeader},
 };
 use uuid::Uuid;
 
@@ -315,6 +316,139 @@ fn a_checkpoint_of_no_entry_at_all_makes_no_state_of_a_log_that_was_reset() {
     log.append(insert(2, "text")).unwrap();
     let rebuilt = log.rebuild(&mut Documents::default());
     assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "{rebuilt:?}");
+}
+
+/// What may become of a checkpoint's bytes: another body, another head, none.
+fn rotten(medium: &MemoryDevice, checkpoint: CheckpointId) -> [(&'static str, Option<Vec<u8>>); 3] {
+    let bytes = medium.object(Object::Checkpoint(checkpoint)).unwrap();
+    let flipped = |at: usize| bytes.iter().enumerate().map(|(n, byte)| byte ^ u8::from(n == at)).collect();
+    [("body", Some(flipped(bytes.len() - 1))), ("head", Some(flipped(20))), ("gone", None)]
+}
+
+#[test]
+fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone() {
+    for (discards, rot) in [false, true].into_iter().flat_map(|discards| (0..3).map(move |rot| (discards, rot))) {
+        let device = small();
+        let mut medium = device.reader();
+        let log = Log::open_device(device, config()).unwrap();
+        for n in 1..=5 {
+            log.append(insert(n, "text")).unwrap();
+        }
+        if discards {
+            log.discard_before(Lsn::new(4)).unwrap();
+        } else {
+            log.reset_to(Lsn::new(100)).unwrap();
+        }
+        let low_water = log.low_water_lsn();
+        // Its state is kept elsewhere: what is left is applied to whatever is given.
+        assert_eq!(log.rebuild(&mut Documents::default()).unwrap().entries_replayed, if discards { 2 } else { 0 });
+        let checkpoint = log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
+        assert_eq!(log.low_water_lsn(), low_water, "nothing more was given up");
+        log.append(insert(6, "text")).unwrap();
+        log.close().unwrap();
+        drop(log);
+        let (what, bytes) = rotten(&medium, checkpoint)[rot].clone();
+        match bytes {
+            Some(bytes) => drop(medium.put(Object::Checkpoint(checkpoint), bytes)),
+            None => reopen(&medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
+        }
+        medium = reopen(&medium).reader();
+        match Log::open_device(reopen(&medium), config()) {
+            Ok(log) => {
+                let rebuilt = log.rebuild(&mut Documents::default());
+                assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "{discards}, {what}: {rebuilt:?}");
+            }
+            // The head alone is read by an opening.
+            Err(error) => {
+                let seen = error.finding().map(|finding| finding.seen);
+                assert!(what != "body" && seen == Some(Seen::StateLost), "{discards}, {what}: {error}");
+            }
+        }
+        let salvage = config().with_policy(Policy::Salvage);
+        let mut reader = LogReader::open_device(medium.reader(), salvage).unwrap();
+        let verified = reader.verify().unwrap();
+        assert!(!verified.success, "{discards}, {what}: {verified:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_needs_entries_of_an_open_transaction_holds_nothing_of_what_was_given_up_of_it() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    let open = log.transaction().unwrap();
+    for n in 1..=5 {
+        open.append(insert(n, "text")).unwrap();
+    }
+    log.sync().unwrap();
+    assert_eq!(log.discard_before(Lsn::new(4)).unwrap(), Lsn::new(4));
+    log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
+    open.commit().unwrap();
+    log.close().unwrap();
+    drop(log);
+    let log = Log::open_device(reopen(&medium), config()).unwrap();
+    let mut state = Documents::default();
+    let rebuilt = log.rebuild(&mut state);
+    assert!(rebuilt.is_ok(), "{rebuilt:?}");
+    assert_eq!(state.len(), 5, "its segment is there, and it ends above the mark");
+}
+
+#[test]
+fn a_checkpoint_that_the_log_names_and_that_is_not_valid_is_missed_where_entries_were_given_up_without_one() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    let open = log.transaction().unwrap();
+    for n in 1..=5 {
+        log.append(insert(n, "text")).unwrap();
+    }
+    let at = log.checkpoint_at();
+    let checkpoint = log.checkpoint(at, &Documents::default().snapshot()).unwrap();
+    // It needs entries below, of the transaction: the log does not rely on it.
+    assert_eq!(log.discard_before(at.lsn()).unwrap(), at.lsn());
+    drop(open);
+    log.append(insert(6, "text")).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let (_, body) = &rotten(&medium, checkpoint)[0];
+    let bytes = medium.object(Object::Checkpoint(checkpoint)).unwrap();
+    let rebuild = |policy: Policy| {
+        let log = Log::open_device(reopen(&medium), config().with_policy(policy)).unwrap();
+        let rebuilt = log.rebuild(&mut Documents::default());
+        // Whatever was asked of the log before.
+        log.truncate_before(Lsn::FIRST).unwrap();
+        let again = log.rebuild(&mut Documents::default());
+        log.append(insert(7, "the log goes on")).unwrap();
+        (rebuilt, again)
+    };
+    let (whole, again) = rebuild(Policy::Default);
+    assert!(whole.is_ok_and(|rebuilt| rebuilt.checkpoint_used.is_some()) && again.is_ok());
+    medium.put(Object::Checkpoint(checkpoint), body.clone().unwrap());
+    let (rotten, again) = rebuild(Policy::Default);
+    assert!(matches!(rotten, Err(Error::StateLost { low_water }) if low_water == at.lsn()), "{rotten:?}");
+    assert!(matches!(again, Err(Error::StateLost { .. })), "{again:?}");
+    let reader = LogReader::open_device(medium.reader(), config()).unwrap();
+    let read = reader.rebuild(&mut Documents::default());
+    assert!(matches!(read, Err(Error::StateLost { .. })), "{read:?}");
+    let (salvaged, _) = rebuild(Policy::Salvage);
+    let findings = salvaged.unwrap().findings;
+    let lost = Some((Lsn::FIRST, at.lsn().previous()));
+    assert!(matches!(&findings[..], [it] if it.seen == Seen::StateLost && it.lsns == lost), "{findings:?}");
+
+    // A first checkpoint that a crash left half written was never the state.
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config()).unwrap();
+    log.reset_to(Lsn::new(100)).unwrap();
+    log.append(insert(1, "text")).unwrap();
+    log.close().unwrap();
+    let head = CheckpointHeader::decode(&bytes).unwrap();
+    let head = CheckpointHeader { log: log.log_id(), lsn: Lsn::new(100), floor: Lsn::new(101), ..head };
+    drop(log);
+    medium.put(Object::Checkpoint(head.id), [&head.encode(), &bytes[80..90]].concat());
+    let log = Log::open_device(reopen(&medium), config()).unwrap();
+    let rebuilt = log.rebuild(&mut Documents::default()).unwrap();
+    assert_eq!((rebuilt.entries_replayed, rebuilt.checkpoints_rejected.len()), (1, 1));
 }
 
 #[test]

@@ -102,14 +102,10 @@ impl<D: LocalDevice> Worker<D> {
         }
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
         let mut rebuilt = Rebuilt::default();
-        let lost = Error::StateLost { low_water: view.low_water() };
-        let policy = self.policy;
-        let lacks_state =
-            |checkpoint: Option<&CheckpointHeader>| view.lacks_state(checkpoint) && !policy.skips_damage();
         for head in heads {
             // An older one goes less far still.
-            if lacks_state(Some(&head)) {
-                return Err(self.met(&view, lost.into()).await);
+            if view.lacks_state(&head) {
+                self.lacks_state(&mut rebuilt, &view).await?;
             }
             let loaded = match self.load(view.log(), head.id).await {
                 Ok(Ok(snapshot)) => state.borrow_mut().load(&snapshot),
@@ -122,8 +118,11 @@ impl<D: LocalDevice> Worker<D> {
                 break;
             }
         }
-        if rebuilt.checkpoint_used.is_none() && lacks_state(None) {
-            return Err(self.met(&view, lost.into()).await);
+        if rebuilt.needs_judgement(&view) {
+            self.safe_floor().await?;
+            if self.checkpoints.are_lost(&view) {
+                self.lacks_state(&mut rebuilt, &view).await?;
+            }
         }
         let from = rebuilt.behind_checkpoint().max(view.low_water());
         let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
@@ -144,6 +143,14 @@ impl<D: LocalDevice> Worker<D> {
         }
         self.state = Some(state);
         Ok(rebuilt)
+    }
+
+    /// See [`Rebuilt::lacks_state`].
+    async fn lacks_state(&mut self, rebuilt: &mut Rebuilt, view: &View) -> Fallible<()> {
+        match rebuilt.lacks_state(view, self.policy) {
+            Err(error) => Err(self.met(view, error.into()).await),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Reads what transactions hold that were open before the log kept a state.
@@ -184,7 +191,9 @@ impl<D: LocalDevice> Worker<D> {
         if let Some(machine) = self.checkpoints.judge((*view).clone()) {
             let mut judging = Keeping::new(machine);
             self.drive(&mut judging, &mut ()).await?;
-            for id in self.checkpoints.judged(&judging.output(), view.is_covered()) {
+            let unfinished = self.checkpoints.judged(&judging.output(), view.is_covered());
+            let may_remove = self.writable().is_ok();
+            for id in unfinished.into_iter().filter(|_| may_remove) {
                 // What cannot be removed goes with the next one.
                 let _ = self.device.remove(Object::Checkpoint(id)).await;
             }

@@ -595,6 +595,13 @@ impl<D: LocalDevice> Worker<D> {
             let _ = self.device.remove(Object::Checkpoint(id)).await;
         }
         let oldest = self.checkpoints.keep(header, named?.1, self.retention);
+        if self.writable()?.cover_due(header.floor) {
+            // Where there is no room to say it, the next checkpoint does.
+            let stage = &mut |writer: &mut Writer, buf: &mut _, now| none(writer.stage_cover(buf, now, header.floor));
+            if self.stage(stage).await.is_ok() {
+                let _ = self.commit_until(Settled::All).await;
+            }
+        }
         // What could not be removed only takes room.
         let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true, unsaid: false }).await;
         Ok(id)

@@ -35,7 +35,7 @@ impl Writer {
     }
 
     /// Stages a low-water mark: everything below `lsn` is given up, and `covered` says whether a checkpoint holds it.
-    /// A mark below the one that stands does nothing.
+    /// A mark that says no more than the one that stands does nothing.
     ///
     /// Segments may be removed only when it is durable: `Retire` does. Where this writer has no room left for a mark
     /// ([`StageError::NeedsSegment`]), the header of the next segment says it.
@@ -51,7 +51,8 @@ impl Writer {
     ) -> Result<(), StageError> {
         let said = [&self.staged_marks, &self.flying_marks, &self.written_marks];
         let said = said.into_iter().filter_map(|said| said.low_water).map(|(lsn, _)| lsn).max();
-        if lsn <= self.low_water.max(said.unwrap_or_default()) {
+        let stands = self.low_water.max(said.unwrap_or_default());
+        if lsn < stands || (lsn == stands && !(covered && self.cover_due(lsn))) {
             return Ok(());
         }
         // What is known of what was given up before stays true.
@@ -63,6 +64,19 @@ impl Writer {
             Err(_) => {}
         }
         staged
+    }
+
+    /// Stages the low-water mark that stands once more, if [`cover_due`](Self::cover_due): a checkpoint with this replay floor is
+    /// durable and named by its entry, and holds what was given up without one. Not before that: of a write that is refused,
+    /// the mark may stay on the medium without the entry.
+    ///
+    /// # Errors
+    /// As [`stage_low_water`](Self::stage_low_water).
+    pub fn stage_cover(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64, floor: Lsn) -> Result<(), StageError> {
+        if !self.cover_due(floor) {
+            return Ok(());
+        }
+        self.stage_low_water(buf, now, self.low_water(), true)
     }
 
     /// Stages the application slot: a few bytes that belong to the application and that every segment repeats. The
