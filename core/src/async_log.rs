@@ -325,7 +325,8 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// # Errors
     /// [`LogError::Drive`]: the device's; damage, which poisons the handle, if the log was truncated because a checkpoint
     /// held what went, and none that does is valid: no state can be built up from what is left; [`Fault::Truncated`] where
-    /// [`discard_before`](Self::discard_before) gave up entries behind the newest: make one of the state that is kept elsewhere.
+    /// [`discard_before`](Self::discard_before) gave up entries behind the newest, or what the log names is not valid: make one of
+    /// the state that is kept elsewhere.
     pub async fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints().await?;
         self.write_out().await?;
