@@ -192,16 +192,24 @@ impl<D: SharedDevice> Log<D> {
         tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
         let mut guard = shared.lock();
         let oldest = guard.checkpoints.keep(header, lsn, shared.checkpoint_retention);
-        if guard.writer.cover_due(at.floor) {
-            let staged = shared.stage(guard, |writer, buf, now| writer.stage_cover(buf, now, at.floor));
-            if let Err(error) = staged.and_then(|(guard, ())| shared.commit(guard)) {
-                tracing::warn!(%error, "that the checkpoint holds what was given up could not be said");
-            }
-        } else {
-            drop(guard);
-        }
+        drop(guard);
+        self.say_cover(at.floor);
         self.tidy_up(Retention { checkpoints_from: oldest, evidence: true, unsaid: false });
         proved
+    }
+
+    /// A checkpoint with this replay floor is there: says that it holds what was given up without one, if that is so. Where it
+    /// cannot be said, the next checkpoint does.
+    fn say_cover(&self, floor: Lsn) {
+        let shared = &*self.shared;
+        let guard = shared.lock();
+        if !guard.writer.cover_due(floor) {
+            return;
+        }
+        let staged = shared.stage(guard, |writer, buf, now| writer.stage_cover(buf, now, floor));
+        if let Err(error) = staged.and_then(|(guard, ())| shared.commit(guard)) {
+            tracing::warn!(%error, "that a checkpoint holds what was given up could not be said");
+        }
     }
 
     /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.

@@ -349,7 +349,7 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
         drop(log);
         let (what, bytes) = rotten(&medium, checkpoint)[rot].clone();
         match bytes {
-            Some(bytes) => drop(medium.put(Object::Checkpoint(checkpoint), bytes)),
+            Some(bytes) => medium.put(Object::Checkpoint(checkpoint), bytes),
             None => reopen(&medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
         }
         medium = reopen(&medium).reader();
