@@ -8,9 +8,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    Action, CheckpointId, Checkpoints, Device, Durability, Entry as Borrowed, Error as DriveError, Fault, Finding,
-    Flow, Geometry, Host, Lsn, Object, OldWriter, Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention,
-    Retire, Room, View,
+    Action, CheckpointId, Device, Durability, Entry as Borrowed, Error as DriveError, Fault, Finding, Flow, Geometry,
+    Host, JudgeLoss, Lsn, Object, OldWriter, Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire,
+    Room, View, Writer,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
@@ -179,13 +179,7 @@ impl<D: SharedDevice> Log<D> {
             waited => waited.map(|_| (lsn, Ok(id))),
         });
         if let Err(Error::NoSpace(_)) = named {
-            // It was refused, and a crash must not bring it back behind a cut that nobody then warns of.
-            if !shared.remove_unfinished(id) {
-                shared.lock().checkpoints.left(header);
-            }
-            Device::sync(&mut Turns(&shared.device)).map_err(|error| {
-                shared.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
-            })?;
+            self.forget(header)?;
         }
         let (lsn, proved) = named?;
         appended(lsn);
@@ -196,6 +190,28 @@ impl<D: SharedDevice> Log<D> {
         self.say_cover(at.floor);
         self.tidy_up(Retention { checkpoints_from: oldest, evidence: true, unsaid: false });
         proved
+    }
+
+    /// The entry of this checkpoint was refused: a crash must not bring it back, and find no checkpoint; nor the checkpoint,
+    /// behind a cut that nobody then warns of.
+    fn forget(&self, header: CheckpointHeader) -> Result<()> {
+        let shared = &*self.shared;
+        let sync = || {
+            Device::sync(&mut Turns(&shared.device)).map_err(|error| {
+                shared.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
+            })
+        };
+        let refused = Some(&shared.lock().writer).filter(|writer| writer.holds_refused()).map(Writer::end);
+        let mut may_come_back = false;
+        if let Some((segment, end)) = refused {
+            let trimmed = Device::trim(&mut Turns(&shared.device), Object::Segment(segment), end.into());
+            may_come_back = trimmed.is_err();
+            sync()?;
+        }
+        if may_come_back || !shared.remove_unfinished(header.id) {
+            shared.lock().checkpoints.left(header);
+        }
+        sync()
     }
 
     /// A checkpoint with this replay floor is there: says that it holds what was given up without one, if that is so. Where it
@@ -270,10 +286,11 @@ impl<D: SharedDevice> Log<D> {
     /// What a state is built up from again: the log as it stands now.
     pub(crate) fn rebuilding(&self) -> Result<Rebuilding<D>> {
         let seen = self.shared.written_view()?;
-        let checkpoints = self.shared.lock().checkpoints.clone();
+        let heads = self.shared.lock().checkpoints.heads().copied().collect();
         let device = self.shared.reader()?;
         let (view, policy) = (seen.view.clone(), self.report.policy);
-        Ok(Rebuilding { device, view, checkpoints, policy, hook: self.shared.damage_hook(seen) })
+        let newer = self.shared.newer_checkpoints();
+        Ok(Rebuilding { device, view, heads, policy, newer, hook: self.shared.damage_hook(seen) })
     }
 }
 
@@ -281,15 +298,26 @@ impl<D: SharedDevice> Log<D> {
 pub(crate) struct Rebuilding<D> {
     device: D,
     view: View,
-    checkpoints: Checkpoints,
+    heads: Vec<CheckpointHeader>,
     policy: Policy,
+    newer: NewerCheckpoints,
     hook: DamageHook,
 }
 
+/// Gives the checkpoints that are there now, where the one that an error is about is not: a newer one has taken its place.
+type NewerCheckpoints = Box<dyn Fn(&Error) -> Option<Vec<CheckpointHeader>> + Send>;
+
 impl<D: SharedDevice> Rebuilding<D> {
     pub(crate) fn run<S: StateMachine>(self, state: &mut S) -> Result<Rebuilt> {
-        let Self { mut device, view, checkpoints, policy, hook } = self;
-        rebuild(&mut device, &view, checkpoints, policy, state).map_err(hook)
+        let Self { mut device, view, mut heads, policy, newer, hook } = self;
+        loop {
+            let rebuilt = rebuild(&mut device, &view, &heads, policy, state);
+            match rebuilt.as_ref().err().and_then(&newer) {
+                // Nothing was loaded, nor applied.
+                Some(newer) => heads = newer,
+                None => return rebuilt.map_err(hook),
+            }
+        }
     }
 }
 
@@ -307,18 +335,13 @@ impl Rebuilt {
         self.checkpoint_used.is_some()
     }
 
-    /// Whether it matters what the log says of checkpoints: none was loaded, and entries were given up.
-    pub(crate) fn needs_judgement(&self, view: &View) -> bool {
-        self.checkpoint_used.is_none() && view.low_water() > Lsn::FIRST
-    }
-
     /// What was given up at the log's front is lost: that is an error, or by a policy that skips damage a finding.
     pub(crate) fn lacks_state(&mut self, view: &View, policy: Policy) -> Result<()> {
         if !policy.skips_damage() {
             return Err(Error::StateLost { low_water: view.low_water() });
         }
-        // Recovery has told of a mark that says that a checkpoint holds it.
-        if !view.is_covered() && self.findings.is_empty() {
+        // Once, whichever checkpoint lacks it.
+        if self.findings.is_empty() {
             self.findings.push(view.state_lost(None));
         }
         Ok(())
@@ -330,17 +353,17 @@ impl Rebuilt {
     }
 }
 
-/// Loads the newest of the checkpoints that is valid, and applies what counts after it.
+/// Loads the newest valid checkpoint of `heads`, newest first, and applies what counts after it.
 pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     device: &mut D,
     view: &View,
-    mut checkpoints: Checkpoints,
+    heads: &[CheckpointHeader],
     policy: Policy,
     state: &mut S,
 ) -> Result<Rebuilt> {
     let mut rebuilt = Rebuilt::default();
     let mut buf = scratch(device.geometry());
-    for head in checkpoints.heads() {
+    for head in heads {
         // An older one goes less far still.
         if view.lacks_state(head) {
             rebuilt.lacks_state(view, policy)?;
@@ -356,13 +379,8 @@ pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
             break;
         }
     }
-    if rebuilt.needs_judgement(view) {
-        if let Some(machine) = checkpoints.judge(view.clone()) {
-            checkpoints.judged(&drive(machine, device, &mut buf, &mut ())?, view.is_covered());
-        }
-        if checkpoints.are_lost(view) {
-            rebuilt.lacks_state(view, policy)?;
-        }
+    if rebuilt.checkpoint_used.is_none() && drive(JudgeLoss::new(view.clone()), device, &mut buf, &mut ())? {
+        rebuilt.lacks_state(view, policy)?;
     }
     let replay = Replay::new(view.clone(), rebuilt.behind_checkpoint().max(view.low_water()), policy);
     let apply = &mut |lsn, operation: &_| state.apply(lsn, operation);
@@ -603,6 +621,17 @@ impl<D: SharedDevice> Shared<D> {
         Box::new(move |error| match shared.upgrade() {
             Some(shared) => shared.met(&seen, error),
             None => error,
+        })
+    }
+
+    /// See [`NewerCheckpoints`].
+    fn newer_checkpoints(self: &Arc<Self>) -> NewerCheckpoints {
+        let shared = Arc::downgrade(self);
+        Box::new(move |error| {
+            let Some((Object::Checkpoint(id), _)) = error.place() else { return None };
+            let shared = shared.upgrade()?;
+            let heads: Vec<_> = shared.lock().checkpoints.heads().copied().collect();
+            heads.iter().all(|head| head.id != id).then_some(heads)
         })
     }
 

@@ -302,7 +302,9 @@ impl RecoveryReport {
 
     /// Whether what was found can only be judged by reading the checkpoints.
     pub(crate) fn needs_checkpoints(&self, view: &View) -> bool {
-        !self.findings.is_empty() || view.is_covered()
+        !self.findings.is_empty()
+            || view.is_covered()
+            || (view.low_water() > Lsn::FIRST && !self.checkpoints.is_empty())
     }
 
     /// Judges what was found by the checkpoints that are valid; `bad` is the newest that is not.
@@ -332,9 +334,16 @@ impl RecoveryReport {
             }
         }
         let low_water = view.low_water();
-        let held = !view.is_covered() || low_water <= Lsn::FIRST;
+        // Where entries were given up without a checkpoint, the state is kept elsewhere until the log names one. One that lacks what
+        // was given up since is no damage: that was asked for.
+        let is_there = |id: &CheckpointId| valid.iter().any(|head| head.id == *id);
+        let is_here = view.is_covered() || self.checkpoints.last().is_some_and(|id| !is_there(id));
+        let is_held = |head: &CheckpointHeader| match view.is_covered() {
+            true => head.floor >= low_water,
+            false => head.lsn.next_or_max() >= low_water,
+        };
         let told = self.findings.iter().any(|finding| finding.seen == Seen::StateLost);
-        if !held && !told && !valid.iter().any(|head| head.floor >= low_water) {
+        if low_water > Lsn::FIRST && is_here && !told && !valid.iter().any(is_held) {
             self.findings.push(view.state_lost(bad));
         }
     }

@@ -1,8 +1,8 @@
 //! Reading a log without writing to it: beside a live writer, or to see what it holds before anything is done.
 
 use duralog_core::{
-    CheckpointId, Checkpoints, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy,
-    ReadCheckpoint, Reading, Recovered, Recovery, RecoveryOptions, Replay, Seen, Verdict, View,
+    CheckpointId, DeviceError, Error as DriveError, ErrorKind, Fault, Finding, Lsn, Object, Policy, ReadCheckpoint,
+    Reading, Recovered, Recovery, RecoveryOptions, Replay, Seen, Verdict, View,
     checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
     checksum, drive,
 };
@@ -117,12 +117,12 @@ impl<D: SharedDevice> LogReader<D> {
 
     fn check_checkpoints(&mut self, buf: &mut Vec<u8>) -> Result<()> {
         let view = self.recovered.view.clone();
-        let (mut valid, mut bad) = (Vec::new(), Vec::new());
+        let mut bad = Vec::new();
         for (object, len) in self.objects()? {
             let Object::Checkpoint(id) = object else { continue };
             let read = ReadCheckpoint::new(checksum::portable, view.log(), id, Reading::Check);
             match drive(read, &mut self.device, buf, &mut ()) {
-                Ok(Ok(header)) => valid.push(header),
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) => bad.push((id, len, self.what_is_wrong(id, error)?)),
                 // A newer one has taken its place.
                 Err(DriveError::Device { error, .. }) if error.kind() == ErrorKind::Gone => {}
@@ -132,10 +132,8 @@ impl<D: SharedDevice> LogReader<D> {
                 Err(error) => return Err(error.into()),
             }
         }
-        // What truncation gave up is only in a checkpoint.
-        let holds = |header: &CheckpointHeader| header.lsn.next_or_max() >= view.low_water();
-        let given_up = view.low_water().previous() <= self.report.accepted_loss;
-        let harmless = !view.is_covered() || given_up || valid.iter().any(holds);
+        // What was given up is only in a checkpoint: whether one is left that holds it was judged.
+        let harmless = self.report.damage().all(|finding| finding.seen != Seen::StateLost);
         let told = |id| self.report.findings.iter().any(|finding| finding.object == Object::Checkpoint(id));
         bad.retain(|(id, _, verdict)| *verdict != Verdict::Unsupported || !told(*id));
         for (id, len, verdict) in bad {
@@ -214,7 +212,7 @@ impl<D: SharedDevice> LogReader<D> {
     pub fn rebuild<S: StateMachine>(&self, state: &mut S) -> Result<Rebuilt> {
         let mut device = self.device.reader().map_err(D::opened)?;
         let Recovered { view, checkpoints, .. } = &self.recovered;
-        let rebuilt = rebuild(&mut device, view, Checkpoints::found(checkpoints), self.report.policy, state);
+        let rebuilt = rebuild(&mut device, view, checkpoints, self.report.policy, state);
         let is_whole = |rebuilt: &Rebuilt| rebuilt.findings.iter().all(|finding| finding.harmless);
         if rebuilt.as_ref().is_ok_and(is_whole) {
             return rebuilt;

@@ -45,7 +45,8 @@ pub struct CheckpointHeader {
     pub id: CheckpointId,
     /// The LSN up to which the checkpoint contains the effect of every entry.
     pub lsn: Lsn,
-    /// The replay floor: the first LSN of the oldest transaction open at `lsn`, else the one after `lsn`.
+    /// The replay floor: the first LSN of the oldest transaction that is open at `lsn`, or whose end is not durable there, else the
+    /// one after `lsn`.
     pub floor: Lsn,
     /// When it was written, in seconds since the Unix epoch.
     pub created_at: u64,
@@ -378,7 +379,8 @@ mod owned {
         pub id: CheckpointId,
         /// The LSN up to which the checkpoint contains the effect of every entry.
         pub lsn: Lsn,
-        /// The replay floor: the first LSN of the oldest transaction open at `lsn`, else the one after `lsn`.
+        /// The replay floor: the first LSN of the oldest transaction that is open at `lsn`, or whose end is not durable there, else the
+        /// one after `lsn`.
         pub floor: Lsn,
         /// When it was written, in seconds since the Unix epoch.
         pub created_at: u64,

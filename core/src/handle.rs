@@ -469,16 +469,12 @@ impl<'a> Handle<'a> {
         PutMeta::new(meta, self.geometry)
     }
 
-    /// The checkpoint that a state is loaded from, if there is one: the newest, once all were judged. Where what was given up
-    /// goes beyond it, the state is lost.
-    pub(crate) fn load_from<E: DeviceError>(&mut self) -> Result<Option<CheckpointHeader>, LogError<E>> {
-        let newest = self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built());
+    /// The checkpoint that a state is loaded from, if there is one: the newest, once all were judged. Where it lacks what was given
+    /// up, or there is none and the state `is_lost`, that is an error.
+    pub(crate) fn load_from<E: DeviceError>(&mut self, is_lost: bool) -> Result<Option<CheckpointHeader>, LogError<E>> {
+        let newest = self.newest_checkpoint();
         let view = self.writer.view();
-        let is_lost = match &newest {
-            Some(head) => view.lacks_state(head),
-            None => self.checkpoints.are_lost(&view),
-        };
-        if !Part::Checkpoints.is_built() || !is_lost {
+        if !Part::Checkpoints.is_built() || !newest.as_ref().map_or(is_lost, |head| view.lacks_state(head)) {
             return Ok(newest);
         }
         if !view.is_covered() {
@@ -486,6 +482,11 @@ impl<'a> Handle<'a> {
             return Err(Error::Fault(Fault::Truncated { low_water: view.low_water() }).into());
         }
         Err(self.unfit(Error::Fault(Fault::Damaged(view.state_lost(None)))))
+    }
+
+    /// The newest checkpoint, in a build that has them.
+    pub(crate) fn newest_checkpoint(&self) -> Option<CheckpointHeader> {
+        self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built())
     }
 
     /// What reading a checkpoint to its end came to, which was found valid before.

@@ -14,7 +14,7 @@ use crate::{
     checkpoint::CheckpointHeader,
     decision::Policy,
     drive::{Answer, Entry, Machine, Step, Stop, Stopped, Turn},
-    operation::OperationRef,
+    operation::{Code, OperationRef},
     reader::Reader,
     recovery::CHECKPOINTS_MAX,
     report::Finding,
@@ -26,11 +26,7 @@ const KNOWN_MAX: usize = CHECKPOINTS_MAX + 1;
 
 /// The checkpoints of a log, newest first.
 #[derive(Clone, Debug, Default)]
-pub struct Checkpoints {
-    known: Vec<Known, KNOWN_MAX>,
-    /// One that the log names was found not to be valid: the state was in it.
-    lost: bool,
-}
+pub struct Checkpoints(Vec<Known, KNOWN_MAX>);
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -54,13 +50,12 @@ impl Checkpoints {
     #[must_use]
     pub fn found<'a>(heads: impl IntoIterator<Item = &'a CheckpointHeader>) -> Self {
         let heads = heads.into_iter().take(CHECKPOINTS_MAX);
-        let known = heads.map(|head| Known { head: *head, standing: Standing::Unread }).collect();
-        Self { known, lost: false }
+        Self(heads.map(|head| Known { head: *head, standing: Standing::Unread }).collect())
     }
 
     /// The heads of all that a state may be loaded from, newest first.
     pub fn heads(&self) -> impl Iterator<Item = &CheckpointHeader> {
-        self.known.iter().map(|known| &known.head)
+        self.0.iter().map(|known| &known.head)
     }
 
     /// The newest.
@@ -72,13 +67,13 @@ impl Checkpoints {
     /// Whether there is none of which only the head was read.
     #[must_use]
     pub fn are_judged(&self) -> bool {
-        self.known.iter().all(|known| known.standing != Standing::Unread)
+        self.0.iter().all(|known| known.standing != Standing::Unread)
     }
 
     /// Judges those of which only the head was read, if there are any, by what `view` shows of the log.
     #[must_use]
     pub fn judge(&self, view: View) -> Option<JudgeCheckpoints> {
-        let unread = || self.known.iter().filter(|known| known.standing == Standing::Unread).map(|known| &known.head);
+        let unread = || self.0.iter().filter(|known| known.standing == Standing::Unread).map(|known| &known.head);
         unread().next()?;
         Some(JudgeCheckpoints::new(view, unread()))
     }
@@ -86,30 +81,22 @@ impl Checkpoints {
     /// Takes in what they were found to be, and gives those that a crash left half written: they only take room. `covered`
     /// tells whether truncation relied on a checkpoint: where none is left, each is evidence.
     pub fn judged(&mut self, judged: &[Judged], covered: bool) -> Vec<CheckpointId, CHECKPOINTS_MAX> {
-        self.known.retain_mut(|known| match judged.iter().find(|judged| judged.id == known.head.id) {
+        self.0.retain_mut(|known| match judged.iter().find(|judged| judged.id == known.head.id) {
             Some(judged) => {
                 known.standing = judged.named.map_or(Standing::Unnamed, Standing::Named);
                 judged.valid
             }
             None => true,
         });
-        self.lost |= judged.iter().any(|judged| !judged.valid && judged.named.is_some());
-        let are_evidence = covered && self.known.is_empty();
+        let are_evidence = covered && self.0.is_empty();
         let unfinished = judged.iter().filter(|judged| !judged.valid && judged.named.is_none() && !are_evidence);
         unfinished.map(|judged| judged.id).collect()
-    }
-
-    /// Whether none is left, and what was given up is lost with them: the mark says that one holds it, or the log names one. Those of
-    /// which only the head was read are taken for valid.
-    #[must_use]
-    pub fn are_lost(&self, view: &View) -> bool {
-        self.known.is_empty() && (self.lost || view.low_water_covered) && view.lacks_from(Lsn::FIRST)
     }
 
     /// The newest that may be relied on; those of which only the head was read are taken for that.
     #[must_use]
     pub fn newest_relied_on(&self) -> Option<&CheckpointHeader> {
-        self.known.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
+        self.0.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
     }
 
     /// Whether one that a state may be loaded from holds all that is gone by this damage, as recovery asks: it is no loss.
@@ -122,7 +109,7 @@ impl Checkpoints {
     /// The LSN below which nothing is needed, by the oldest that may be relied on.
     #[must_use]
     pub fn safe_floor(&self) -> Option<Lsn> {
-        let relied_on = self.known.iter().filter(|known| matches!(known.standing, Standing::Named(_)));
+        let relied_on = self.0.iter().filter(|known| matches!(known.standing, Standing::Named(_)));
         relied_on.map(|known| known.head.floor).min()
     }
 
@@ -130,19 +117,18 @@ impl Checkpoints {
     /// relied on: gives the oldest.
     pub fn keep(&mut self, head: CheckpointHeader, entry: Lsn, most: usize) -> CheckpointId {
         // One that could not be read keeps its place: it is not known to be bad.
-        self.known.retain(|known| known.standing != Standing::Unnamed);
-        self.known.truncate(most.clamp(1, CHECKPOINTS_MAX) - 1);
-        self.lost = false;
+        self.0.retain(|known| known.standing != Standing::Unnamed);
+        self.0.truncate(most.clamp(1, CHECKPOINTS_MAX) - 1);
         // There is room: one less than may be kept are there.
-        let _ = self.known.insert(0, Known { head, standing: Standing::Named(entry) });
-        self.known.last().map_or(head.id, |known| known.head.id)
+        let _ = self.0.insert(0, Known { head, standing: Standing::Named(entry) });
+        self.0.last().map_or(head.id, |known| known.head.id)
     }
 
     /// A checkpoint was written, its entry was refused, and it could not be removed. Of such ones the newest stands for all.
     pub fn left(&mut self, head: CheckpointHeader) {
-        self.known.retain(|known| known.standing != Standing::Unnamed);
+        self.0.retain(|known| known.standing != Standing::Unnamed);
         // There is room: no more than may be kept are left.
-        let _ = self.known.insert(0, Known { head, standing: Standing::Unnamed });
+        let _ = self.0.insert(0, Known { head, standing: Standing::Unnamed });
     }
 
     /// The lowest LSN behind which the log may be cut: what a checkpoint that is relied on holds stays, and one at least
@@ -167,8 +153,8 @@ impl Checkpoints {
 
     /// The log was cut behind `lsn`: it no longer names those whose entries are gone.
     pub fn cut(&mut self, lsn: Lsn) {
-        self.known.retain(|known| known.head.lsn <= lsn);
-        for known in &mut self.known {
+        self.0.retain(|known| known.head.lsn <= lsn);
+        for known in &mut self.0 {
             if matches!(known.standing, Standing::Named(entry) if entry > lsn) {
                 known.standing = Standing::Unnamed;
             }
@@ -260,6 +246,47 @@ impl JudgeCheckpoints {
 fn names(entry: &Entry<'_>, id: CheckpointId) -> bool {
     let operation = OperationRef::decode(entry.kind.code(), entry.transaction, entry.payload);
     matches!(operation, Ok(OperationRef::Checkpoint { checkpoint_id, .. }) if checkpoint_id == id)
+}
+
+/// The machine that tells, where no checkpoint can be loaded, whether the state is lost with what was given up: the low-water
+/// mark says that a checkpoint held it, or an entry names one, whichever. Else the state is kept elsewhere. It changes nothing.
+#[derive(Debug)]
+pub struct JudgeLoss {
+    view: View,
+    entries: Reader,
+}
+
+impl JudgeLoss {
+    /// Judges the log that `view` shows, by its entries as far as they can be read.
+    #[must_use]
+    pub fn new(view: View) -> Self {
+        let entries = Reader::new(view.clone(), view.low_water, Lsn::MAX, Policy::Inspect);
+        Self { view, entries }
+    }
+
+    fn advance(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
+        if !self.view.lacks_from(Lsn::FIRST) || self.view.low_water_covered {
+            return Ok(self.view.lacks_from(Lsn::FIRST));
+        }
+        loop {
+            match self.entries.advance(turn) {
+                Ok(_) => return Ok(false),
+                Err(Stopped) => match turn.stop() {
+                    Stop::Need(Step::Entry(place)) if place.kind.code() == Code::Checkpoint.value() => return Ok(true),
+                    Stop::Need(Step::Entry(_) | Step::Finding(_)) => {}
+                    _ => return Err(Stopped),
+                },
+            }
+        }
+    }
+}
+
+impl Machine for JudgeLoss {
+    type Output = bool;
+
+    fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<bool, Stop> {
+        Turn::run(buf, answer, |turn| self.advance(turn))
+    }
 }
 
 impl Machine for JudgeCheckpoints {

@@ -51,7 +51,7 @@ pub use drive::{
 };
 pub use fault::Fault;
 pub use handle::{Appended, Cause, Each, LogError, LogOptions, LogStats, OpenError};
-pub use kept::{Checkpoints, JudgeCheckpoints, Judged};
+pub use kept::{Checkpoints, JudgeCheckpoints, JudgeLoss, Judged};
 pub use locate::Locate;
 pub use log::Log;
 pub use lsn::{CheckpointId, Exhausted, Lsn};

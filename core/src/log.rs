@@ -10,9 +10,10 @@
 use uuid::Uuid;
 
 use crate::{
-    CheckpointId, Durability, Host, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading, Recovery,
-    Replay, Report, Retention, Retire, TransactionEnd, Trim,
+    CheckpointId, Durability, Host, JudgeLoss, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading,
+    Recovery, Replay, Report, Retention, Retire, TransactionEnd, Trim,
     begin::{Begin, Plan},
+    checkpoint::CheckpointHeader,
     device::Device,
     drive::{Action, Error, Machine, drive, drive_unit, drive_until_pause},
     fault::Fault,
@@ -351,7 +352,7 @@ impl<'a, D: Device> Log<'a, D> {
             Err(error) => Err(error),
         };
         if let Err(LogError::Full) = named {
-            let _ = self.device.remove(crate::Object::Checkpoint(head.id));
+            self.forget(head)?;
         }
         let most = usize::from(self.handle.options.checkpoints_kept);
         let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
@@ -373,7 +374,12 @@ impl<'a, D: Device> Log<'a, D> {
     pub fn load_checkpoint(&mut self, host: &mut impl Host) -> Result<Option<Lsn>, LogError<D::Error>> {
         self.check_checkpoints()?;
         self.write_out()?;
-        let Some(newest) = self.handle.load_from()? else { return Ok(None) };
+        let mut is_lost = false;
+        if Part::Checkpoints.is_built() && self.handle.newest_checkpoint().is_none() {
+            let view = self.handle.writer.view();
+            is_lost = self.run(&mut JudgeLoss::new(view), &mut ())? == Some(true);
+        }
+        let Some(newest) = self.handle.load_from(is_lost)? else { return Ok(None) };
         let (checksum, log) = (self.handle.options.checksum, self.handle.writer.log());
         let mut read = ReadCheckpoint::new(checksum, log, newest.id, Reading::HandOut);
         let read = self.run(&mut read, host)?;
@@ -441,11 +447,24 @@ impl<'a, D: Device> Log<'a, D> {
         Ok(self.handle.writer.low_water())
     }
 
-    /// Makes removals durable: only then is their room free.
+    /// Makes removals durable: only then is their room free; and what was given back.
     fn free_removed(&mut self) -> Result<(), LogError<D::Error>> {
         let synced = self.device.sync();
         let failed = |error| Error::Device { action: Action::Sync, object: None, error };
         synced.map_err(|error| self.handle.unfit(failed(error)))
+    }
+
+    /// The entry of this checkpoint was refused: a crash must not bring it back, and find no checkpoint.
+    fn forget(&mut self, head: CheckpointHeader) -> Result<(), LogError<D::Error>> {
+        let mut may_come_back = self.handle.writer.holds_refused();
+        if may_come_back {
+            may_come_back = !self.trim(self.handle.writer.end());
+            self.free_removed()?;
+        }
+        if may_come_back || self.device.remove(crate::Object::Checkpoint(head.id)).is_err() {
+            self.handle.checkpoints.left(head);
+        }
+        Ok(())
     }
 
     fn say_low_water(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<(), LogError<D::Error>> {
@@ -507,6 +526,8 @@ impl<'a, D: Device> Log<'a, D> {
                 Ok(staged) => return Ok(staged),
                 Err(StageError::NeedsCommit) => self.commit(Durability::Os)?,
                 Err(StageError::NeedsSegment) => {
+                    // What is staged still goes into the segment that ends.
+                    self.commit(Durability::Durable)?;
                     let end = self.handle.writer.end();
                     self.begin(now)?;
                     // A segment that is continued is none that was sealed.
@@ -576,9 +597,9 @@ impl<'a, D: Device> Log<'a, D> {
         }
     }
 
-    /// Gives back what a segment did not use, which need not succeed.
-    fn trim(&mut self, end: (SegmentId, u32)) {
-        let _ = self.drive(&mut Trim::new(end));
+    /// Gives back what a segment did not use, which need not succeed. Tells whether it did.
+    fn trim(&mut self, end: (SegmentId, u32)) -> bool {
+        self.drive(&mut Trim::new(end)).is_ok()
     }
 
     /// Replaces the metadata where they are kept, which need not succeed.

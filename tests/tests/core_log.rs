@@ -498,6 +498,51 @@ fn what_was_discarded_is_missed_once_a_checkpoint_held_it_and_is_not_valid() {
 }
 
 #[test]
+fn what_is_staged_when_a_segment_ends_is_in_it_and_is_not_given_back_with_its_room() {
+    let options = LogOptions { durability: Durability::Buffered, ..LogOptions::default() };
+    let (mut buf, mut other) = ([0; 8192], [0; 8192]);
+    let expected: Vec<_> = (0..200u32).map(|n| format!("entry {n} of a log of some segments").into_bytes()).collect();
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let mut log = duralog_core::Log::format(device, &mut buf, options, ID, NOW).unwrap();
+    for entry in &expected {
+        log.append(NOW, &entry[..]).unwrap();
+    }
+    log.sync().unwrap();
+    assert_eq!(read(&medium), expected);
+    drop(log);
+
+    // Of a transaction no entry is written before the next call that is.
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
+    let id = log.begin_transaction(NOW).unwrap();
+    for entry in &expected {
+        log.append_to(NOW, id, &[&entry[..]]).unwrap();
+    }
+    log.end_transaction(NOW, id, TransactionEnd::Commit).unwrap();
+    assert_eq!(read(&medium), expected);
+    drop(log);
+
+    let device = MemoryDevice::new(GEOMETRY);
+    let medium = device.reader();
+    let mut log = now(AsyncLog::format(Awaited(device), &mut other, options, ID, NOW)).unwrap();
+    for entry in &expected {
+        now(log.append(NOW, &entry[..])).unwrap();
+    }
+    now(log.sync()).unwrap();
+    assert_eq!(read(&medium), expected);
+}
+
+/// The payloads of the entries that count, as a reader finds them.
+fn read(medium: &MemoryDevice) -> Vec<Vec<u8>> {
+    let config = Config { expect_log_id: Some(ID), ..Config::default() };
+    let reader = duralog::LogReader::open_device(medium.reader(), config).unwrap();
+    let entries = reader.replay_from(Lsn::FIRST).unwrap();
+    entries.map_while(|entry| entry.ok().map(|entry| entry.payload)).collect()
+}
+
+#[test]
 fn a_transaction_that_finds_no_room_is_rolled_back_and_the_handle_goes_on() {
     let medium = Medium::new(GEOMETRY);
     let mut buf = [0; 8192];

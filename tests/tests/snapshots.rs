@@ -4,6 +4,7 @@
 use core::{
     cell::RefCell,
     convert::Infallible,
+    fmt,
     panic::AssertUnwindSafe,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -444,9 +445,10 @@ fn a_checkpoint_whose_entry_is_refused_leaves_nothing_that_a_cut_could_bring_bac
         let log = Log::open_device(medium.device(), config()).unwrap();
         log.append(&b"kept"[..]).unwrap();
         log.append(&b"one"[..]).unwrap();
-        // It is created, written and synced; then the write of its entry is refused, and sometimes its removal too.
+        // It is created, written and synced; then the write of its entry is refused, which is given back and synced, and
+        // sometimes its removal is refused too.
         let is_stuck = call % 2 == 1;
-        let removal = is_stuck.then_some((4, Failure::Error));
+        let removal = is_stuck.then_some((6, Failure::Error));
         let fail = [(3, Failure::NoSpace)].into_iter().chain(removal).collect();
         medium.set_plan(Plan { fail, ..Plan::default() });
         let error = log.checkpoint(log.checkpoint_at(), &snapshot(1)).unwrap_err();
@@ -471,6 +473,122 @@ fn a_checkpoint_whose_entry_is_refused_leaves_nothing_that_a_cut_could_bring_bac
         }
     }
     assert!(cuts > 3, "the log was cut before the power was, now and then");
+}
+
+#[test]
+fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
+    for is_removal_refused in [false, true] {
+        let medium = Medium::new(GEOMETRY);
+        let log = Log::open_device(medium.device(), config()).unwrap();
+        log.append(&b"of a state that is kept elsewhere"[..]).unwrap();
+        log.reset_to(Lsn::new(100)).unwrap();
+        log.append(&b"one"[..]).unwrap();
+        // All of the entry's bytes reach the medium, and then there is no room.
+        let removal = is_removal_refused.then_some((6, Failure::Error));
+        let fail = [(3, Failure::NoSpaceAfter(usize::MAX))].into_iter().chain(removal).collect();
+        medium.set_plan(Plan { fail, ..Plan::default() });
+        let refused = log.checkpoint(log.checkpoint_at(), &snapshot(1));
+        assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+        medium.power_cut(|_| Keep::All);
+        drop(log);
+        let log = Log::open_device(medium.device(), config()).unwrap();
+        let mut seen = Seen::default();
+        let rebuilt = log.rebuild(&mut seen);
+        assert!(rebuilt.is_ok(), "{rebuilt:?}\n{}", medium.trace());
+        let state = if is_removal_refused { Seen(vec![1; 40], vec![]) } else { Seen(vec![], vec![100]) };
+        assert_eq!(seen, state);
+    }
+}
+
+/// A state of another version of the program: it cannot be loaded.
+#[derive(Debug, Default)]
+struct Newer(u64);
+
+impl StateMachine for Newer {
+    type Error = fmt::Error;
+
+    fn apply(&mut self, lsn: Lsn, _: &Operation) {
+        self.0 = lsn.value();
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+
+    fn load(&mut self, _: &Snapshot) -> Result<(), fmt::Error> {
+        Err(fmt::Error)
+    }
+}
+
+#[test]
+fn a_checkpoint_that_the_program_does_not_load_is_a_lost_state_and_no_empty_one() {
+    for resets in [false, true] {
+        let medium = MemoryDevice::new(GEOMETRY);
+        let reader = medium.reader();
+        let log = log(medium, 5);
+        if resets {
+            log.reset_to(Lsn::new(100)).unwrap();
+        }
+        let checkpoint = log.checkpoint(log.checkpoint_at(), &snapshot(1)).unwrap();
+        log.truncate_before(Lsn::MAX).unwrap();
+        log.append(&b"behind"[..]).unwrap();
+        // The handle that made it knows that it is valid; and it rots.
+        let bytes = reader.object(Object::Checkpoint(checkpoint)).unwrap();
+        let rotten = bytes.iter().rev().enumerate().map(|(n, byte)| byte ^ u8::from(n == 0)).rev().collect();
+        reader.put(Object::Checkpoint(checkpoint), rotten);
+        let missed = log.rebuild(&mut Seen::default());
+        assert!(matches!(missed, Err(Error::StateLost { .. })), "{missed:?}");
+        drop(log);
+        reader.put(Object::Checkpoint(checkpoint), bytes);
+
+        let log = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+        let refused = log.rebuild(&mut Newer::default());
+        assert!(matches!(refused, Err(Error::StateLost { .. })), "{refused:?}");
+        drop(log);
+        let read = LogReader::open_device(reader.reader(), config()).unwrap().rebuild(&mut Newer::default());
+        assert!(matches!(read, Err(Error::StateLost { .. })), "{read:?}");
+        let log = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+        let store = MemoryStore::<Newer, _>::with_log(log);
+        assert!(matches!(store, Err(Error::StateLost { .. })), "{store:?}");
+        drop(store);
+        assert_eq!(rebuilt(&reader).0, [1; 40], "the program that wrote it loads it");
+    }
+}
+
+type Later = Box<dyn FnOnce() + Send>;
+
+#[test]
+fn a_state_is_built_up_of_the_checkpoint_that_has_taken_the_place_of_the_one_it_was_about_to_load() {
+    let newer: Arc<Mutex<Option<Later>>> = Arc::default();
+    let gate = {
+        let newer = Arc::clone(&newer);
+        move |call: DeviceCall| {
+            // The first piece of the older one was read: there are more to come.
+            if (call.name, call.object.is_some_and(|object| matches!(object, Object::Checkpoint(_)))) == ("read", true)
+            {
+                let newer = newer.lock().unwrap().take();
+                newer.into_iter().for_each(|newer| newer());
+            }
+        }
+    };
+    let medium = MemoryDevice::new(GEOMETRY);
+    let log = Log::open_device(Watched::new(medium, gate), config().with_checkpoint_retention(1)).unwrap();
+    let log = Arc::new(log);
+    log.append(&b"one"[..]).unwrap();
+    // Longer than is read at once.
+    let large = |byte| Snapshot { bytes: vec![byte; 1 << 20], ..Snapshot::default() };
+    log.checkpoint(log.checkpoint_at(), &large(1)).unwrap();
+    *newer.lock().unwrap() = Some({
+        let log = Arc::clone(&log);
+        Box::new(move || {
+            log.checkpoint(log.checkpoint_at(), &large(2)).unwrap();
+        })
+    });
+    let mut seen = Seen::default();
+    let rebuilt = log.rebuild(&mut seen);
+    assert!(rebuilt.is_ok(), "{rebuilt:?}");
+    assert!(newer.lock().unwrap().is_none(), "a newer one was made meanwhile");
+    assert_eq!((seen.0.first(), seen.0.len()), (Some(&2), 1 << 20));
 }
 
 #[test]

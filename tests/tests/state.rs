@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use duralog::{
-    CheckpointId, Config, Document, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object,
-    Operation, Policy, Rebuilt, Seen, Snapshot, StateMachine, SyncMode, WriteAheadLog,
+    CheckpointId, Config, Document, Documents, Error, Finding, Geometry, Log, LogReader, Lsn, MemoryDevice,
+    MemoryStore, Object, Operation, Policy, Rebuilt, Seen, Snapshot, StateMachine, SyncMode, WriteAheadLog,
     core::{Device, checkpoint::CheckpointHeader},
 };
 use uuid::Uuid;
@@ -410,7 +410,6 @@ fn a_checkpoint_that_the_log_names_and_that_is_not_valid_is_missed_where_entries
     log.append(insert(6, "text")).unwrap();
     log.close().unwrap();
     drop(log);
-    let (_, body) = &rotten(&medium, checkpoint)[0];
     let bytes = medium.object(Object::Checkpoint(checkpoint)).unwrap();
     let rebuild = |policy: Policy| {
         let log = Log::open_device(reopen(&medium), config().with_policy(policy)).unwrap();
@@ -423,17 +422,30 @@ fn a_checkpoint_that_the_log_names_and_that_is_not_valid_is_missed_where_entries
     };
     let (whole, again) = rebuild(Policy::Default);
     assert!(whole.is_ok_and(|rebuilt| rebuilt.checkpoint_used.is_some()) && again.is_ok());
-    medium.put(Object::Checkpoint(checkpoint), body.clone().unwrap());
-    let (rotten, again) = rebuild(Policy::Default);
-    assert!(matches!(rotten, Err(Error::StateLost { low_water }) if low_water == at.lsn()), "{rotten:?}");
-    assert!(matches!(again, Err(Error::StateLost { .. })), "{again:?}");
-    let reader = LogReader::open_device(medium.reader(), config()).unwrap();
-    let read = reader.rebuild(&mut Documents::default());
-    assert!(matches!(read, Err(Error::StateLost { .. })), "{read:?}");
-    let (salvaged, _) = rebuild(Policy::Salvage);
-    let findings = salvaged.unwrap().findings;
+    for (what, bytes) in rotten(&medium, checkpoint).into_iter().rev() {
+        match bytes {
+            Some(bytes) => medium.put(Object::Checkpoint(checkpoint), bytes),
+            None => reopen(&medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
+        }
+        let (missed, again) = rebuild(Policy::Default);
+        assert!(matches!(missed, Err(Error::StateLost { low_water }) if low_water == at.lsn()), "{what}: {missed:?}");
+        assert!(matches!(again, Err(Error::StateLost { .. })), "{what}: {again:?}");
+    }
     let lost = Some((Lsn::FIRST, at.lsn().previous()));
-    assert!(matches!(&findings[..], [it] if it.seen == Seen::StateLost && it.lsns == lost), "{findings:?}");
+    let is_told = |findings: &[Finding]| matches!(findings, [it] if it.seen == Seen::StateLost && it.lsns == lost);
+    for (policy, is_skipped) in [(Policy::Default, false), (Policy::Salvage, true)] {
+        let mut reader = LogReader::open_device(medium.reader(), config().with_policy(policy)).unwrap();
+        match reader.rebuild(&mut Documents::default()) {
+            Ok(rebuilt) => assert!(is_skipped && is_told(&rebuilt.findings), "{rebuilt:?}"),
+            Err(error) => assert!(!is_skipped && matches!(error, Error::StateLost { .. }), "{error}"),
+        }
+        let damage: Vec<_> = reader.verify().unwrap().damage().copied().collect();
+        assert!(is_told(&damage[..1]) && damage[1].seen == Seen::BadCheckpoint, "{policy:?}: {damage:?}");
+    }
+    let (salvaged, again) = rebuild(Policy::Salvage);
+    assert!(salvaged.is_ok_and(|rebuilt| rebuilt.findings.is_empty()) && again.is_ok(), "its loss was accepted");
+    let (accepted, again) = rebuild(Policy::Default);
+    assert!(accepted.is_ok() && again.is_ok(), "{accepted:?}, {again:?}");
 
     // A first checkpoint that a crash left half written was never the state.
     let device = small();

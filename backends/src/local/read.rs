@@ -4,8 +4,8 @@ use core::{cell::RefCell, fmt};
 use std::rc::Rc;
 
 use duralog_core::{
-    CheckpointId, Crossing, Entry as Borrowed, Error as DriveError, Flow, Host, Lsn, Machine, Object, Policy,
-    ReadCheckpoint, Reader, Reading, Recovered, Recovery, RecoveryOptions, Replay, ReverseReader, View, Writer,
+    CheckpointId, Crossing, Entry as Borrowed, Error as DriveError, Flow, Host, JudgeLoss, Lsn, Machine, Object,
+    Policy, ReadCheckpoint, Reader, Reading, Recovered, Recovery, RecoveryOptions, Replay, ReverseReader, View, Writer,
     checkpoint::{CheckpointError, CheckpointHeader},
 };
 use uuid::Uuid;
@@ -118,9 +118,10 @@ impl<D: LocalDevice> Worker<D> {
                 break;
             }
         }
-        if rebuilt.needs_judgement(&view) {
-            self.safe_floor().await?;
-            if self.checkpoints.are_lost(&view) {
+        if rebuilt.checkpoint_used.is_none() {
+            let mut judging = Keeping::new(JudgeLoss::new((*view).clone()));
+            self.drive(&mut judging, &mut ()).await?;
+            if judging.output() {
                 self.lacks_state(&mut rebuilt, &view).await?;
             }
         }
@@ -191,9 +192,7 @@ impl<D: LocalDevice> Worker<D> {
         if let Some(machine) = self.checkpoints.judge((*view).clone()) {
             let mut judging = Keeping::new(machine);
             self.drive(&mut judging, &mut ()).await?;
-            let unfinished = self.checkpoints.judged(&judging.output(), view.is_covered());
-            let may_remove = self.writable().is_ok();
-            for id in unfinished.into_iter().filter(|_| may_remove) {
+            for id in self.checkpoints.judged(&judging.output(), view.is_covered()) {
                 // What cannot be removed goes with the next one.
                 let _ = self.device.remove(Object::Checkpoint(id)).await;
             }

@@ -592,7 +592,7 @@ impl<D: LocalDevice> Worker<D> {
                 Err(error) => Err(error),
             };
         if matches!(&named, Err(error) if matches!(**error, Error::NoSpace(_))) {
-            let _ = self.device.remove(Object::Checkpoint(id)).await;
+            self.forget(header).await?;
         }
         let oldest = self.checkpoints.keep(header, named?.1, self.retention);
         if self.writable()?.cover_due(header.floor) {
@@ -605,6 +605,22 @@ impl<D: LocalDevice> Worker<D> {
         // What could not be removed only takes room.
         let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true, unsaid: false }).await;
         Ok(id)
+    }
+
+    /// The entry of this checkpoint was refused: a crash must not bring it back, and find no checkpoint.
+    async fn forget(&mut self, header: CheckpointHeader) -> Fallible<()> {
+        let writer = self.writer()?;
+        let (segment, end) = writer.end();
+        let mut may_come_back = writer.holds_refused() && !self.device.rolls_back();
+        if may_come_back {
+            let trimmed = self.device.trim(Object::Segment(segment), end.into()).await;
+            // All that counts was durable before: a sync that fails loses no entry.
+            may_come_back = trimmed.is_err() || self.device.sync().await.is_err();
+        }
+        if may_come_back || self.device.remove(Object::Checkpoint(header.id)).await.is_err() {
+            self.checkpoints.left(header);
+        }
+        Ok(())
     }
 
     /// Writes the checkpoint's bytes. A sync that fails on the way is a failure of the log too.
