@@ -113,6 +113,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::NoSpace`]: no checkpoint was made, and the log goes on. [`Error::Unproven`]: it was, as for an append.
     /// [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
     pub fn checkpoint(&self, at: CheckpointAt, snapshot: &Snapshot) -> Result<CheckpointId> {
+        self.is_free()?;
         self.checkpoint_then(at, snapshot, |_| {})
     }
 

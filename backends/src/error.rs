@@ -146,6 +146,8 @@ pub enum Error {
         /// The code of the type.
         code: u8,
     },
+    /// The log belongs to a [`MemoryStore`](crate::MemoryStore), through which alone it is changed. Nothing was written.
+    InStore,
     /// The transaction has ended, or was rolled back by a failure.
     NoTransaction,
     /// As many transactions are open as the log allows. Nothing was written.
@@ -247,6 +249,7 @@ impl Error {
             Self::CutOff { .. } => "cut_off",
             Self::NotAhead { .. } => "not_ahead",
             Self::Reserved { .. } => "reserved",
+            Self::InStore => "in_store",
             Self::NoTransaction => "no_transaction",
             Self::TooManyTransactions { .. } => "too_many_transactions",
             Self::BelowCheckpoint { .. } => "below_checkpoint",
@@ -393,6 +396,9 @@ impl fmt::Display for Error {
             Self::Reserved { code } => {
                 write!(f, "entries of type {code} are the log's own: use the call for transactions or checkpoints")
             }
+            Self::InStore => f.write_str(
+                "the log belongs to a store, whose state would not be that of the log: change it through the store",
+            ),
             Self::NoTransaction => f.write_str("the transaction is not open any more"),
             Self::TooManyTransactions { max } => {
                 write!(f, "{max} transactions are open, as many as the log allows: end one first")

@@ -110,6 +110,8 @@ pub struct Log<D: SharedDevice = FileDevice> {
     pub(crate) shared: Arc<Shared<D>>,
     background: Mutex<Option<JoinHandle<()>>>,
     pub(crate) report: RecoveryReport,
+    /// Whether a store makes each change that is logged, in the order of the LSNs: nobody else takes one then.
+    pub(crate) is_in_store: bool,
 }
 
 impl Log<FileDevice> {
@@ -274,7 +276,7 @@ impl<D: SharedDevice> Log<D> {
             removing: Mutex::new(()),
         });
         let background = background(&shared)?;
-        let mut log = Self { shared, background: Mutex::new(background), report };
+        let mut log = Self { shared, background: Mutex::new(background), report, is_in_store: false };
         if full {
             log.make_room()?;
         }
@@ -355,7 +357,7 @@ impl<D: SharedDevice> Log<D> {
     /// [`Error::Unproven`], where a proof is asked for: it is in the log and durable, and no room was left for the proof.
     /// [`Error::CutOff`]: another thread cut the log behind an LSN below it before this returned.
     /// [`Error::Poisoned`] and [`Error::Device`]: whether it is in the log, only reopening tells. [`Error::Closed`],
-    /// [`Error::Exhausted`].
+    /// [`Error::Exhausted`]. [`Error::InStore`]: nothing was written.
     pub fn append<P: Payload>(&self, payload: P) -> Result<Receipt> {
         self.append_with(payload, self.shared.mode())
     }
@@ -365,6 +367,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn append_with<P: Payload>(&self, payload: P, durability: Durability) -> Result<Receipt> {
+        self.is_free()?;
         self.shared.append(&[payload], None, durability)
     }
 
@@ -384,7 +387,13 @@ impl<D: SharedDevice> Log<D> {
         if payloads.is_empty() {
             return Ok(None);
         }
+        self.is_free()?;
         self.shared.append(payloads, None, durability).map(Some)
+    }
+
+    /// Whether whoever has the handle may take LSNs.
+    pub(crate) fn is_free(&self) -> Result<()> {
+        if self.is_in_store { Err(Error::InStore) } else { Ok(()) }
     }
 
     /// Makes everything that was appended durable, as far as the medium can ([`sync_reaches`](Self::sync_reaches)), and

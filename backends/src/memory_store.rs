@@ -80,7 +80,8 @@ impl<S: StateMachine + Default, D: SharedDevice> MemoryStore<S, D> {
     ///
     /// # Errors
     /// As [`open`](MemoryStore::open).
-    pub fn with_log(log: Log<D>) -> Result<Self> {
+    pub fn with_log(mut log: Log<D>) -> Result<Self> {
+        log.is_in_store = true;
         let mut state = S::default();
         let rebuilt = log.rebuild(&mut state)?;
         let turn = Mutex::new(log.current_lsn().previous());
@@ -100,7 +101,8 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
     /// # Panics
     /// If a change panicked while it was made: the state is not that of the log any more, and the store is of no use.
     pub fn apply(&self, operation: Operation) -> Result<Receipt> {
-        self.made(self.log.append(&operation), core::slice::from_ref(&operation))
+        let operations = core::slice::from_ref(&operation);
+        self.made(self.append(operations), operations)
     }
 
     /// Logs changes that a crash keeps all or not at all, and then makes them. None do nothing.
@@ -111,8 +113,13 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
     /// # Panics
     /// As [`apply`](Self::apply).
     pub fn apply_batch(&self, operations: &[Operation]) -> Result<Option<Receipt>> {
-        let appended = self.log.append_batch(operations).transpose();
-        appended.map(|appended| self.made(appended, operations)).transpose()
+        let appended = (!operations.is_empty()).then(|| self.made(self.append(operations), operations));
+        appended.transpose()
+    }
+
+    fn append(&self, operations: &[Operation]) -> Result<Receipt> {
+        let shared = &self.log.shared;
+        shared.append(operations, None, shared.mode())
     }
 
     /// Makes the changes of an append that took them into the log.
@@ -200,13 +207,12 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
         })
     }
 
-    /// The store's log: for transactions' and entries' readers, [`wait_durable`](Log::wait_durable), the application slot,
+    /// The store's log: for entries' readers, [`wait_durable`](Log::wait_durable), the application slot,
     /// [`discard_before`](Log::discard_before), figures.
     ///
-    /// Whatever takes an LSN must go through the store: an [`append`](Log::append), a [`transaction`](Log::transaction) or a
-    /// [`checkpoint`](Log::checkpoint) through this reference takes a turn that the state never has, and every later change
-    /// waits for it for ever. [`truncate_after`](Log::truncate_after) and [`reset_to`](Log::reset_to) leave the state as it is,
-    /// which then is not the log's any more: open the store again.
+    /// What takes LSNs or takes entries off the end goes through the store alone, for else its state would not be that of the
+    /// log: [`append`](Log::append), [`transaction`](Log::transaction), [`checkpoint`](Log::checkpoint),
+    /// [`truncate_after`](Log::truncate_after) and [`reset_to`](Log::reset_to) are refused here with [`Error::InStore`].
     #[must_use]
     pub fn log(&self) -> &Log<D> {
         &self.log

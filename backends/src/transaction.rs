@@ -40,6 +40,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::TooManyTransactions`], and as [`append`](Self::append).
     pub fn transaction(&self) -> Result<Transaction<'_, D>> {
+        self.is_free()?;
         let of = self.shared.begin_transaction()?;
         Ok(Transaction { log: self, of, open: true })
     }

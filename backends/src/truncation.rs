@@ -93,6 +93,7 @@ impl<D: SharedDevice> Log<D> {
     /// truncated would go; [`Error::Truncated`] below the low-water mark; [`Error::NoSpace`], or [`Error::Device`] with a
     /// checkpoint as its object: nothing was cut. [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`].
     pub fn truncate_after(&self, lsn: Lsn) -> Result<()> {
+        self.is_free()?;
         let shared = &*self.shared;
         let _one = shared.settle()?;
         self.sync()?;
@@ -134,6 +135,7 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::NotAhead`] if `next` is below the next LSN. As [`truncate_after`](Self::truncate_after).
     pub fn reset_to(&self, next: Lsn) -> Result<()> {
+        self.is_free()?;
         let shared = &*self.shared;
         let _one = shared.settle()?;
         self.sync()?;
