@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use duralog::{
     Config, Durability, Environment, Geometry, Log, Lsn, MemoryDevice, Object, Snapshot, SyncMode, Transaction,
-    faulty::{Failure, Medium, Plan},
+    faulty::{Failure, Keep, Medium, Plan},
 };
 use duralog_core::{
     AsyncLog, Cause, Each, Error, Fault, Finding, Flow, LogError, LogOptions, OpenError, Policy, Seen, TransactionEnd,
@@ -495,6 +495,45 @@ fn what_was_discarded_is_missed_once_a_checkpoint_held_it_and_is_not_valid() {
             "{loaded:?}"
         );
     }
+}
+
+#[test]
+fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
+    let (mut buf, mut other) = ([0; 8192], [0; 8192]);
+    // It is created, written and synced; then all of its entry's bytes reach the medium, and there is no room.
+    let plan = || Plan { fail: vec![(3, Failure::NoSpaceAfter(usize::MAX))], ..Plan::default() };
+    let is_there = |medium: &Medium| medium.names().iter().any(|name| matches!(name, Object::Checkpoint(_)));
+    let medium = Medium::new(GEOMETRY);
+    let mut log = duralog_core::Log::format(medium.device(), &mut buf, LogOptions::default(), ID, NOW).unwrap();
+    log.append(NOW, &b"given up"[..]).unwrap();
+    log.append(NOW, &b"left"[..]).unwrap();
+    log.discard_before(NOW, Lsn::new(2)).unwrap();
+    medium.set_plan(plan());
+    let refused = log.checkpoint(NOW, |_| 0);
+    assert!(matches!(refused, Err(LogError::Full)), "{refused:?}\n{}", medium.trace());
+    drop(log);
+    medium.power_cut(|_| Keep::All);
+    assert!(!is_there(&medium));
+    let mut log = duralog_core::Log::open(medium.device(), &mut buf, LogOptions::default(), NOW).unwrap();
+    let loaded = log.load_checkpoint(&mut ());
+    assert!(matches!(loaded, Ok(None)), "{loaded:?}\n{}", medium.trace());
+    drop(log);
+
+    let medium = Medium::new(GEOMETRY);
+    let log = AsyncLog::format(Awaited(medium.device()), &mut other, LogOptions::default(), ID, NOW);
+    let mut log = now(log).unwrap();
+    now(log.append(NOW, &b"given up"[..])).unwrap();
+    now(log.append(NOW, &b"left"[..])).unwrap();
+    now(log.discard_before(NOW, Lsn::new(2))).unwrap();
+    medium.set_plan(plan());
+    let refused = now(log.checkpoint(NOW, |_| 0));
+    assert!(matches!(refused, Err(LogError::Full)), "{refused:?}\n{}", medium.trace());
+    drop(log);
+    medium.power_cut(|_| Keep::All);
+    assert!(!is_there(&medium));
+    let log = AsyncLog::open(Awaited(medium.device()), &mut other, LogOptions::default(), NOW);
+    let loaded = now(now(log).unwrap().load_checkpoint(&mut ()));
+    assert!(matches!(loaded, Ok(None)), "{loaded:?}\n{}", medium.trace());
 }
 
 #[test]

@@ -939,6 +939,24 @@ fn what_was_refused_for_want_of_room_is_not_in_the_log_once_it_was_closed() {
 }
 
 #[test]
+fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
+    let medium = Medium::new(GEOMETRY);
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    (0..5).for_each(|n| drop(log.done(append(n)).unwrap()));
+    log.done(Request::Truncate { lsn: Lsn::new(4), give_up: GiveUp::Anyway }).unwrap();
+    // It is created, written and synced; then all of its entry's bytes reach the medium, and there is no room.
+    medium.set_plan(Plan { fail: vec![(3, Failure::NoSpaceAfter(usize::MAX))], ..Plan::default() });
+    let refused = log.done(Request::Checkpoint { snapshot: Some(Snapshot::default()) });
+    assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}\n{}", medium.trace());
+    drop(log);
+    medium.power_cut(|_| Keep::All);
+    assert!(medium.names().iter().all(|name| !matches!(name, Object::Checkpoint(_))));
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    let rebuilt = log.done(Request::Rebuild { state: documents() });
+    assert!(rebuilt.is_ok(), "{rebuilt:?}\n{}", medium.trace());
+}
+
+#[test]
 fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone() {
     // Given up before the checkpoint, which holds it; or behind it, while a transaction is open that it needs entries of.
     for before in [true, false] {
