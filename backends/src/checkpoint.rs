@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use duralog_core::{
     Action, CheckpointId, Device, Durability, Entry as Borrowed, Error as DriveError, Fault, Finding, Flow, Geometry,
     Host, JudgeLoss, Lsn, Object, OldWriter, Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire,
-    Room, View, Writer,
+    Room, View,
     checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
@@ -197,22 +197,13 @@ impl<D: SharedDevice> Log<D> {
     /// behind a cut that nobody then warns of.
     fn forget(&self, header: CheckpointHeader) -> Result<()> {
         let shared = &*self.shared;
-        let sync = || {
-            Device::sync(&mut Turns(&shared.device)).map_err(|error| {
-                shared.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
-            })
-        };
-        let refused = Some(&shared.lock().writer).filter(|writer| writer.holds_refused()).map(Writer::end);
-        let mut may_come_back = false;
-        if let Some((segment, end)) = refused {
-            let trimmed = Device::trim(&mut Turns(&shared.device), Object::Segment(segment), end.into());
-            may_come_back = trimmed.is_err();
-            sync()?;
-        }
-        if may_come_back || !shared.remove_unfinished(header.id) {
+        let is_gone = shared.erase_refused_write()? && shared.remove_unfinished(header.id);
+        if !is_gone {
             shared.lock().checkpoints.left(header);
         }
-        sync()
+        Device::sync(&mut Turns(&shared.device)).map_err(|error| {
+            shared.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
+        })
     }
 
     /// A checkpoint with this replay floor is there: says that it holds what was given up without one, if that is so. Where it
@@ -290,7 +281,7 @@ impl<D: SharedDevice> Log<D> {
         let heads = self.shared.lock().checkpoints.heads().copied().collect();
         let device = self.shared.reader()?;
         let (view, policy) = (seen.view.clone(), self.report.policy);
-        let newer = self.shared.newer_checkpoints();
+        let newer = self.shared.newer_checkpoints(seen.history);
         Ok(Rebuilding { device, view, heads, policy, newer, hook: self.shared.damage_hook(seen) })
     }
 }
@@ -305,15 +296,15 @@ pub(crate) struct Rebuilding<D> {
     hook: DamageHook,
 }
 
-/// Gives the checkpoints that are there now, where the one that an error is about is not: a newer one has taken its place.
-type NewerCheckpoints = Box<dyn Fn(&Error) -> Option<Vec<CheckpointHeader>> + Send>;
+/// Gives the checkpoints that are there now, if they are others than these, where an error may come of that.
+type NewerCheckpoints = Box<dyn Fn(&Error, &[CheckpointHeader]) -> Option<Vec<CheckpointHeader>> + Send>;
 
 impl<D: SharedDevice> Rebuilding<D> {
     pub(crate) fn run<S: StateMachine>(self, state: &mut S) -> Result<Rebuilt> {
         let Self { mut device, view, mut heads, policy, newer, hook } = self;
         loop {
             let rebuilt = rebuild(&mut device, &view, &heads, policy, state);
-            match rebuilt.as_ref().err().and_then(&newer) {
+            match rebuilt.as_ref().err().and_then(|error| newer(error, &heads)) {
                 // Nothing was loaded, nor applied.
                 Some(newer) => heads = newer,
                 None => return rebuilt.map_err(hook),
@@ -625,14 +616,21 @@ impl<D: SharedDevice> Shared<D> {
         })
     }
 
-    /// See [`NewerCheckpoints`].
-    fn newer_checkpoints(self: &Arc<Self>) -> NewerCheckpoints {
+    /// See [`NewerCheckpoints`]: a newer one has taken the place of the one that was to be loaded; or one was being made, and its
+    /// entry could be read before anybody knew of it.
+    fn newer_checkpoints(self: &Arc<Self>, history: History) -> NewerCheckpoints {
         let shared = Arc::downgrade(self);
-        Box::new(move |error| {
-            let Some((Object::Checkpoint(id), _)) = error.place() else { return None };
-            let shared = shared.upgrade()?;
-            let heads: Vec<_> = shared.lock().checkpoints.heads().copied().collect();
-            heads.iter().all(|head| head.id != id).then_some(heads)
+        Box::new(move |error, heads| {
+            let may_be =
+                matches!(error, Error::StateLost { .. } | Error::Device { object: Some(Object::Checkpoint(_)), .. });
+            let shared = shared.upgrade().filter(|_| may_be)?;
+            let mut guard = shared.lock();
+            while guard.checkpointing {
+                guard = shared.wait_for_leader(guard);
+            }
+            // Of another history, they hold nothing of what was read.
+            let is_other = guard.history == history && !guard.checkpoints.heads().eq(heads);
+            is_other.then(|| guard.checkpoints.heads().copied().collect())
         })
     }
 

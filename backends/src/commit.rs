@@ -738,7 +738,23 @@ impl<D: SharedDevice> Shared<D> {
         guard
     }
 
-    /// Makes removals durable: only then is their room free.
+    /// Gives back what a refused write may have left behind the log's last entry, durably, while nobody leads. Tells whether no
+    /// crash can bring it back.
+    pub(crate) fn erase_refused_write(&self) -> Result<bool> {
+        let mut guard = self.alone();
+        if !guard.writer.holds_refused() {
+            return Ok(true);
+        }
+        let end = guard.writer.end();
+        guard.leading = true;
+        drop(guard);
+        let trimmed = self.drive(Trim::new(end), &mut scratch(self.options.geometry));
+        let synced = self.free_removed();
+        drop(self.done(self.lock()));
+        synced.map(|()| trimmed.is_ok())
+    }
+
+    /// Makes removals durable: only then is their room free; and what was given back.
     pub(crate) fn free_removed(&self) -> Result<()> {
         let synced = self.device.lock().unwrap_or_else(PoisonError::into_inner).sync();
         synced.map_err(|error| {

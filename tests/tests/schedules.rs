@@ -4,7 +4,7 @@
 #![allow(missing_docs)]
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::time::Duration;
+use core::{convert::Infallible, time::Duration};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
@@ -12,7 +12,7 @@ use std::{
 
 use duralog::{
     Config, Durability, Error, Geometry, Log, Lsn, MemoryDevice, MemoryStore, Object, Operation, Receipt, SharedDevice,
-    Snapshot, SyncMode,
+    Snapshot, StateMachine, SyncMode,
 };
 use duralog_core::{Device, DeviceError, ErrorKind, Room};
 use duralog_tests::Counter;
@@ -54,6 +54,8 @@ enum Fault {
     Sync(u64),
     /// The write of this number finds no space.
     NoSpace(u64),
+    /// There is no room for segments: what is written to one lands, and is refused all the same, and none can be begun.
+    Full,
 }
 
 #[derive(Debug)]
@@ -98,6 +100,10 @@ impl Watched {
     fn medium(&self) -> MutexGuard<'_, Medium> {
         self.medium.lock().unwrap()
     }
+
+    fn is_full(&self, object: Object) -> bool {
+        self.medium().fault == Fault::Full && matches!(object, Object::Segment(_))
+    }
 }
 
 impl Device for Watched {
@@ -116,6 +122,9 @@ impl Device for Watched {
     }
 
     fn create(&mut self, object: Object, size: u64) -> Result<Room, Failed> {
+        if self.is_full(object) {
+            return Err(Failed(ErrorKind::NoSpace));
+        }
         self.volatile.create(object, size).map_err(failed)
     }
 
@@ -130,7 +139,8 @@ impl Device for Watched {
             return Err(Failed(ErrorKind::NoSpace));
         }
         drop(medium);
-        self.volatile.write(object, at, bytes).map_err(failed)
+        self.volatile.write(object, at, bytes).map_err(failed)?;
+        if self.is_full(object) { Err(Failed(ErrorKind::NoSpace)) } else { Ok(()) }
     }
 
     fn trim(&mut self, object: Object, at: u64) -> Result<(), Failed> {
@@ -167,6 +177,7 @@ impl SharedDevice for Watched {
 #[derive(Clone)]
 struct Bench {
     log: Arc<Log<Watched>>,
+    volatile: Arc<MemoryDevice>,
     medium: Arc<Mutex<Medium>>,
 }
 
@@ -191,13 +202,23 @@ impl Bench {
 
     fn with(segment_size: u32, config: Config) -> Self {
         let (device, medium) = device(segment_size);
-        Self { log: Arc::new(Log::open_device(device, config).unwrap()), medium }
+        let volatile = Arc::new(device.volatile.reader());
+        Self { log: Arc::new(Log::open_device(device, config).unwrap()), volatile, medium }
     }
 
     /// From now on counted.
     fn breaks(&self, fault: Fault) {
         let mut medium = self.medium.lock().unwrap();
         (medium.fault, medium.syncs, medium.writes) = (fault, 0, 0);
+    }
+
+    /// What a process that is killed now leaves behind.
+    fn killed(&self) -> MemoryDevice {
+        let left = MemoryDevice::new(self.volatile.geometry());
+        for object in self.volatile.names() {
+            left.put(object, self.volatile.object(object).unwrap());
+        }
+        left
     }
 
     fn append(&self, payload: &'static str) -> Result<Receipt, Error> {
@@ -401,6 +422,92 @@ fn checkpoints_are_written_one_after_the_other_beside_appends() {
         let own = bench.log.checkpoint(bench.log.checkpoint_at(), &Snapshot::default()).unwrap();
         assert_ne!(own, other.join().unwrap());
         bench.append("after").unwrap();
+    });
+}
+
+/// The payloads of the entries that were applied, of which a checkpoint holds some.
+#[derive(Debug, Default)]
+struct Applied(String);
+
+impl StateMachine for Applied {
+    type Error = Infallible;
+
+    fn apply(&mut self, _: Lsn, operation: &Operation) {
+        if let Operation::Opaque { bytes } = operation {
+            self.0.push_str(str::from_utf8(bytes).unwrap());
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { bytes: self.0.clone().into_bytes(), ..Snapshot::default() }
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), Infallible> {
+        self.0 = String::from_utf8(snapshot.bytes.clone()).unwrap();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_state_is_built_up_beside_the_first_checkpoint_of_what_was_given_up() {
+    under_every_schedule("state beside a checkpoint", || {
+        let bench = Bench::new(SyncMode::Immediate);
+        bench.append("a").unwrap();
+        bench.append("b").unwrap();
+        bench.log.discard_before(Lsn::new(2)).unwrap();
+        let other = bench.clone();
+        let state = Applied("ab".to_owned());
+        let other = spawn(move || other.log.checkpoint(other.log.checkpoint_at(), &state.snapshot()).unwrap());
+        let mut seen = Applied::default();
+        let rebuilt = bench.log.rebuild(&mut seen);
+        assert!(rebuilt.is_ok() && ["b", "ab"].contains(&&*seen.0), "{rebuilt:?}, {seen:?}");
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn a_state_is_built_up_of_one_history_beside_a_cut_and_a_checkpoint() {
+    under_every_schedule_of(3, "state beside a cut", || {
+        let bench = Bench::with(SEGMENT, config(SyncMode::Immediate).with_checkpoint_retention(1));
+        bench.append("a").unwrap();
+        bench.log.checkpoint(bench.log.checkpoint_at(), &Applied("a".to_owned()).snapshot()).unwrap();
+        bench.append("b").unwrap();
+        bench.append("c").unwrap();
+        bench.append("e").unwrap();
+        let other = bench.clone();
+        let other = spawn(move || {
+            // Behind the checkpoint's own entry, and "b".
+            other.log.truncate_after(Lsn::new(3)).unwrap();
+            other.append("d").unwrap();
+            other.log.checkpoint(other.log.checkpoint_at(), &Applied("abd".to_owned()).snapshot()).unwrap();
+        });
+        let mut seen = Applied::default();
+        match bench.log.rebuild(&mut seen) {
+            Ok(_) => assert!(["abce", "ab", "abd"].contains(&&*seen.0), "{seen:?}"),
+            Err(Error::Superseded) => {}
+            Err(error) => panic!("{error}"),
+        }
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back_beside_appends() {
+    under_every_schedule("a refused checkpoint", || {
+        let bench = Bench::new(SyncMode::Immediate);
+        bench.append("given up").unwrap();
+        bench.append("left").unwrap();
+        bench.log.discard_before(Lsn::new(2)).unwrap();
+        bench.breaks(Fault::Full);
+        let other = bench.clone();
+        let other = spawn(move || other.append("refused"));
+        let refused = bench.log.checkpoint(bench.log.checkpoint_at(), &Snapshot::default());
+        assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+        assert!(matches!(other.join().unwrap(), Err(Error::NoSpace(_))));
+        // The process is killed.
+        let log = Log::open_device(bench.killed(), config(SyncMode::Immediate)).unwrap();
+        let rebuilt = log.rebuild(&mut Applied::default());
+        assert!(rebuilt.is_ok(), "{rebuilt:?}");
     });
 }
 

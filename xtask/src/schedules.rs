@@ -20,7 +20,7 @@ struct Planted {
     says: &'static str,
 }
 
-const PLANTED: [Planted; 7] = [
+const PLANTED: [Planted; 10] = [
     Planted {
         what: "who has led wakes nobody",
         file: "backends/src/commit.rs",
@@ -76,6 +76,30 @@ const PLANTED: [Planted; 7] = [
         to: "let _ = kept;",
         test: "an_append_beside_a_cut_is_durable_or_told_that_it_was_cut_off",
         says: "maximum number of branches",
+    },
+    Planted {
+        what: "whoever builds a state up does not wait for a checkpoint that is being made",
+        file: "backends/src/checkpoint.rs",
+        from: "while guard.checkpointing {\n                guard = shared.wait_for_leader(guard);\n            }",
+        to: "if guard.closed {\n                guard = shared.wait_for_leader(guard);\n            }",
+        test: "a_state_is_built_up_beside_the_first_checkpoint_of_what_was_given_up",
+        says: "StateLost",
+    },
+    Planted {
+        what: "a state is built up of two histories",
+        file: "backends/src/checkpoint.rs",
+        from: "guard.history == history && ",
+        to: "",
+        test: "a_state_is_built_up_of_one_history_beside_a_cut_and_a_checkpoint",
+        says: "Applied(",
+    },
+    Planted {
+        what: "a refused write is given back while another thread begins a segment",
+        file: "backends/src/commit.rs",
+        from: "let mut guard = self.alone();\n        if !guard.writer.holds_refused() {",
+        to: "let mut guard = self.lock();\n        if !guard.writer.holds_refused() {",
+        test: "of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back_beside_appends",
+        says: "StateLost",
     },
 ];
 
