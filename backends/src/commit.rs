@@ -743,7 +743,8 @@ impl<D: SharedDevice> Shared<D> {
     pub(crate) fn erase_refused_write(&self) -> Result<bool> {
         let mut guard = self.alone();
         if !guard.writer.holds_refused() {
-            return Ok(true);
+            // Of a writer that failed, only an opening tells which segment is the newest.
+            return Ok(!guard.writer.is_poisoned());
         }
         let end = guard.writer.end();
         guard.leading = true;

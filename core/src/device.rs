@@ -190,7 +190,8 @@ pub trait Device {
     fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Self::Error>;
 
     /// Gives back the room from `at` on, where nothing stands that counts. If it is there again after a power cut, it
-    /// reads as before.
+    /// reads as before. A device that gives no room back does nothing: what a refused write has left there, a crash may find
+    /// whole then.
     ///
     /// # Errors
     /// The room was not given back, which harms nothing.
