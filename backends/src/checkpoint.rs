@@ -277,8 +277,14 @@ impl<D: SharedDevice> Log<D> {
 
     /// What a state is built up from again: the log as it stands now.
     pub(crate) fn rebuilding(&self) -> Result<Rebuilding<D>> {
-        let seen = self.shared.written_view()?;
-        let heads = self.shared.lock().checkpoints.heads().copied().collect();
+        // Of one history: the checkpoints of another hold nothing of what the view shows.
+        let (seen, heads) = loop {
+            let seen = self.shared.written_view()?;
+            let guard = self.shared.lock();
+            if guard.history == seen.history {
+                break (seen, guard.checkpoints.heads().copied().collect());
+            }
+        };
         let device = self.shared.reader()?;
         let (view, policy) = (seen.view.clone(), self.report.policy);
         let newer = self.shared.newer_checkpoints(seen.history);
