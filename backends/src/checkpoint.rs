@@ -201,9 +201,7 @@ impl<D: SharedDevice> Log<D> {
         if !is_gone {
             shared.lock().checkpoints.left(header);
         }
-        Device::sync(&mut Turns(&shared.device)).map_err(|error| {
-            shared.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
-        })
+        shared.sync_beside()
     }
 
     /// A checkpoint with this replay floor is there: says that it holds what was given up without one, if that is so. Where it
@@ -721,6 +719,14 @@ impl<D: SharedDevice> Shared<D> {
             self.remove_unfinished(id);
         }
         Ok(())
+    }
+
+    /// Makes durable what was removed or given back beside the appends.
+    pub(crate) fn sync_beside(&self) -> Result<()> {
+        let synced = Device::sync(&mut Turns(&self.device));
+        synced.map_err(|error| {
+            self.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
+        })
     }
 
     /// What the failure of a step beside the appends comes to: a sync that failed stops writing, as any does.

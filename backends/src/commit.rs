@@ -750,12 +750,12 @@ impl<D: SharedDevice> Shared<D> {
         guard.leading = true;
         drop(guard);
         let trimmed = self.drive(Trim::new(end), &mut scratch(self.options.geometry));
-        let synced = self.free_removed();
+        let synced = self.sync_beside();
         drop(self.done(self.lock()));
         synced.map(|()| trimmed.is_ok())
     }
 
-    /// Makes removals durable: only then is their room free; and what was given back.
+    /// Makes removals durable: only then is their room free.
     pub(crate) fn free_removed(&self) -> Result<()> {
         let synced = self.device.lock().unwrap_or_else(PoisonError::into_inner).sync();
         synced.map_err(|error| {

@@ -338,10 +338,7 @@ impl RecoveryReport {
         // was given up since is no damage: that was asked for.
         let is_there = |id: &CheckpointId| valid.iter().any(|head| head.id == *id);
         let is_here = view.is_covered() || self.checkpoints.last().is_some_and(|id| !is_there(id));
-        let is_held = |head: &CheckpointHeader| match view.is_covered() {
-            true => head.floor >= low_water,
-            false => head.lsn.next_or_max() >= low_water,
-        };
+        let is_held = |head: &CheckpointHeader| view.needed_from(head) >= low_water;
         let told = self.findings.iter().any(|finding| finding.seen == Seen::StateLost);
         if low_water > Lsn::FIRST && is_here && !told && !valid.iter().any(is_held) {
             self.findings.push(view.state_lost(bad));

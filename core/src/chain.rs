@@ -432,11 +432,18 @@ impl View {
     }
 
     /// Whether a state that is built up from this checkpoint and the entries behind it lacks some: they were given up, and their
-    /// loss was not accepted. Truncation relies on no checkpoint that needs entries below the mark, of transactions that were
-    /// open when it was taken; a mark that relies on none leaves those there.
+    /// loss was not accepted.
     #[must_use]
     pub fn lacks_state(&self, checkpoint: &CheckpointHeader) -> bool {
-        self.lacks_from(if self.low_water_covered { checkpoint.floor } else { checkpoint.lsn.next_or_max() })
+        self.lacks_from(self.needed_from(checkpoint))
+    }
+
+    /// The first LSN from which entries have to be there for a state that is built up from this checkpoint. Truncation
+    /// relies on no checkpoint that needs entries below the mark, of transactions that were open when it was taken; a mark that
+    /// relies on none leaves those there.
+    #[must_use]
+    pub fn needed_from(&self, checkpoint: &CheckpointHeader) -> Lsn {
+        if self.low_water_covered { checkpoint.floor } else { checkpoint.lsn.next_or_max() }
     }
 
     /// Whether some of the entries from here on were given up, and their loss was not accepted.

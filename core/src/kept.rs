@@ -252,7 +252,8 @@ fn names(entry: &Entry<'_>, id: CheckpointId) -> bool {
 /// mark says that a checkpoint held it, or an entry names one, whichever. Else the state is kept elsewhere. It changes nothing.
 #[derive(Debug)]
 pub struct JudgeLoss {
-    view: View,
+    /// What the low-water mark alone tells.
+    said: Option<bool>,
     entries: Reader,
 }
 
@@ -260,13 +261,15 @@ impl JudgeLoss {
     /// Judges the log that `view` shows, by its entries as far as they can be read.
     #[must_use]
     pub fn new(view: View) -> Self {
-        let entries = Reader::new(view.clone(), view.low_water, Lsn::MAX, Policy::Inspect);
-        Self { view, entries }
+        let lacks = view.lacks_from(Lsn::FIRST);
+        let said = (!lacks || view.low_water_covered).then_some(lacks);
+        let from = view.low_water;
+        Self { said, entries: Reader::new(view, from, Lsn::MAX, Policy::Inspect) }
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
-        if !self.view.lacks_from(Lsn::FIRST) || self.view.low_water_covered {
-            return Ok(self.view.lacks_from(Lsn::FIRST));
+        if let Some(said) = self.said {
+            return Ok(said);
         }
         loop {
             match self.entries.advance(turn) {

@@ -838,6 +838,15 @@ fn changed(bytes: &MemoryDevice, change: impl Fn(Object, Vec<u8>) -> Option<Vec<
     device.reader()
 }
 
+/// The same bytes, but for checkpoints: their heads are whole, and what they hold is not.
+fn rotten(bytes: &MemoryDevice) -> MemoryDevice {
+    changed(bytes, |object, mut bytes| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= u8::from(matches!(object, Object::Checkpoint(_)));
+        Some(bytes)
+    })
+}
+
 /// Goes on with a reader to its end, or to its error.
 fn to_the_end(log: &mut Opened, mut place: Outcome) -> Result<usize> {
     let mut pages = 0;
@@ -983,11 +992,7 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
         log.done(append(7)).unwrap();
         log.done(Request::Close).unwrap();
         drop(log);
-        let rotten = changed(&bytes, |object, mut bytes| {
-            let last = bytes.len() - 1;
-            bytes[last] ^= u8::from(matches!(object, Object::Checkpoint(_)));
-            Some(bytes)
-        });
+        let rotten = rotten(&bytes);
         let mut log = Opened::open(rotten.writer().unwrap(), config()).unwrap();
         let rebuilt = log.done(Request::Rebuild { state: documents() });
         assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "before: {before}: {rebuilt:?}");
@@ -1003,12 +1008,7 @@ fn a_lost_state_stops_the_log_until_its_loss_was_accepted() {
     log.truncate_before(Lsn::MAX).unwrap();
     log.close().unwrap();
     drop(log);
-    // Its head is whole, and what it holds is not.
-    let bytes = changed(&whole, |object, mut bytes| {
-        let last = bytes.len() - 1;
-        bytes[last] ^= u8::from(matches!(object, Object::Checkpoint(_)));
-        Some(bytes)
-    });
+    let bytes = rotten(&whole);
     let mut log = Opened::open(bytes.writer().unwrap(), config()).unwrap();
     let rebuilt = log.done(Request::Rebuild { state: documents() });
     assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "{rebuilt:?}");

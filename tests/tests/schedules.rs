@@ -206,6 +206,15 @@ impl Bench {
         Self { log: Arc::new(Log::open_device(device, config).unwrap()), volatile, medium }
     }
 
+    /// A log of the entries "a", which was given up, and "b".
+    fn discarded() -> Self {
+        let bench = Self::new(SyncMode::Immediate);
+        bench.append("a").unwrap();
+        bench.append("b").unwrap();
+        bench.log.discard_before(Lsn::new(2)).unwrap();
+        bench
+    }
+
     /// From now on counted.
     fn breaks(&self, fault: Fault) {
         let mut medium = self.medium.lock().unwrap();
@@ -451,10 +460,7 @@ impl StateMachine for Applied {
 #[test]
 fn a_state_is_built_up_beside_the_first_checkpoint_of_what_was_given_up() {
     under_every_schedule("state beside a checkpoint", || {
-        let bench = Bench::new(SyncMode::Immediate);
-        bench.append("a").unwrap();
-        bench.append("b").unwrap();
-        bench.log.discard_before(Lsn::new(2)).unwrap();
+        let bench = Bench::discarded();
         let other = bench.clone();
         let state = Applied("ab".to_owned());
         let other = spawn(move || other.log.checkpoint(other.log.checkpoint_at(), &state.snapshot()).unwrap());
@@ -494,10 +500,7 @@ fn a_state_is_built_up_of_one_history_beside_a_cut_and_a_checkpoint() {
 #[test]
 fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back_beside_appends() {
     under_every_schedule("a refused checkpoint", || {
-        let bench = Bench::new(SyncMode::Immediate);
-        bench.append("given up").unwrap();
-        bench.append("left").unwrap();
-        bench.log.discard_before(Lsn::new(2)).unwrap();
+        let bench = Bench::discarded();
         bench.breaks(Fault::Full);
         let other = bench.clone();
         let other = spawn(move || other.append("refused"));

@@ -551,7 +551,8 @@ fn a_checkpoint_that_the_program_does_not_load_is_a_lost_state_and_no_empty_one(
         log.append(&b"behind"[..]).unwrap();
         // The handle that made it knows that it is valid; and it rots.
         let bytes = reader.object(Object::Checkpoint(checkpoint)).unwrap();
-        let rotten = bytes.iter().rev().enumerate().map(|(n, byte)| byte ^ u8::from(n == 0)).rev().collect();
+        let mut rotten = bytes.clone();
+        *rotten.last_mut().unwrap() ^= 1;
         reader.put(Object::Checkpoint(checkpoint), rotten);
         let missed = log.rebuild(&mut Seen::default());
         assert!(matches!(missed, Err(Error::StateLost { .. })), "{missed:?}");
@@ -581,8 +582,7 @@ fn a_state_is_built_up_of_the_checkpoint_that_has_taken_the_place_of_the_one_it_
         let newer = Arc::clone(&newer);
         move |call: DeviceCall| {
             // The first piece of the older one was read: there are more to come.
-            if (call.name, call.object.is_some_and(|object| matches!(object, Object::Checkpoint(_)))) == ("read", true)
-            {
+            if call.name == "read" && matches!(call.object, Some(Object::Checkpoint(_))) {
                 let newer = newer.lock().unwrap().take();
                 newer.into_iter().for_each(|newer| newer());
             }
