@@ -179,7 +179,7 @@ impl<D: SharedDevice> Log<D> {
             Err(error @ Error::Unproven { .. }) => Ok((lsn, Err(error))),
             waited => waited.map(|_| (lsn, Ok(id))),
         });
-        if let Err(Error::NoSpace(_)) = named {
+        if let Err(Error::NoSpace(_) | Error::Exhausted) = named {
             self.forget(header)?;
         }
         let (lsn, proved) = named?;

@@ -229,8 +229,7 @@ impl<D: SharedDevice> Log<D> {
         report.duration_us = config.environment.now_us().saturating_sub(started);
         let (last, clean, closed) = (report.last_valid_lsn.value(), report.clean, report.closed);
         tracing::info!(last, clean, closed, "recovered");
-        let checkpoints = recovered.iter().flat_map(|found| &found.checkpoints);
-        let checkpoints = Checkpoints::found(checkpoints);
+        let checkpoints = recovered.as_ref().map(Checkpoints::found).unwrap_or_default();
         let highest_checkpoint = recovered.map(|found| found.highest_checkpoint).unwrap_or_default();
         beside(&device)?;
         let shared = Arc::new(Shared {

@@ -1,7 +1,7 @@
 //! What recovery found, for programs: the core's report, and every finding.
 
 use duralog_core::{
-    CheckpointId, Crossing, DeviceError, Entry, ErrorKind, Finding, Flow, Host, Lsn, Object, Policy, Read,
+    CheckpointId, Crossing, DeviceError, Entry, ErrorKind, Finding, Flow, Host, JudgeLoss, Lsn, Object, Policy, Read,
     ReadCheckpoint, Reader, Reading, Report, Seen, SegmentId, TornTail, View, Witness, Writer,
     checkpoint::CheckpointHeader,
     checksum, drive,
@@ -296,7 +296,10 @@ impl RecoveryReport {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.weigh_by(view, &valid, bad);
+        self.weigh_by(&valid);
+        if self.misses_state(view, &valid) && drive(JudgeLoss::new(view.clone()), device, buf, &mut ())? {
+            self.findings.push(view.state_lost(bad));
+        }
         Ok(())
     }
 
@@ -307,8 +310,8 @@ impl RecoveryReport {
             || (view.low_water() > Lsn::FIRST && !self.checkpoints.is_empty())
     }
 
-    /// Judges what was found by the checkpoints that are valid; `bad` is the newest that is not.
-    pub(crate) fn weigh_by(&mut self, view: &View, valid: &[CheckpointHeader], bad: Option<CheckpointId>) {
+    /// Judges what was found by the checkpoints that are valid.
+    pub(crate) fn weigh_by(&mut self, valid: &[CheckpointHeader]) {
         let floor = valid.iter().map(|head| head.floor).max().unwrap_or_default();
         // Of a segment that is missing behind the end, nothing tells how many entries it held; nor, where the end itself is
         // gone, what stood behind the last entry that a checkpoint or another witness knows of.
@@ -333,16 +336,17 @@ impl RecoveryReport {
                 finding.harmless = last <= self.accepted_loss || last < floor || is_held(finding);
             }
         }
+    }
+
+    /// Whether none of the valid checkpoints holds what was given up, though one may have: [`JudgeLoss`] knows.
+    pub(crate) fn misses_state(&self, view: &View, valid: &[CheckpointHeader]) -> bool {
         let low_water = view.low_water();
-        // Where entries were given up without a checkpoint, the state is kept elsewhere until the log names one. One that lacks what
-        // was given up since is no damage: that was asked for.
+        // One that lacks what was given up since, without a checkpoint, is no damage: that was asked for.
         let is_there = |id: &CheckpointId| valid.iter().any(|head| head.id == *id);
-        let is_here = view.is_covered() || self.checkpoints.last().is_some_and(|id| !is_there(id));
+        let is_missing = view.is_covered() || self.checkpoints.last().is_some_and(|id| !is_there(id));
         let is_held = |head: &CheckpointHeader| view.needed_from(head) >= low_water;
         let told = self.findings.iter().any(|finding| finding.seen == Seen::StateLost);
-        if low_water > Lsn::FIRST && is_here && !told && !valid.iter().any(is_held) {
-            self.findings.push(view.state_lost(bad));
-        }
+        low_water > Lsn::FIRST && is_missing && !told && !valid.iter().any(is_held)
     }
 
     /// Works out the counts from what was found.

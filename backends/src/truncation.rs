@@ -26,7 +26,11 @@ impl<D: SharedDevice> Log<D> {
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
         match self.shared.safe_floor()? {
             Some(floor) => self.truncate(lsn.min(floor), Covered::Yes),
-            None => Ok(self.shared.lock().writer.low_water()),
+            None => {
+                let guard = self.shared.lock();
+                guard.check()?;
+                Ok(guard.writer.low_water())
+            }
         }
     }
 
@@ -112,7 +116,7 @@ impl<D: SharedDevice> Log<D> {
         if lsn < view.low_water() {
             return Err(Error::Truncated { low_water: view.low_water() });
         }
-        let beyond = guard.checkpoints.beyond_cut(lsn);
+        let (beyond, is_named) = (guard.checkpoints.beyond_cut(lsn), guard.checkpoints.are_named_up_to(lsn));
         drop(guard);
         let mut buf = scratch(shared.options.geometry);
         if let Some(kept) = beyond {
@@ -120,7 +124,8 @@ impl<D: SharedDevice> Log<D> {
             let erased = drive(erase, &mut Turns(&shared.device), &mut buf, &mut ());
             erased.map_err(|error| shared.failed_beside(error))?;
         }
-        let cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
+        let mut cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
+        cut.is_named = is_named;
         shared.end_history(
             &removing,
             |writer, now, nonce| writer.plan_cut(now, nonce, cut, lsn.next_or_max()),

@@ -305,9 +305,12 @@ impl<'a> Parser<'a> {
     ) -> Result<BatchItem, BadLine> {
         let id = self.id(self.need(id, "id", within)?)?;
         let kind = match optional(kind).map(|kind| self.text(kind)) {
-            None | Some(Text { text: r#""document""#, .. }) => Kind::Document,
-            Some(Text { text: r#""chunk""#, .. }) => Kind::Chunk,
-            Some(other) => return Err(other.bad(format!("there is no kind {}", shown(other.text)))),
+            None => Kind::Document,
+            Some(kind) => match kind.string().as_deref() {
+                Ok("document") => Kind::Document,
+                Ok("chunk") => Kind::Chunk,
+                _ => return Err(kind.bad(format!("there is no kind {}", shown(kind.text)))),
+            },
         };
         let content = self.need(content, "content", within)?.string()?;
         let values = self.need(embedding, "embedding", within)?.list()?;
@@ -646,6 +649,13 @@ mod tests {
         let line =
             format!(r#"{{"op":null,"id":"{ID}","kind":null,"content":"a","embedding":[],"items":null,"lsn":null}}"#);
         assert_eq!(parse(line.as_bytes()), Ok(Line::Operation(Operation::insert(id(), "a", []))));
+    }
+
+    #[test]
+    fn a_kind_and_an_operation_may_be_written_with_escapes_as_any_string() {
+        let line = format!(r#"{{"op":"up\u0064ate","id":"{ID}","kind":"\u0063hunk","content":"a","embedding":[]}}"#);
+        let update = Operation::update(id(), "a", []).with_kind(Kind::Chunk);
+        assert_eq!(parse(line.as_bytes()), Ok(Line::Operation(update)));
     }
 
     #[test]

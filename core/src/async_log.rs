@@ -310,7 +310,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
             Ok(entry) => self.commit(Durability::Durable).await.map(|()| entry),
             Err(error) => Err(error),
         };
-        if let Err(LogError::Full) = named {
+        if let Err(LogError::Full | LogError::Exhausted) = named {
             self.forget(head).await?;
         }
         let most = usize::from(self.handle.options.checkpoints_kept);

@@ -190,11 +190,11 @@ pub trait Device {
     fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Self::Error>;
 
     /// Gives back the room from `at` on, where nothing stands that counts. If it is there again after a power cut, it
-    /// reads as before. A device that gives no room back does nothing: what a refused write has left there, a crash may find
-    /// whole then.
+    /// reads as before. A device that gives no room back does nothing, or where it may refuse a write and a crash find whole what
+    /// that has left there, says so.
     ///
     /// # Errors
-    /// The room was not given back, which harms nothing.
+    /// What stands there stays, which harms nothing.
     fn trim(&mut self, object: Object, at: u64) -> Result<(), Self::Error>;
 
     /// Removes the object, bytes and name; after a power cut it may be back until the next sync. Removing what is

@@ -377,7 +377,7 @@ impl<'a> Handle<'a> {
             options,
             geometry,
             report: recovered.report.clone(),
-            checkpoints: Checkpoints::found(&recovered.checkpoints),
+            checkpoints: Checkpoints::found(recovered),
             highest_checkpoint: recovered.highest_checkpoint,
             stats: LogStats::default(),
             buffered: Lsn::ZERO,

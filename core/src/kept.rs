@@ -16,7 +16,7 @@ use crate::{
     drive::{Answer, Entry, Machine, Step, Stop, Stopped, Turn},
     operation::{Code, OperationRef},
     reader::Reader,
-    recovery::CHECKPOINTS_MAX,
+    recovery::{CHECKPOINTS_MAX, Recovered},
     report::Finding,
     snapshot::{ReadCheckpoint, Reading},
 };
@@ -26,7 +26,11 @@ const KNOWN_MAX: usize = CHECKPOINTS_MAX + 1;
 
 /// The checkpoints of a log, newest first.
 #[derive(Clone, Debug, Default)]
-pub struct Checkpoints(Vec<Known, KNOWN_MAX>);
+pub struct Checkpoints {
+    known: Vec<Known, KNOWN_MAX>,
+    /// Whether one was found that is not valid, and that the log names or may name: it is missed.
+    has_bad: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -46,16 +50,20 @@ enum Standing {
 }
 
 impl Checkpoints {
-    /// Those that recovery found, newest first.
+    /// Those that recovery found.
     #[must_use]
-    pub fn found<'a>(heads: impl IntoIterator<Item = &'a CheckpointHeader>) -> Self {
-        let heads = heads.into_iter().take(CHECKPOINTS_MAX);
-        Self(heads.map(|head| Known { head: *head, standing: Standing::Unread }).collect())
+    pub fn found(recovered: &Recovered) -> Self {
+        let unread = |head: &CheckpointHeader| Known { head: *head, standing: Standing::Unread };
+        Self {
+            // No more than are kept, where the compiler sees that they have room.
+            known: recovered.checkpoints.iter().take(CHECKPOINTS_MAX).map(unread).collect(),
+            has_bad: !recovered.bad_checkpoints.is_empty(),
+        }
     }
 
     /// The heads of all that a state may be loaded from, newest first.
     pub fn heads(&self) -> impl Iterator<Item = &CheckpointHeader> {
-        self.0.iter().map(|known| &known.head)
+        self.known.iter().map(|known| &known.head)
     }
 
     /// The newest.
@@ -67,13 +75,13 @@ impl Checkpoints {
     /// Whether there is none of which only the head was read.
     #[must_use]
     pub fn are_judged(&self) -> bool {
-        self.0.iter().all(|known| known.standing != Standing::Unread)
+        self.known.iter().all(|known| known.standing != Standing::Unread)
     }
 
     /// Judges those of which only the head was read, if there are any, by what `view` shows of the log.
     #[must_use]
     pub fn judge(&self, view: View) -> Option<JudgeCheckpoints> {
-        let unread = || self.0.iter().filter(|known| known.standing == Standing::Unread).map(|known| &known.head);
+        let unread = || self.known.iter().filter(|known| known.standing == Standing::Unread).map(|known| &known.head);
         unread().next()?;
         Some(JudgeCheckpoints::new(view, unread()))
     }
@@ -81,14 +89,15 @@ impl Checkpoints {
     /// Takes in what they were found to be, and gives those that a crash left half written: they only take room. `covered`
     /// tells whether truncation relied on a checkpoint: where none is left, each is evidence.
     pub fn judged(&mut self, judged: &[Judged], covered: bool) -> Vec<CheckpointId, CHECKPOINTS_MAX> {
-        self.0.retain_mut(|known| match judged.iter().find(|judged| judged.id == known.head.id) {
+        self.has_bad |= judged.iter().any(|judged| !judged.valid && judged.named.is_some());
+        self.known.retain_mut(|known| match judged.iter().find(|judged| judged.id == known.head.id) {
             Some(judged) => {
                 known.standing = judged.named.map_or(Standing::Unnamed, Standing::Named);
                 judged.valid
             }
             None => true,
         });
-        let are_evidence = covered && self.0.is_empty();
+        let are_evidence = covered && self.known.is_empty();
         let unfinished = judged.iter().filter(|judged| !judged.valid && judged.named.is_none() && !are_evidence);
         unfinished.map(|judged| judged.id).collect()
     }
@@ -96,7 +105,7 @@ impl Checkpoints {
     /// The newest that may be relied on; those of which only the head was read are taken for that.
     #[must_use]
     pub fn newest_relied_on(&self) -> Option<&CheckpointHeader> {
-        self.0.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
+        self.known.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
     }
 
     /// Whether one that a state may be loaded from holds all that is gone by this damage, as recovery asks: it is no loss.
@@ -109,7 +118,7 @@ impl Checkpoints {
     /// The LSN below which nothing is needed, by the oldest that may be relied on.
     #[must_use]
     pub fn safe_floor(&self) -> Option<Lsn> {
-        let relied_on = self.0.iter().filter(|known| matches!(known.standing, Standing::Named(_)));
+        let relied_on = self.known.iter().filter(|known| matches!(known.standing, Standing::Named(_)));
         relied_on.map(|known| known.head.floor).min()
     }
 
@@ -117,18 +126,18 @@ impl Checkpoints {
     /// relied on: gives the oldest.
     pub fn keep(&mut self, head: CheckpointHeader, entry: Lsn, most: usize) -> CheckpointId {
         // One that could not be read keeps its place: it is not known to be bad.
-        self.0.retain(|known| known.standing != Standing::Unnamed);
-        self.0.truncate(most.clamp(1, CHECKPOINTS_MAX) - 1);
+        self.known.retain(|known| known.standing != Standing::Unnamed);
+        self.known.truncate(most.clamp(1, CHECKPOINTS_MAX) - 1);
         // There is room: one less than may be kept are there.
-        let _ = self.0.insert(0, Known { head, standing: Standing::Named(entry) });
-        self.0.last().map_or(head.id, |known| known.head.id)
+        let _ = self.known.insert(0, Known { head, standing: Standing::Named(entry) });
+        self.known.last().map_or(head.id, |known| known.head.id)
     }
 
     /// A checkpoint was written, its entry was refused, and it could not be removed. Of such ones the newest stands for all.
     pub fn left(&mut self, head: CheckpointHeader) {
-        self.0.retain(|known| known.standing != Standing::Unnamed);
+        self.known.retain(|known| known.standing != Standing::Unnamed);
         // There is room: no more than may be kept are left.
-        let _ = self.0.insert(0, Known { head, standing: Standing::Unnamed });
+        let _ = self.known.insert(0, Known { head, standing: Standing::Unnamed });
     }
 
     /// The lowest LSN behind which the log may be cut: what a checkpoint that is relied on holds stays, and one at least
@@ -151,10 +160,21 @@ impl Checkpoints {
         Some(kept.map_or(CheckpointId::default(), |head| head.id))
     }
 
+    /// Whether an entry up to `lsn` names one that is there, or is to be missed, as far as is known.
+    #[must_use]
+    pub fn are_named_up_to(&self, lsn: Lsn) -> bool {
+        let is_named = |known: &Known| match known.standing {
+            Standing::Unread => known.head.lsn <= lsn,
+            Standing::Named(entry) => entry <= lsn,
+            Standing::Unnamed => false,
+        };
+        self.has_bad || self.known.iter().any(is_named)
+    }
+
     /// The log was cut behind `lsn`: it no longer names those whose entries are gone.
     pub fn cut(&mut self, lsn: Lsn) {
-        self.0.retain(|known| known.head.lsn <= lsn);
-        for known in &mut self.0 {
+        self.known.retain(|known| known.head.lsn <= lsn);
+        for known in &mut self.known {
             if matches!(known.standing, Standing::Named(entry) if entry > lsn) {
                 known.standing = Standing::Unnamed;
             }
@@ -249,12 +269,15 @@ fn names(entry: &Entry<'_>, id: CheckpointId) -> bool {
 }
 
 /// The machine that tells, where no checkpoint can be loaded, whether the state is lost with what was given up: the low-water
-/// mark says that a checkpoint held it, or an entry names one, whichever. Else the state is kept elsewhere. It changes nothing.
+/// mark says that a checkpoint held it, or an entry names one, whichever, and the log was not cut since with none left that is
+/// named. Else the state is kept elsewhere. It changes nothing.
 #[derive(Debug)]
 pub struct JudgeLoss {
     /// What the low-water mark alone tells.
     said: Option<bool>,
     entries: Reader,
+    /// The last entry that names a checkpoint.
+    named: Option<Lsn>,
 }
 
 impl JudgeLoss {
@@ -264,7 +287,7 @@ impl JudgeLoss {
         let lacks = view.lacks_from(Lsn::FIRST);
         let said = (!lacks || view.low_water_covered).then_some(lacks);
         let from = view.low_water;
-        Self { said, entries: Reader::new(view, from, Lsn::MAX, Policy::Inspect) }
+        Self { said, entries: Reader::new(view, from, Lsn::MAX, Policy::Inspect), named: None }
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
@@ -273,9 +296,11 @@ impl JudgeLoss {
         }
         loop {
             match self.entries.advance(turn) {
-                Ok(_) => return Ok(false),
+                Ok(_) => return Ok(self.named >= Some(self.entries.names_from())),
                 Err(Stopped) => match turn.stop() {
-                    Stop::Need(Step::Entry(place)) if place.kind.code() == Code::Checkpoint.value() => return Ok(true),
+                    Stop::Need(Step::Entry(place)) if place.kind.code() == Code::Checkpoint.value() => {
+                        self.named = Some(place.lsn);
+                    }
                     Stop::Need(Step::Entry(_) | Step::Finding(_)) => {}
                     _ => return Err(Stopped),
                 },
@@ -322,9 +347,14 @@ mod tests {
         }
     }
 
+    fn of(heads: &[CheckpointHeader]) -> Checkpoints {
+        let unread = |head: &CheckpointHeader| Known { head: *head, standing: Standing::Unread };
+        Checkpoints { known: heads.iter().map(unread).collect(), has_bad: false }
+    }
+
     /// Found at LSN 30, 20 and 10, by the ids 3, 2 and 1.
     fn found() -> Checkpoints {
-        Checkpoints::found(&[head(3, 30), head(2, 20), head(1, 10)])
+        of(&[head(3, 30), head(2, 20), head(1, 10)])
     }
 
     fn ids(checkpoints: &Checkpoints) -> Vec<u64> {
@@ -356,12 +386,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_kept_newest_first_and_no_more_of_it_than_there_is_room_for() {
+    fn what_was_found_is_kept_newest_first_and_there_is_room_for_one_that_is_left() {
         assert_eq!(ids(&found()), [3, 2, 1]);
         assert_eq!(found().newest().map(|head| head.id.value()), Some(3));
-        let many: Vec<_> = (1..20).rev().map(|id| head(id, id * 10)).collect();
-        let mut many = Checkpoints::found(&many);
-        assert_eq!(ids(&many).len(), CHECKPOINTS_MAX);
+        let many: Vec<_> = (1..=CHECKPOINTS_MAX as u64).rev().map(|id| head(id, id * 10)).collect();
+        let mut many = of(&many);
         // One that could not be finished has its place beside as many as are kept.
         many.left(head(20, 200));
         assert_eq!((ids(&many).len(), ids(&many)[0]), (CHECKPOINTS_MAX + 1, 20));
@@ -393,6 +422,21 @@ mod tests {
         let all = [judged(3, false, None), judged(2, false, None), judged(1, false, None)];
         assert_eq!(found().judged(&all, true).len(), 0);
         assert_eq!(found().judged(&all, false).len(), 3);
+    }
+
+    #[test]
+    fn what_an_entry_behind_the_place_names_is_not_named_up_to_it_and_a_bad_one_may_be() {
+        let named_up_to =
+            |checkpoints: &Checkpoints| [9, 10, 20, 21].map(|lsn| checkpoints.are_named_up_to(Lsn::new(lsn)));
+        assert_eq!(named_up_to(&found()), [false, true, true, true], "of which only the heads were read");
+        let judge = |last: Judged| {
+            let mut checkpoints = found();
+            checkpoints.judged(&[judged(3, true, None), judged(2, true, Some(21)), last], false);
+            named_up_to(&checkpoints)
+        };
+        assert_eq!(judge(judged(1, true, None)), [false, false, false, true]);
+        assert_eq!(judge(judged(1, false, None)), [false, false, false, true], "it was never finished");
+        assert_eq!(judge(judged(1, false, Some(11))), [true; 4], "it is missed");
     }
 
     #[test]

@@ -36,7 +36,11 @@ impl Locate {
             if let Some((size, reader)) = &mut self.found {
                 reader.next(turn)?;
                 let header = self.view.header(turn, reader)?;
-                return Ok(CutAt { predecessor: header.cut(self.lsn, *size), floor: header.transaction_floor });
+                return Ok(CutAt {
+                    predecessor: header.cut(self.lsn, *size),
+                    floor: header.transaction_floor,
+                    is_named: true,
+                });
             }
             if self.reader.advance(turn).is_ok() {
                 return Err(turn.fault(Fault::Lost { expected: self.lsn }));

@@ -351,7 +351,7 @@ impl<'a, D: Device> Log<'a, D> {
             Ok(entry) => self.commit(Durability::Durable).map(|()| entry),
             Err(error) => Err(error),
         };
-        if let Err(LogError::Full) = named {
+        if let Err(LogError::Full | LogError::Exhausted) = named {
             self.forget(head)?;
         }
         let most = usize::from(self.handle.options.checkpoints_kept);

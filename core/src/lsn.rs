@@ -17,7 +17,7 @@ impl Lsn {
     pub const ZERO: Self = Self(0);
     /// The LSN of the first entry of a log.
     pub const FIRST: Self = Self(1);
-    /// The highest LSN; the entry that has it is the log's last.
+    /// The highest LSN, above that of any entry: a bound.
     pub const MAX: Self = Self(u64::MAX);
 
     /// The LSN with this number.

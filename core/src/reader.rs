@@ -49,6 +49,8 @@ pub struct Reader {
     marked: u64,
     /// The epoch in which the newest segment was begun.
     newest: u64,
+    /// The first LSN of the last segment that says that no entry before it names a checkpoint.
+    names_from: Lsn,
 }
 
 /// The segment that is read.
@@ -106,6 +108,7 @@ impl Reader {
             read: Read::default(),
             marked: 0,
             newest: 0,
+            names_from: Lsn::ZERO,
         }
     }
 
@@ -113,6 +116,11 @@ impl Reader {
     /// of a segment does not tell: entries of the epoch before may have been copied behind it.
     pub(crate) fn marked_epoch(&self) -> u64 {
         self.marked
+    }
+
+    /// The first LSN of the last segment on the way that was begun with no checkpoint left that an entry before it names.
+    pub(crate) fn names_from(&self) -> Lsn {
+        self.names_from
     }
 
     /// The epoch in which the newest segment was begun, once the way to the first entry was found.
@@ -255,6 +263,9 @@ impl Reader {
         let (last, limit) = end.unwrap_or((Lsn::ZERO, 0));
         if self.segment.is_none() {
             self.marked = header.epoch;
+        }
+        if header.names_none() {
+            self.names_from = header.first;
         }
         self.segment = Some(Segment {
             // What is read counts: a sound frame anywhere behind damage is worth finding.

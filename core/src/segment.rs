@@ -393,6 +393,17 @@ impl SegmentHeader {
             && self.predecessor.is_possible(self.first)
     }
 
+    /// The low-water mark that it says, and whether a checkpoint holds what is below.
+    pub(crate) fn truncated(&self) -> (Lsn, bool) {
+        (self.low_water, self.low_water_covered && !self.names_none())
+    }
+
+    /// Whether the log was cut where this segment begins, with no checkpoint left that an entry before it names. Below a
+    /// low-water mark of 1 is nothing that a checkpoint could hold: there the flag says this.
+    pub(crate) fn names_none(&self) -> bool {
+        self.low_water_covered && self.low_water == Lsn::FIRST
+    }
+
     /// What a successor's header says of this segment if it is cut right behind the entry at `last`, which ends at `size`.
     #[inline(never)] // Rarely called, from several places.
     pub(crate) fn cut(&self, last: Lsn, size: u32) -> Predecessor {

@@ -117,6 +117,7 @@ impl Tail {
     /// Of a segment with this header, before any frame of it is read.
     pub(crate) fn new(header: &SegmentHeader) -> Self {
         let (start, before) = (header.frames_at(), header.first.previous());
+        let (low_water, low_water_covered) = header.truncated();
         Self {
             header: *header,
             last: before,
@@ -124,8 +125,8 @@ impl Tail {
             end: start,
             last_time: header.created,
             epoch: header.epoch,
-            low_water: header.low_water,
-            low_water_covered: header.low_water_covered,
+            low_water,
+            low_water_covered,
             said: None,
             slot: Slot::EMPTY,
             marked: None,

@@ -1,13 +1,15 @@
 //! What cannot be done is refused with a typed error that says what, where and what to do; nothing is harmed by it.
 #![allow(missing_docs)]
 
-use std::fs;
+use core::panic::AssertUnwindSafe;
+use std::{fs, panic::catch_unwind};
 
 use duralog::{
     Config, Error, FileDevice, Geometry, Log, LogReader, Lsn, MemoryDevice, Object, Operation, Policy, SegmentId,
-    SyncMode,
+    Snapshot, SyncMode,
     file::{Access, FileOptions},
 };
+use duralog_core::{LogError, LogOptions, Payload};
 use duralog_tests::Counter;
 
 const GEOMETRY: Geometry =
@@ -225,6 +227,85 @@ fn every_float_keeps_its_bits() {
     let entry = log.read_from(Lsn::FIRST).unwrap().next().unwrap().unwrap();
     let Operation::Update { embedding, .. } = entry.operation().unwrap() else { panic!("it was an update") };
     assert_eq!(embedding.iter().map(|float| float.to_bits()).collect::<Vec<_>>(), bits);
+}
+
+/// Bytes whose writing panics, if they are bad.
+struct Picky(&'static [u8], bool);
+
+impl Payload for Picky {
+    fn code(&self) -> u8 {
+        self.0.code()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn write(&self, to: &mut [u8]) {
+        assert!(!self.1, "a payload that panics");
+        to.copy_from_slice(self.0);
+    }
+}
+
+const BATCH: [Picky; 3] = [Picky(b"first", false), Picky(b"second", true), Picky(b"third", false)];
+
+#[test]
+fn of_a_batch_with_a_payload_that_panics_nothing_is_left_in_the_log() {
+    type GoOn = fn(&Log<MemoryDevice>) -> Result<(), Error>;
+    let go_on: [GoOn; 5] = [
+        |log| log.sync().map(drop),
+        |log| log.set_slot(b"slot"),
+        |log| log.checkpoint(log.checkpoint_at(), &Snapshot::default()).map(drop),
+        |log| log.discard_before(Lsn::FIRST).map(drop),
+        |_| Ok(()),
+    ];
+    for (way, go_on) in go_on.into_iter().enumerate() {
+        let medium = log(1);
+        let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+        let panicked = catch_unwind(AssertUnwindSafe(|| drop(log.append_batch(&BATCH))));
+        assert!(panicked.is_err() && log.current_lsn() == Lsn::new(2));
+        go_on(&log).unwrap();
+        log.append_batch(&BATCH[..1]).unwrap();
+        log.close().unwrap();
+        drop(log);
+        let log = Log::open_device(medium.writer().unwrap(), config().with_full_check());
+        assert!(log.as_ref().is_ok_and(|log| log.recovery().clean), "{way}: {log:?}");
+        let log = log.unwrap();
+        let last = log.read_back_to(Lsn::ZERO).unwrap().next().unwrap().unwrap();
+        assert_eq!((last.payload.as_ref(), log.recovery().torn_tail), (&b"first"[..], None), "{way}");
+    }
+}
+
+#[test]
+fn of_a_batch_with_a_payload_that_panics_nothing_is_left_in_a_log_of_the_core() {
+    let medium = log(1);
+    let mut buf = [0; 8192];
+    let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), 0).unwrap();
+    let panicked = catch_unwind(AssertUnwindSafe(|| drop(log.append_batch(0, &BATCH))));
+    assert!(panicked.is_err());
+    log.append_batch(0, &BATCH[..1]).unwrap();
+    log.close(0).unwrap();
+    let log = Log::open_device(medium.writer().unwrap(), config().with_full_check()).unwrap();
+    let lsns: Vec<_> = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value()).collect();
+    assert_eq!((lsns, log.recovery().clean), (vec![1, 2], true));
+}
+
+#[test]
+fn a_checkpoint_for_whose_entry_no_lsn_is_left_is_taken_back() {
+    let medium = log(3);
+    let is_there = || medium.names().iter().any(|object| matches!(object, Object::Checkpoint(_)));
+    let log = Log::open_device(medium.writer().unwrap(), config()).unwrap();
+    log.reset_to(Lsn::new(u64::MAX - 1)).unwrap();
+    log.append(&b"the last"[..]).unwrap();
+    let refused = log.checkpoint(log.checkpoint_at(), &Snapshot::default());
+    assert!(matches!(refused, Err(Error::Exhausted)) && !is_there(), "{refused:?}");
+    log.close().unwrap();
+    assert!(matches!(log.truncate_before(Lsn::FIRST), Err(Error::Closed)), "whether there is a checkpoint or not");
+    drop(log);
+    let mut buf = [0; 8192];
+    let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), 0).unwrap();
+    let refused = log.checkpoint(0, |_| 0);
+    assert!(matches!(refused, Err(LogError::Exhausted)) && !is_there(), "{refused:?}");
 }
 
 #[test]

@@ -949,20 +949,41 @@ fn what_was_refused_for_want_of_room_is_not_in_the_log_once_it_was_closed() {
 
 #[test]
 fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
-    let medium = Medium::new(GEOMETRY);
-    let mut log = Opened::open(medium.device(), config()).unwrap();
-    (0..5).for_each(|n| drop(log.done(append(n)).unwrap()));
-    log.done(Request::Truncate { lsn: Lsn::new(4), give_up: GiveUp::Anyway }).unwrap();
-    // It is created, written and synced; then all of its entry's bytes reach the medium, and there is no room.
-    medium.set_plan(Plan { fail: vec![(3, Failure::NoSpaceAfter(usize::MAX))], ..Plan::default() });
-    let refused = log.done(Request::Checkpoint { snapshot: Some(Snapshot::default()) });
-    assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}\n{}", medium.trace());
+    // Or, of a device that gives no room back, the entry and the checkpoint.
+    for gives_back in [true, false] {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = Opened::open(medium.device(), config()).unwrap();
+        (0..5).for_each(|n| drop(log.done(append(n)).unwrap()));
+        log.done(Request::Truncate { lsn: Lsn::new(4), give_up: GiveUp::Anyway }).unwrap();
+        // It is created, written and synced; then all of its entry's bytes reach the medium, and there is no room.
+        let refused = (3, Failure::NoSpaceAfter(usize::MAX));
+        let fail = if gives_back { vec![refused] } else { vec![refused, (4, Failure::Error)] };
+        medium.set_plan(Plan { fail, ..Plan::default() });
+        let snapshot = Some(StateMachine::snapshot(&Documents::default()));
+        let refused = log.done(Request::Checkpoint { snapshot });
+        assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}\n{}", medium.trace());
+        drop(log);
+        medium.power_cut(|_| Keep::All);
+        let is_there = medium.names().iter().any(|name| matches!(name, Object::Checkpoint(_)));
+        assert_ne!(is_there, gives_back, "{}", medium.trace());
+        let mut log = Opened::open(medium.device(), config()).unwrap();
+        let rebuilt = log.done(Request::Rebuild { state: documents() });
+        assert!(rebuilt.is_ok(), "{rebuilt:?}\n{}", medium.trace());
+    }
+}
+
+#[test]
+fn a_checkpoint_for_whose_entry_no_lsn_is_left_is_taken_back() {
+    let medium = memory();
+    let bytes = medium.reader();
+    let log = duralog::Log::open_device(medium, config()).unwrap();
+    log.reset_to(Lsn::new(u64::MAX - 1)).unwrap();
+    log.append(&b"the last"[..]).unwrap();
     drop(log);
-    medium.power_cut(|_| Keep::All);
-    assert!(medium.names().iter().all(|name| !matches!(name, Object::Checkpoint(_))));
-    let mut log = Opened::open(medium.device(), config()).unwrap();
-    let rebuilt = log.done(Request::Rebuild { state: documents() });
-    assert!(rebuilt.is_ok(), "{rebuilt:?}\n{}", medium.trace());
+    let mut log = Opened::open(bytes.writer().unwrap(), config()).unwrap();
+    let refused = log.done(Request::Checkpoint { snapshot: Some(Snapshot::default()) });
+    let is_there = bytes.names().iter().any(|object| matches!(object, Object::Checkpoint(_)));
+    assert!(matches!(refused, Err(Error::Exhausted)) && !is_there, "{refused:?}");
 }
 
 #[test]
@@ -999,6 +1020,28 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
         // Where the log does not say that a checkpoint holds what it gave up, a state may be given to it.
         assert_eq!(log.done(append(8)).is_ok(), !before);
     }
+}
+
+#[test]
+fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() {
+    let medium = memory();
+    let bytes = medium.reader();
+    let log = duralog::Log::open_device(medium, config().with_checkpoint_retention(1)).unwrap();
+    let entries = |most: u64| (1..=most).for_each(|_| drop(log.append(&b"entry"[..])));
+    entries(10);
+    log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    entries(9);
+    let at = log.checkpoint_at();
+    entries(10);
+    log.checkpoint(at, &Snapshot::default()).unwrap();
+    // The entry of the second one goes, and then it does, which had taken the place of the first.
+    [25, 15].into_iter().for_each(|lsn| log.truncate_after(Lsn::new(lsn)).unwrap());
+    log.discard_before(Lsn::new(5)).unwrap();
+    drop(log);
+    let opened = Opened::open(bytes.writer().unwrap(), config().with_full_check());
+    assert!(opened.is_ok(), "{:?}", opened.err());
+    let rebuilt = opened.unwrap().done(Request::Rebuild { state: documents() });
+    assert!(rebuilt.is_ok(), "{rebuilt:?}");
 }
 
 #[test]

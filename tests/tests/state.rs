@@ -318,6 +318,101 @@ fn a_checkpoint_of_no_entry_at_all_makes_no_state_of_a_log_that_was_reset() {
     assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "{rebuilt:?}");
 }
 
+/// A log of which only the entries that two checkpoints are named by are left, by cuts, without a checkpoint; `again` opens it
+/// anew, perhaps.
+fn cut_behind_its_checkpoints(
+    log: Log<MemoryDevice>,
+    again: &mut dyn FnMut(Log<MemoryDevice>) -> Log<MemoryDevice>,
+) -> Log<MemoryDevice> {
+    insert_all(&log, 1..=10);
+    log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
+    insert_all(&log, 11..=19);
+    let at = log.checkpoint_at();
+    insert_all(&log, 20..=29);
+    // It takes the place of the first one, whose entry stays.
+    log.checkpoint(at, &Documents::default().snapshot()).unwrap();
+    log.truncate_after(Lsn::new(25)).unwrap();
+    let log = again(log);
+    log.truncate_after(Lsn::new(15)).unwrap();
+    again(log)
+}
+
+fn insert_all(log: &Log<MemoryDevice>, ids: core::ops::RangeInclusive<u64>) {
+    for n in ids {
+        log.append(insert(n, "text")).unwrap();
+    }
+}
+
+/// What comes of building up the state of a log that was left without this checkpoint, and of looking at all of it.
+fn without(medium: &MemoryDevice, checkpoint: CheckpointId) -> (Result<(), Error>, bool) {
+    reopen(medium).remove(Object::Checkpoint(checkpoint)).unwrap();
+    let salvage = config().with_policy(Policy::Salvage);
+    let found = LogReader::open_device(medium.reader(), salvage).unwrap().verify().unwrap().success;
+    let log = Log::open_device(reopen(medium), config());
+    (log.and_then(|log| log.rebuild(&mut Documents::default()).map(drop)), found)
+}
+
+#[test]
+fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() {
+    let kept = || config().with_checkpoint_retention(1);
+    for way in ["goes on", "closed", "left"] {
+        let device = small();
+        let medium = device.reader();
+        let mut again = |log: Log<MemoryDevice>| match way {
+            "goes on" => log,
+            way => {
+                if way == "closed" {
+                    log.close().unwrap();
+                }
+                drop(log);
+                Log::open_device(reopen(&medium), kept()).unwrap()
+            }
+        };
+        let log = cut_behind_its_checkpoints(Log::open_device(device, kept()).unwrap(), &mut again);
+        assert!(!medium.names().iter().any(|object| matches!(object, Object::Checkpoint(_))), "{:?}", medium.names());
+        insert_all(&log, 40..=42);
+        let log = again(log);
+        assert_eq!(log.discard_before(Lsn::new(5)).unwrap(), Lsn::new(5));
+        insert_all(&log, 43..=90);
+        let log = again(log);
+        let mut state = Documents::default();
+        let rebuilt = log.rebuild(&mut state);
+        assert!(rebuilt.is_ok(), "{way}: {rebuilt:?}");
+        let left = (5..=14).chain(40..=90).map(id);
+        assert_eq!(state.iter().map(|(id, _)| id).collect::<Vec<_>>(), left.collect::<Vec<_>>(), "{way}");
+        let mut reader = LogReader::open_device(medium.reader(), kept()).unwrap();
+        assert!(reader.verify().unwrap().clean, "{way}: {:?}", reader.recovery());
+        // One that is named from then on is missed.
+        let checkpoint = log.checkpoint(log.checkpoint_at(), &state.snapshot()).unwrap();
+        drop(log);
+        let (rebuilt, found) = without(&medium, checkpoint);
+        assert!(rebuilt.is_err() && !found, "{way}: {rebuilt:?}");
+    }
+}
+
+#[test]
+fn what_is_named_behind_a_cut_is_missed_whatever_was_named_before() {
+    let device = small();
+    let medium = device.reader();
+    let log = cut_behind_its_checkpoints(
+        Log::open_device(device, config().with_checkpoint_retention(1)).unwrap(),
+        &mut |log| log,
+    );
+    // It needs entries of an open transaction: the log does not rely on it.
+    let open = log.transaction().unwrap();
+    insert_all(&log, 40..=50);
+    let checkpoint = log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
+    let segments = || medium.names().iter().filter(|object| matches!(object, Object::Segment(_))).count();
+    let before = segments();
+    insert_all(&log, 51..=120);
+    assert!(segments() > before, "the headers of more segments say what is truncated");
+    assert_eq!(log.discard_before(Lsn::new(20)).unwrap(), Lsn::new(20));
+    drop(open);
+    drop(log);
+    let (rebuilt, found) = without(&medium, checkpoint);
+    assert!(matches!(rebuilt, Err(Error::StateLost { .. })) && !found, "{rebuilt:?}");
+}
+
 /// What may become of a checkpoint's bytes: another body, another head, none.
 fn rotten(medium: &MemoryDevice, checkpoint: CheckpointId) -> [(&'static str, Option<Vec<u8>>); 3] {
     let bytes = medium.object(Object::Checkpoint(checkpoint)).unwrap();
@@ -368,6 +463,28 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
         let mut reader = LogReader::open_device(medium.reader(), salvage).unwrap();
         let verified = reader.verify().unwrap();
         assert!(!verified.success, "{discards}, {what}: {verified:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_bad_where_the_log_is_cut_is_missed_all_the_same() {
+    for rot in 0..2 {
+        let device = small();
+        let medium = device.reader();
+        let log = Log::open_device(device, config()).unwrap();
+        insert_all(&log, 1..=10);
+        let checkpoint = log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
+        insert_all(&log, 11..=30);
+        drop(log);
+        let (what, bytes) = rotten(&medium, checkpoint)[rot].clone();
+        medium.put(Object::Checkpoint(checkpoint), bytes.unwrap());
+        let log = Log::open_device(reopen(&medium), config()).unwrap();
+        log.truncate_after(Lsn::new(25)).unwrap();
+        let whole = log.rebuild(&mut Documents::default());
+        assert!(whole.is_ok(), "{what}: every entry is there: {whole:?}");
+        log.discard_before(Lsn::new(5)).unwrap();
+        let missed = log.rebuild(&mut Documents::default());
+        assert!(matches!(missed, Err(Error::StateLost { .. })), "{what}: {missed:?}");
     }
 }
 

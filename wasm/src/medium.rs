@@ -185,8 +185,8 @@ impl AsyncDevice for Medium {
     }
 
     async fn trim(&mut self, _: Object, _: u64) -> Result<(), MediumError> {
-        // Objects grow as they are written: there is no room to give back.
-        Ok(())
+        // Objects grow as they are written: there is no room to give back. Only a refused write may leave something there.
+        if self.rolls_back { Ok(()) } else { Err(MediumError(ErrorKind::Other)) }
     }
 
     async fn remove(&mut self, object: Object) -> Result<(), MediumError> {

@@ -94,7 +94,7 @@ impl Log {
         let view = recovered.as_ref().map(|recovered| recovered.view.clone());
         let mut worker = Worker::new(device, writer, view, buf, options, &config, client);
         if let Some(recovered) = &recovered {
-            worker.checkpoints = Checkpoints::found(&recovered.checkpoints);
+            worker.checkpoints = Checkpoints::found(recovered);
             worker.highest_checkpoint = recovered.highest_checkpoint;
         }
         if access == Access::Write {

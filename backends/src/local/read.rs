@@ -281,7 +281,14 @@ async fn check<D: LocalDevice>(
                 _ => bad = bad.or(Some(head.id)),
             }
         }
-        report.weigh_by(view, &valid, bad);
+        report.weigh_by(&valid);
+        let mut judging = Keeping::new(JudgeLoss::new(view.clone()));
+        if report.misses_state(view, &valid) {
+            drive(&mut judging, device, buf, &mut ()).await?;
+            if judging.output() {
+                report.findings.push(view.state_lost(bad));
+            }
+        }
     }
     report.judge().map_err(Box::new)
 }

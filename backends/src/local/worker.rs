@@ -591,7 +591,7 @@ impl<D: LocalDevice> Worker<D> {
                 Ok(entry) => self.commit_until(Settled::All).await.map(|()| entry),
                 Err(error) => Err(error),
             };
-        if matches!(&named, Err(error) if matches!(**error, Error::NoSpace(_))) {
+        if matches!(&named, Err(error) if matches!(**error, Error::NoSpace(_) | Error::Exhausted)) {
             self.forget(header).await?;
         }
         let oldest = self.checkpoints.keep(header, named?.1, self.retention);

@@ -15,6 +15,9 @@ use crate::{
 pub struct CutAt {
     pub(crate) predecessor: Predecessor,
     pub(crate) floor: Lsn,
+    /// Whether an entry before this place may name a checkpoint that is there, or is missed: so it is taken to be. Where none
+    /// does, the new segment says so, and what names one that is gone by right tells nothing any more.
+    pub is_named: bool,
 }
 
 /// What is particular to a segment that is to be begun.
@@ -75,6 +78,7 @@ impl Writer {
         let mut plan = self.plan_of(now, nonce, &beginning)?;
         plan.last_room = LastRoom::Take;
         plan.header.leftovers = true;
+        plan.header.low_water_covered |= !cut.is_named && plan.header.low_water == Lsn::FIRST;
         // Who accepted a loss did not accept that of the entries which get these LSNs anew.
         plan.header.accepted_loss = self.accepted_loss.min(first.previous());
         self.next_after = Some(first);
@@ -178,8 +182,7 @@ impl Writer {
             self.transactions.clear();
         }
         self.live = self.next.previous();
-        self.low_water = header.low_water;
-        self.low_water_covered = header.low_water_covered;
+        (self.low_water, self.low_water_covered) = header.truncated();
         self.low_water_wanted = None;
         self.durable = self.live;
         self.written = self.durable;
@@ -209,6 +212,8 @@ impl Writer {
             geometry.overhead() + len + len / 4 + 2 * geometry.granule
         });
         let (low_water, low_water_covered) = self.low_water_wanted.unwrap_or((self.low_water(), self.is_covered()));
+        // In the place of the active one, it tells what that one does.
+        let names_none = self.segment.names_none() && first == self.segment.first && low_water == Lsn::FIRST;
         let header = SegmentHeader {
             log: self.log,
             id,
@@ -217,7 +222,7 @@ impl Writer {
             first,
             created: self.time.max(now),
             low_water,
-            low_water_covered,
+            low_water_covered: low_water_covered || names_none,
             accepted_loss: self.accepted_loss,
             transaction_floor: floor.min(first),
             max_transactions: self.options.max_transactions,

@@ -182,6 +182,8 @@ impl Writer {
         items: &[P],
     ) {
         let id_len = if transaction.is_some() { TRANSACTION_ID_LEN } else { 0 };
+        // A payload is the program's: one that panics leaves nothing staged.
+        let (mut len, mut next) = (self.stage.len, self.next);
         for (index, item) in items.iter().enumerate() {
             let mut kind = FrameType::new(item.code());
             if transaction.is_some() {
@@ -190,7 +192,7 @@ impl Writer {
             if index + 1 < items.len() {
                 kind = kind.batch_continues();
             }
-            let at = self.stage.len as usize;
+            let at = len as usize;
             let payload_at = at + FRAME_HEADER_LEN;
             let end = payload_at + id_len + item.len() + FRAME_TRAILER_LEN;
             let frame = &mut buf.bytes()[at..end];
@@ -199,11 +201,11 @@ impl Writer {
                 payload[..TRANSACTION_ID_LEN].copy_from_slice(&id.to_le_bytes());
             }
             item.write(&mut payload[id_len..]);
-            self.salts.complete(frame, self.at + self.stage.len, self.next, self.time, kind);
-            self.stage.len = u32::try_from(end).unwrap_or(u32::MAX);
-            self.next = self.next.next_or_max();
+            self.salts.complete(frame, self.at + len, next, self.time, kind);
+            len = u32::try_from(end).unwrap_or(u32::MAX);
+            next = next.next_or_max();
         }
-        self.stage.behind = Some(self.stage.len);
+        (self.stage.len, self.stage.behind, self.next) = (len, Some(len), next);
     }
 
     /// Stages an entry of the log's own.
