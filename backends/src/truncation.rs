@@ -116,7 +116,7 @@ impl<D: SharedDevice> Log<D> {
         if lsn < view.low_water() {
             return Err(Error::Truncated { low_water: view.low_water() });
         }
-        let (beyond, is_named) = (guard.checkpoints.beyond_cut(lsn), guard.checkpoints.are_named_up_to(lsn));
+        let (beyond, takes_last) = (guard.checkpoints.beyond_cut(lsn), guard.checkpoints.are_all_beyond(lsn));
         drop(guard);
         let mut buf = scratch(shared.options.geometry);
         if let Some(kept) = beyond {
@@ -125,7 +125,7 @@ impl<D: SharedDevice> Log<D> {
             erased.map_err(|error| shared.failed_beside(error))?;
         }
         let mut cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
-        cut.is_named = is_named;
+        cut.takes_last_checkpoint = takes_last;
         shared.end_history(
             &removing,
             |writer, now, nonce| writer.plan_cut(now, nonce, cut, lsn.next_or_max()),

@@ -160,15 +160,11 @@ impl Checkpoints {
         Some(kept.map_or(CheckpointId::default(), |head| head.id))
     }
 
-    /// Whether an entry up to `lsn` names one that is there, or is to be missed, as far as is known.
+    /// Whether a cut behind `lsn` takes all of them, some at least, and none is missed that is not valid.
     #[must_use]
-    pub fn are_named_up_to(&self, lsn: Lsn) -> bool {
-        let is_named = |known: &Known| match known.standing {
-            Standing::Unread => known.head.lsn <= lsn,
-            Standing::Named(entry) => entry <= lsn,
-            Standing::Unnamed => false,
-        };
-        self.has_bad || self.known.iter().any(is_named)
+    pub fn are_all_beyond(&self, lsn: Lsn) -> bool {
+        // They stand newest first.
+        !self.has_bad && self.heads().last().is_some_and(|oldest| oldest.lsn > lsn)
     }
 
     /// The log was cut behind `lsn`: it no longer names those whose entries are gone.
@@ -269,8 +265,8 @@ fn names(entry: &Entry<'_>, id: CheckpointId) -> bool {
 }
 
 /// The machine that tells, where no checkpoint can be loaded, whether the state is lost with what was given up: the low-water
-/// mark says that a checkpoint held it, or an entry names one, whichever, and the log was not cut since with none left that is
-/// named. Else the state is kept elsewhere. It changes nothing.
+/// mark says that a checkpoint held it, or an entry names one, whichever, and no cut took the last one
+/// since. Else the state is kept elsewhere. It changes nothing.
 #[derive(Debug)]
 pub struct JudgeLoss {
     /// What the low-water mark alone tells.
@@ -425,18 +421,17 @@ mod tests {
     }
 
     #[test]
-    fn what_an_entry_behind_the_place_names_is_not_named_up_to_it_and_a_bad_one_may_be() {
-        let named_up_to =
-            |checkpoints: &Checkpoints| [9, 10, 20, 21].map(|lsn| checkpoints.are_named_up_to(Lsn::new(lsn)));
-        assert_eq!(named_up_to(&found()), [false, true, true, true], "of which only the heads were read");
-        let judge = |last: Judged| {
+    fn a_cut_takes_all_checkpoints_where_it_takes_some_and_none_is_left_or_missed() {
+        let takes_all = |checkpoints: &Checkpoints| [9, 10].map(|lsn| checkpoints.are_all_beyond(Lsn::new(lsn)));
+        assert_eq!(takes_all(&found()), [true, false]);
+        assert_eq!(takes_all(&Checkpoints::default()), [false; 2], "there is none to take");
+        let judge = |second: Judged| {
             let mut checkpoints = found();
-            checkpoints.judged(&[judged(3, true, None), judged(2, true, Some(21)), last], false);
-            named_up_to(&checkpoints)
+            checkpoints.judged(&[judged(3, true, None), second, judged(1, true, None)], false);
+            takes_all(&checkpoints)
         };
-        assert_eq!(judge(judged(1, true, None)), [false, false, false, true]);
-        assert_eq!(judge(judged(1, false, None)), [false, false, false, true], "it was never finished");
-        assert_eq!(judge(judged(1, false, Some(11))), [true; 4], "it is missed");
+        assert_eq!(judge(judged(2, false, None)), [true, false], "it was never finished");
+        assert_eq!(judge(judged(2, false, Some(21))), [false; 2], "it is missed");
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Locate {
                 return Ok(CutAt {
                     predecessor: header.cut(self.lsn, *size),
                     floor: header.transaction_floor,
-                    is_named: true,
+                    takes_last_checkpoint: false,
                 });
             }
             if self.reader.advance(turn).is_ok() {

@@ -49,7 +49,7 @@ pub struct Reader {
     marked: u64,
     /// The epoch in which the newest segment was begun.
     newest: u64,
-    /// The first LSN of the last segment that says that no entry before it names a checkpoint.
+    /// The first LSN of the last segment on the way that says that no entry before it names a checkpoint that is missed.
     names_from: Lsn,
 }
 
@@ -118,7 +118,7 @@ impl Reader {
         self.marked
     }
 
-    /// The first LSN of the last segment on the way that was begun with no checkpoint left that an entry before it names.
+    /// From which LSN on entries name checkpoints that are missed where they are not there: a cut may have taken all before.
     pub(crate) fn names_from(&self) -> Lsn {
         self.names_from
     }

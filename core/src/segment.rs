@@ -398,10 +398,15 @@ impl SegmentHeader {
         (self.low_water, self.low_water_covered && !self.names_none())
     }
 
-    /// Whether the log was cut where this segment begins, with no checkpoint left that an entry before it names. Below a
-    /// low-water mark of 1 is nothing that a checkpoint could hold: there the flag says this.
+    /// Whether the log was cut where this segment begins, and the cut took its last checkpoint: no entry before it names one
+    /// that is missed. Below a low-water mark of 1 is nothing that a checkpoint could hold: there the flag says this.
     pub(crate) fn names_none(&self) -> bool {
         self.low_water_covered && self.low_water == Lsn::FIRST
+    }
+
+    /// Says that, where nothing was given up yet: else the flag says something else.
+    pub(crate) fn say_names_none(&mut self) {
+        self.low_water_covered |= self.low_water == Lsn::FIRST;
     }
 
     /// What a successor's header says of this segment if it is cut right behind the entry at `last`, which ends at `size`.

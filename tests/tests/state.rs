@@ -318,23 +318,15 @@ fn a_checkpoint_of_no_entry_at_all_makes_no_state_of_a_log_that_was_reset() {
     assert!(matches!(rebuilt, Err(Error::StateLost { .. })), "{rebuilt:?}");
 }
 
-/// A log of which only the entries that two checkpoints are named by are left, by cuts, without a checkpoint; `again` opens it
-/// anew, perhaps.
-fn cut_behind_its_checkpoints(
-    log: Log<MemoryDevice>,
-    again: &mut dyn FnMut(Log<MemoryDevice>) -> Log<MemoryDevice>,
-) -> Log<MemoryDevice> {
-    insert_all(&log, 1..=10);
+/// A log whose second checkpoint took the place of the first, which an entry still names, and lost its own entry by a cut.
+fn cut_behind_its_checkpoint(log: &Log<MemoryDevice>) {
+    insert_all(log, 1..=10);
     log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
-    insert_all(&log, 11..=19);
+    insert_all(log, 11..=19);
     let at = log.checkpoint_at();
-    insert_all(&log, 20..=29);
-    // It takes the place of the first one, whose entry stays.
+    insert_all(log, 20..=29);
     log.checkpoint(at, &Documents::default().snapshot()).unwrap();
     log.truncate_after(Lsn::new(25)).unwrap();
-    let log = again(log);
-    log.truncate_after(Lsn::new(15)).unwrap();
-    again(log)
 }
 
 fn insert_all(log: &Log<MemoryDevice>, ids: core::ops::RangeInclusive<u64>) {
@@ -358,7 +350,7 @@ fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() 
     for way in ["goes on", "closed", "left"] {
         let device = small();
         let medium = device.reader();
-        let mut again = |log: Log<MemoryDevice>| match way {
+        let again = |log: Log<MemoryDevice>| match way {
             "goes on" => log,
             way => {
                 if way == "closed" {
@@ -368,7 +360,11 @@ fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() 
                 Log::open_device(reopen(&medium), kept()).unwrap()
             }
         };
-        let log = cut_behind_its_checkpoints(Log::open_device(device, kept()).unwrap(), &mut again);
+        let log = Log::open_device(device, kept()).unwrap();
+        cut_behind_its_checkpoint(&log);
+        let log = again(log);
+        log.truncate_after(Lsn::new(15)).unwrap();
+        let log = again(log);
         assert!(!medium.names().iter().any(|object| matches!(object, Object::Checkpoint(_))), "{:?}", medium.names());
         insert_all(&log, 40..=42);
         let log = again(log);
@@ -393,13 +389,25 @@ fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() 
 }
 
 #[test]
+fn a_checkpoint_that_serves_after_a_cut_took_its_entry_is_missed_once_it_is_gone() {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config().with_checkpoint_retention(1)).unwrap();
+    cut_behind_its_checkpoint(&log);
+    log.discard_before(Lsn::new(5)).unwrap();
+    let used = log.rebuild(&mut Documents::default()).unwrap().checkpoint_used;
+    drop(log);
+    let (rebuilt, found) = without(&medium, used.unwrap().0);
+    assert!(matches!(rebuilt, Err(Error::StateLost { .. })) && !found, "{rebuilt:?}");
+}
+
+#[test]
 fn what_is_named_behind_a_cut_is_missed_whatever_was_named_before() {
     let device = small();
     let medium = device.reader();
-    let log = cut_behind_its_checkpoints(
-        Log::open_device(device, config().with_checkpoint_retention(1)).unwrap(),
-        &mut |log| log,
-    );
+    let log = Log::open_device(device, config().with_checkpoint_retention(1)).unwrap();
+    cut_behind_its_checkpoint(&log);
+    log.truncate_after(Lsn::new(15)).unwrap();
     // It needs entries of an open transaction: the log does not rely on it.
     let open = log.transaction().unwrap();
     insert_all(&log, 40..=50);
@@ -470,23 +478,32 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
 
 #[test]
 fn a_checkpoint_that_is_bad_where_the_log_is_cut_is_missed_all_the_same() {
-    for rot in 0..2 {
+    // Where it is the only one, and where the cut takes another.
+    for (rot, takes) in [(0, false), (1, false), (2, false), (0, true), (1, true)] {
         let device = small();
         let medium = device.reader();
         let log = Log::open_device(device, config()).unwrap();
-        insert_all(&log, 1..=10);
-        let checkpoint = log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
-        insert_all(&log, 11..=30);
+        if takes {
+            cut_behind_its_checkpoint(&log);
+        } else {
+            insert_all(&log, 1..=10);
+            log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
+            insert_all(&log, 11..=30);
+        }
         drop(log);
+        let checkpoint = CheckpointId::new(1);
         let (what, bytes) = rotten(&medium, checkpoint)[rot].clone();
-        medium.put(Object::Checkpoint(checkpoint), bytes.unwrap());
+        match bytes {
+            Some(bytes) => medium.put(Object::Checkpoint(checkpoint), bytes),
+            None => reopen(&medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
+        }
         let log = Log::open_device(reopen(&medium), config()).unwrap();
-        log.truncate_after(Lsn::new(25)).unwrap();
+        log.truncate_after(Lsn::new(15)).unwrap();
         let whole = log.rebuild(&mut Documents::default());
-        assert!(whole.is_ok(), "{what}: every entry is there: {whole:?}");
+        assert!(whole.is_ok(), "{what}, {takes}: every entry is there: {whole:?}");
         log.discard_before(Lsn::new(5)).unwrap();
         let missed = log.rebuild(&mut Documents::default());
-        assert!(matches!(missed, Err(Error::StateLost { .. })), "{what}: {missed:?}");
+        assert!(matches!(missed, Err(Error::StateLost { .. })), "{what}, {takes}: {missed:?}");
     }
 }
 

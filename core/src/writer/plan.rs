@@ -15,9 +15,9 @@ use crate::{
 pub struct CutAt {
     pub(crate) predecessor: Predecessor,
     pub(crate) floor: Lsn,
-    /// Whether an entry before this place may name a checkpoint that is there, or is missed: so it is taken to be. Where none
-    /// does, the new segment says so, and what names one that is gone by right tells nothing any more.
-    pub is_named: bool,
+    /// Whether this cut takes the last checkpoint, and none is missed; it is taken not to. Then the new segment says so, and an
+    /// entry before it that names a checkpoint which is gone by right tells nothing any more.
+    pub takes_last_checkpoint: bool,
 }
 
 /// What is particular to a segment that is to be begun.
@@ -51,6 +51,9 @@ impl Writer {
             None => (self.next, self.end_of_segment(), self.replay_floor()),
         };
         let mut plan = self.plan_of(now, nonce, &Beginning { epoch, first, predecessor, floor, copy: self.copy })?;
+        if self.segment.names_none() && plan.header.first == self.segment.first {
+            plan.header.say_names_none();
+        }
         plan.continuing = self.continuing(&plan.header);
         if self.copy.is_none() && self.undecided().next().is_none() && plan.header.low_water > self.live {
             // All that is there was given up. What older segments stay for, the header of the newest alone says, and the next
@@ -78,7 +81,9 @@ impl Writer {
         let mut plan = self.plan_of(now, nonce, &beginning)?;
         plan.last_room = LastRoom::Take;
         plan.header.leftovers = true;
-        plan.header.low_water_covered |= !cut.is_named && plan.header.low_water == Lsn::FIRST;
+        if cut.takes_last_checkpoint {
+            plan.header.say_names_none();
+        }
         // Who accepted a loss did not accept that of the entries which get these LSNs anew.
         plan.header.accepted_loss = self.accepted_loss.min(first.previous());
         self.next_after = Some(first);
@@ -212,8 +217,6 @@ impl Writer {
             geometry.overhead() + len + len / 4 + 2 * geometry.granule
         });
         let (low_water, low_water_covered) = self.low_water_wanted.unwrap_or((self.low_water(), self.is_covered()));
-        // In the place of the active one, it tells what that one does.
-        let names_none = self.segment.names_none() && first == self.segment.first && low_water == Lsn::FIRST;
         let header = SegmentHeader {
             log: self.log,
             id,
@@ -222,7 +225,7 @@ impl Writer {
             first,
             created: self.time.max(now),
             low_water,
-            low_water_covered: low_water_covered || names_none,
+            low_water_covered,
             accepted_loss: self.accepted_loss,
             transaction_floor: floor.min(first),
             max_transactions: self.options.max_transactions,
