@@ -29,6 +29,10 @@ impl<D: SharedDevice> Log<D> {
             None => {
                 let guard = self.shared.lock();
                 guard.check()?;
+                if guard.writer.low_water_due() {
+                    drop(guard);
+                    return self.truncate(Lsn::ZERO, Covered::No);
+                }
                 Ok(guard.writer.low_water())
             }
         }

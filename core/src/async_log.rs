@@ -352,6 +352,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         self.check_checkpoints().await?;
         match self.handle.checkpoints.safe_floor() {
             Some(floor) => self.truncate(now, lsn.min(floor), true).await,
+            None if self.handle.writer.low_water_due() => self.truncate(now, Lsn::ZERO, false).await,
             None => Ok(self.handle.writer.low_water()),
         }
     }

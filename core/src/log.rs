@@ -398,6 +398,7 @@ impl<'a, D: Device> Log<'a, D> {
         self.check_checkpoints()?;
         match self.handle.checkpoints.safe_floor() {
             Some(floor) => self.truncate(now, lsn.min(floor), true),
+            None if self.handle.writer.low_water_due() => self.truncate(now, Lsn::ZERO, false),
             None => Ok(self.handle.writer.low_water()),
         }
     }

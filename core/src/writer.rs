@@ -227,9 +227,14 @@ impl Writer {
         self.low_water.max(self.given_up)
     }
 
-    /// Whether no mark and no header says yet what [`low_water`](Self::low_water) says: a truncation does.
+    /// Whether no mark and no header says yet what [`low_water`](Self::low_water) says, or only one that a cache alone may hold
+    /// and for whose successor there was no room: a truncation does, before anything is removed by it.
     #[must_use]
     pub fn low_water_due(&self) -> bool {
+        self.is_unsaid() || self.must_begin
+    }
+
+    fn is_unsaid(&self) -> bool {
         self.given_up > self.low_water
     }
 
@@ -248,7 +253,7 @@ impl Writer {
     }
 
     fn is_covered(&self) -> bool {
-        if self.low_water_due() { self.given_up_covered } else { self.low_water_covered }
+        if self.is_unsaid() { self.given_up_covered } else { self.low_water_covered }
     }
 
     /// The last LSN that was written, synced or not.

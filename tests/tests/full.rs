@@ -7,6 +7,7 @@ use duralog::{
     core::operation::Code,
     faulty::{Failure, FaultyDevice, Keep, Medium, Plan},
 };
+use duralog_core::{LogError, LogOptions};
 use duralog_tests::{Moment, Op, Setup};
 
 /// A log that was not closed, whose last entries only the cache may hold.
@@ -233,6 +234,56 @@ fn truncation_makes_room_on_a_medium_without_a_free_byte() {
         // What no checkpoint holds is given up only if that can be said first.
         assert!(matches!(log.discard_before(Lsn::new(last)), Err(Error::NoSpace(_))));
         assert_eq!(segments(), before);
+    }
+}
+
+/// A log that was discarded from, by a mark that the cache shows and the medium lost: its sync failed, and it was killed.
+fn discarded_in_the_cache(setup: Setup) -> Moment {
+    let mut run = Moment::new(setup).run(Plan::default());
+    run.play(&[Open, Fill(200), Fill(200), Append(24)]).unwrap();
+    run.moment().medium.set_plan(Plan { fail: vec![(1, Failure::SyncLoses(Vec::new()))], ..Plan::default() });
+    let discarded = run.log().discard_before(run.log().current_lsn());
+    assert!(matches!(discarded, Err(Error::Poisoned { .. } | Error::Device { .. })), "{}: {discarded:?}", setup.name);
+    run.end().after_kill()
+}
+
+/// What a truncation comes to of such a log, opened without a free byte, whether it was refused, and what a power cut leaves.
+fn what_is_left(
+    moment: &Moment,
+    truncate: impl FnOnce(FaultyDevice) -> (Result<Lsn, String>, bool),
+) -> (Result<Lsn, String>, bool, Vec<u64>) {
+    moment.medium.set_plan(full(moment));
+    let (truncated, is_refused) = truncate(moment.medium.device());
+    moment.medium.power_cut(|_| Keep::All);
+    let log = open(moment, Plan::default());
+    (truncated, is_refused, log.map(|log| lsns(&log)).unwrap_or_default())
+}
+
+#[test]
+fn nothing_is_removed_by_a_mark_that_a_cache_alone_may_hold() {
+    for setup in COPYING {
+        let all = |moment: &Moment| (1..moment.oracle.next()).collect::<Vec<_>>();
+        for lsn in [Lsn::FIRST, Lsn::MAX] {
+            let moment = discarded_in_the_cache(setup);
+            let (truncated, is_refused, left) = what_is_left(&moment, |device| {
+                let log = Log::open_device(device, moment.config()).unwrap();
+                let truncated = log.truncate_before(lsn);
+                let is_refused = matches!(truncated, Err(Error::NoSpace(_)));
+                (truncated.map_err(|error| error.to_string()), is_refused)
+            });
+            assert!(is_refused, "{}: {truncated:?}", setup.name);
+            assert_eq!(left, all(&moment), "{}: {truncated:?}", setup.name);
+            let moment = discarded_in_the_cache(setup);
+            let (truncated, is_refused, left) = what_is_left(&moment, |device| {
+                let mut buf = [0; 1 << 16];
+                let mut log = duralog_core::Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
+                let truncated = log.truncate_before(0, lsn);
+                let is_refused = matches!(truncated, Err(LogError::Full));
+                (truncated.map_err(|error| format!("{error:?}")), is_refused)
+            });
+            assert!(is_refused, "{}: {truncated:?}", setup.name);
+            assert_eq!(left, all(&moment), "{}: {truncated:?}", setup.name);
+        }
     }
 }
 

@@ -948,6 +948,29 @@ fn what_was_refused_for_want_of_room_is_not_in_the_log_once_it_was_closed() {
 }
 
 #[test]
+fn nothing_is_removed_by_a_mark_that_a_cache_alone_may_hold() {
+    let medium = Medium::new(GEOMETRY);
+    let log = duralog::Log::open_device(medium.device(), config()).unwrap();
+    for _ in 0..100 {
+        log.append(&[7; 100][..]).unwrap();
+    }
+    // The cache shows the mark, and the medium has lost it.
+    medium.set_plan(Plan { fail: vec![(1, Failure::SyncLoses(Vec::new()))], ..Plan::default() });
+    log.discard_before(log.current_lsn()).unwrap_err();
+    drop(log);
+    medium.kill();
+    let taken = medium.names().iter().map(|name| medium.object(*name).unwrap().len() as u64).sum();
+    medium.set_plan(Plan { capacity: Some(taken), ..Plan::default() });
+    let mut log = Opened::open(medium.device(), config()).unwrap();
+    let truncated = log.done(Request::Truncate { lsn: Lsn::FIRST, give_up: GiveUp::Covered });
+    assert!(matches!(truncated, Err(Error::NoSpace(_))), "{truncated:?}");
+    drop(log);
+    medium.power_cut(|_| Keep::All);
+    let log = duralog::Log::open_device(medium.device(), config().with_full_check()).unwrap();
+    assert_eq!((log.low_water_lsn(), log.recovery().clean), (Lsn::FIRST, true), "{}", medium.trace());
+}
+
+#[test]
 fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
     // Or, of a device that gives no room back, the entry and the checkpoint.
     for gives_back in [true, false] {

@@ -647,6 +647,7 @@ impl<D: LocalDevice> Worker<D> {
             Some(floor) if given == GiveUp::Covered => (lsn.min(floor), true),
             Some(floor) => (lsn, lsn <= floor),
             None if given == GiveUp::Anyway => (lsn, false),
+            None if self.writable()?.low_water_due() => (Lsn::ZERO, false),
             None => return Ok(self.writable()?.low_water()),
         };
         let writer = self.writable()?;

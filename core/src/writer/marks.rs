@@ -52,6 +52,10 @@ impl Writer {
         let said = [&self.staged_marks, &self.flying_marks, &self.written_marks];
         let said = said.into_iter().filter_map(|said| said.low_water).map(|(lsn, _)| lsn).max();
         let stands = self.low_water.max(said.unwrap_or_default());
+        if lsn == stands && self.must_begin {
+            // A cache alone may hold it: the header of the next segment says it.
+            return Err(StageError::NeedsSegment);
+        }
         if lsn < stands || (lsn == stands && !(covered && self.cover_due(lsn))) {
             return Ok(());
         }
