@@ -25,13 +25,13 @@ impl<D: SharedDevice> Log<D> {
     /// is durable and the log goes on: a segment that could not be removed stays, and the next truncation removes it.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
         match self.shared.safe_floor()? {
-            Some(floor) => self.truncate(lsn.min(floor), Covered::Yes),
+            Some(floor) => self.truncate(lsn.min(floor), true),
             None => {
                 let guard = self.shared.lock();
                 guard.check()?;
                 if guard.writer.low_water_due() {
                     drop(guard);
-                    return self.truncate(Lsn::ZERO, Covered::No);
+                    return self.truncate(Lsn::ZERO, false);
                 }
                 Ok(guard.writer.low_water())
             }
@@ -46,29 +46,28 @@ impl<D: SharedDevice> Log<D> {
     /// As [`truncate_before`](Self::truncate_before).
     pub fn discard_before(&self, lsn: Lsn) -> Result<Lsn> {
         let floor = self.shared.safe_floor()?;
-        let covered = if floor.is_some_and(|floor| lsn <= floor) { Covered::Yes } else { Covered::No };
-        self.truncate(lsn, covered)
+        self.truncate(lsn, floor.is_some_and(|floor| lsn <= floor))
     }
 
-    fn truncate(&self, lsn: Lsn, covered: Covered) -> Result<Lsn> {
+    /// `covered` says whether a checkpoint holds what is below `lsn`.
+    fn truncate(&self, lsn: Lsn, covered: bool) -> Result<Lsn> {
         let shared = &*self.shared;
         let removing = shared.removing();
         let guard = shared.lock();
         guard.check()?;
         let low_water = guard.writer.low_water();
-        let lsn = lsn.min(guard.writer.durable().next_or_max()).max(low_water);
+        let (lsn, covered) = guard.writer.truncates_to(lsn, covered);
         if lsn == low_water && !guard.writer.low_water_due() {
             drop(guard);
             // An earlier truncation may not have removed all that it gave up.
             self.retire(&removing, Retention::default())?;
             return Ok(low_water);
         }
-        let staged =
-            shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered == Covered::Yes));
+        let staged = shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered));
         match staged {
             Ok((guard, ())) => shared.commit(guard)?,
             // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
-            Err(Error::NoSpace(_)) if covered == Covered::Yes => {
+            Err(Error::NoSpace(_)) if covered => {
                 shared.lock().writer.give_up(lsn);
                 self.retire(&removing, Retention { unsaid: true, ..Retention::default() })?;
                 shared.free_removed()?;
@@ -218,11 +217,4 @@ impl<D: SharedDevice> Drop for Ending<'_, D> {
         self.0.lock().ending = false;
         self.0.changed.notify_all();
     }
-}
-
-/// Whether a checkpoint holds what is given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Covered {
-    Yes,
-    No,
 }

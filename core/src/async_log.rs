@@ -373,7 +373,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
 
     async fn truncate(&mut self, now: u64, lsn: Lsn, covered: bool) -> Result<Lsn, LogError<D::Error>> {
         let low_water = self.handle.writer.low_water();
-        let lsn = lsn.min(self.handle.writer.durable().next_or_max()).max(low_water);
+        let (lsn, covered) = self.handle.writer.truncates_to(lsn, covered);
         if lsn > low_water || self.handle.writer.low_water_due() {
             match self.say_low_water(now, lsn, covered).await {
                 // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.

@@ -234,6 +234,14 @@ impl Writer {
         self.is_unsaid() || self.must_begin
     }
 
+    /// How far a truncation below `lsn` goes, not beyond what is durable and no less than any before; and whether a checkpoint
+    /// that holds what is below `lsn`, if one does, holds all of that.
+    #[must_use]
+    pub fn truncates_to(&self, lsn: Lsn, covered: bool) -> (Lsn, bool) {
+        let (lsn, low_water) = (lsn.min(self.durable.next_or_max()), self.low_water());
+        (lsn.max(low_water), covered && lsn >= low_water)
+    }
+
     fn is_unsaid(&self) -> bool {
         self.given_up > self.low_water
     }

@@ -237,12 +237,20 @@ fn truncation_makes_room_on_a_medium_without_a_free_byte() {
     }
 }
 
-/// A log that was discarded from, by a mark that the cache shows and the medium lost: its sync failed, and it was killed.
-fn discarded_in_the_cache(setup: Setup) -> Moment {
+/// A log that was discarded from, by a mark that the cache shows and the medium lost: its sync failed, and it was killed. With
+/// a checkpoint, it is one that needs entries below, of a transaction that was open.
+fn discarded_in_the_cache(setup: Setup, with_checkpoint: bool) -> Moment {
     let mut run = Moment::new(setup).run(Plan::default());
     run.play(&[Open, Fill(200), Fill(200), Append(24)]).unwrap();
+    let log = run.log();
+    let open = with_checkpoint.then(|| log.transaction().unwrap());
+    if open.is_some() {
+        log.append(&[7; 9][..]).unwrap();
+        log.checkpoint(log.checkpoint_at(), &Snapshot::default()).unwrap();
+    }
     run.moment().medium.set_plan(Plan { fail: vec![(1, Failure::SyncLoses(Vec::new()))], ..Plan::default() });
-    let discarded = run.log().discard_before(run.log().current_lsn());
+    let discarded = run.log().discard_before(run.log().current_lsn().previous());
+    drop(open);
     assert!(matches!(discarded, Err(Error::Poisoned { .. } | Error::Device { .. })), "{}: {discarded:?}", setup.name);
     run.end().after_kill()
 }
@@ -264,7 +272,7 @@ fn nothing_is_removed_by_a_mark_that_a_cache_alone_may_hold() {
     for setup in COPYING {
         let all = |moment: &Moment| (1..moment.oracle.next()).collect::<Vec<_>>();
         for lsn in [Lsn::FIRST, Lsn::MAX] {
-            let moment = discarded_in_the_cache(setup);
+            let moment = discarded_in_the_cache(setup, false);
             let (truncated, is_refused, left) = what_is_left(&moment, |device| {
                 let log = Log::open_device(device, moment.config()).unwrap();
                 let truncated = log.truncate_before(lsn);
@@ -273,7 +281,7 @@ fn nothing_is_removed_by_a_mark_that_a_cache_alone_may_hold() {
             });
             assert!(is_refused, "{}: {truncated:?}", setup.name);
             assert_eq!(left, all(&moment), "{}: {truncated:?}", setup.name);
-            let moment = discarded_in_the_cache(setup);
+            let moment = discarded_in_the_cache(setup, false);
             let (truncated, is_refused, left) = what_is_left(&moment, |device| {
                 let mut buf = [0; 1 << 16];
                 let mut log = duralog_core::Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
@@ -284,6 +292,27 @@ fn nothing_is_removed_by_a_mark_that_a_cache_alone_may_hold() {
             assert!(is_refused, "{}: {truncated:?}", setup.name);
             assert_eq!(left, all(&moment), "{}: {truncated:?}", setup.name);
         }
+    }
+}
+
+#[test]
+fn a_mark_that_a_cache_alone_may_hold_is_held_by_no_checkpoint_that_goes_less_far() {
+    for setup in COPYING {
+        let moment = discarded_in_the_cache(setup, true);
+        let log = open(&moment, full(&moment)).unwrap();
+        let low_water = log.low_water_lsn();
+        let truncated = log.truncate_before(Lsn::MAX);
+        assert!(matches!(truncated, Err(Error::NoSpace(_))), "{}: {truncated:?}", setup.name);
+        moment.medium.set_plan(Plan::default());
+        let truncated = log.truncate_before(Lsn::MAX);
+        assert_eq!(truncated.unwrap(), low_water, "{}: there is room to say it", setup.name);
+        log.append(&[7; 9][..]).unwrap();
+        drop(log);
+        moment.medium.power_cut(|_| Keep::None);
+        let log = open(&moment, Plan::default());
+        assert!(log.is_ok(), "{}: {log:?}", setup.name);
+        let log = log.unwrap();
+        assert_eq!((log.low_water_lsn(), log.recovery().clean), (low_water, true), "{}", setup.name);
     }
 }
 

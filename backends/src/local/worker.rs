@@ -652,7 +652,7 @@ impl<D: LocalDevice> Worker<D> {
         };
         let writer = self.writable()?;
         let low_water = writer.low_water();
-        let lsn = lsn.min(writer.durable().next_or_max()).max(low_water);
+        let (lsn, covered) = writer.truncates_to(lsn, covered);
         if lsn > low_water || writer.low_water_due() {
             match self.give_up(lsn, covered).await {
                 // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given
