@@ -8,6 +8,7 @@ use duralog::{
     Config, Entries, Error, FaultyDevice, Finding, Log, LogReader, Lsn, Object, Policy, RecoveryReport, Seen, TornTail,
     faulty::{Keep, Plan, Rot},
 };
+use memchr::memmem;
 
 use crate::{
     oracle::{Violation, payload, violation},
@@ -409,10 +410,10 @@ fn harm(before: &Images, after: &Images, rot: &Rot) -> Vec<(Object, Range<u64>)>
 
 /// Where a payload stands, from the end of the newest segment back: what a take-over copied is dead where it was.
 fn find(images: &Images, payload: &[u8]) -> Vec<(Object, u64)> {
-    let segments = images.iter().rev().filter(|(object, _)| matches!(object, Object::Segment(_)));
-    let found = segments.flat_map(|(object, bytes)| {
-        let windows = bytes.windows(payload.len()).enumerate().rev().filter(|(_, window)| *window == payload);
-        windows.map(|(at, _)| (*object, at as u64)).collect::<Vec<_>>()
-    });
-    found.collect()
+    let segments = images.iter().filter(|(object, _)| matches!(object, Object::Segment(_)));
+    let finder = memmem::Finder::new(payload);
+    let found = segments.flat_map(|(object, bytes)| finder.find_iter(bytes).map(|at| (*object, at as u64)));
+    let mut found: Vec<_> = found.collect();
+    found.reverse();
+    found
 }
