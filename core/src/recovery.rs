@@ -138,6 +138,8 @@ struct Stray {
     found: StrayHeader,
     /// Whether it is another's, for certain.
     counts: bool,
+    /// Whether the chain looks for it.
+    wanted: bool,
 }
 
 impl Stray {
@@ -420,7 +422,7 @@ impl Recovery {
             if counts {
                 self.strays.pop();
             }
-            let _ = self.strays.push(Stray { segment: id, found, counts });
+            let _ = self.strays.push(Stray { segment: id, found, counts, wanted: false });
         }
         self.list(Object::Segment(id));
         Ok(())
@@ -552,7 +554,7 @@ impl Recovery {
             State::Finish
         } else {
             for stray in &mut self.strays {
-                stray.counts |= stray.is(oldest.predecessor.id, oldest.predecessor.nonce);
+                stray.wanted |= stray.is(oldest.predecessor.id, oldest.predecessor.nonce);
             }
             State::Chain { asked: false }
         };
@@ -845,18 +847,29 @@ impl Recovery {
     /// Whoever renames or copies a segment is told, before anything is taken for unfinished and erased. What no longer
     /// counts, or was never finished, may come back under a new number by a crash alone: its room was taken again, and the
     /// new header was not written. Its own number is below the newest then, or that of a segment that was refused room:
-    /// and that was removed before, so no segment stands under that number.
+    /// and that was removed before, so no segment stands under that number. It may even be the one that the chain looks
+    /// for, at the front, where no mark says yet that a checkpoint holds it: on a full medium its room is needed first.
     fn misplaced(&self) -> Option<Fault> {
         let newest = &self.found.tail.header;
         let is_lost = |stray: &Stray| {
             let is_it = |meta: Meta| meta.log == stray.found.log && stray.is(SegmentId::new(meta.segment), meta.nonce);
             self.meta().is_some_and(is_it) || self.strays.iter().any(|other| other.segment == stray.found.id)
         };
+        let removed = self.removed_unsaid().map_or(Lsn::ZERO, Lsn::previous);
+        let front = self.chain.oldest.predecessor;
+        let is_removed = |stray: &Stray| front.last <= removed && stray.is(front.id, front.nonce);
         let is_misplaced = |stray: &&Stray| {
             let is_newer = stray.is(newest.id, newest.nonce) || (stray.found.id > newest.id && is_lost(stray));
-            stray.counts || is_newer || stray.found.log != newest.log
+            let is_missed = stray.wanted && !is_removed(stray);
+            stray.counts || is_missed || is_newer || stray.found.log != newest.log
         };
         self.strays.iter().find(is_misplaced).map(Stray::misplaced)
+    }
+
+    /// Up to where entries are missing at the front, and held by a checkpoint: a truncation on a full medium, which has to
+    /// remove before there is room to say so, leaves this behind where it is cut short.
+    fn removed_unsaid(&self) -> Option<Lsn> {
+        self.held.filter(|(first, _)| *first == self.low_water()).map(|(_, end)| end)
     }
 
     /// A header of another number in a segment of the chain, or behind one that is gone: the segment is another's. Where
@@ -865,7 +878,7 @@ impl Recovery {
         let copies = [0, self.chain.oldest.copy_offset];
         if let Some(found) = read.stray.filter(|found| copies.contains(&found.offset)) {
             self.strays.clear();
-            let _ = self.strays.push(Stray { segment, found, counts: true });
+            let _ = self.strays.push(Stray { segment, found, counts: true, wanted: false });
         }
     }
 
@@ -877,9 +890,8 @@ impl Recovery {
             return Err(turn.fault(fault));
         }
         self.found.report.low_water = self.low_water();
-        // Missing at the front, and held by a checkpoint: a truncation on a full medium, which has to remove before there is
-        // room to say so, leaves this behind where it is cut short. It is told, and it is done.
-        if let Some((_, end)) = self.held.filter(|(first, _)| *first == self.low_water()) {
+        // It was told, and is done.
+        if let Some(end) = self.removed_unsaid() {
             self.found.tail.truncated_to(end, true);
         }
         let meta = self.meta();

@@ -2110,6 +2110,49 @@ fn of_segments_whose_names_were_exchanged_one_is_named_and_nothing_is_touched() 
 }
 
 #[test]
+fn room_made_of_what_a_checkpoint_holds_is_no_segment_under_another_number() {
+    let (whole, at) = with_checkpoints(false);
+    let (spans, newest) = (whole.spans(), *whole.ids().last().unwrap());
+    let (mut held, mut lost) = (0, 0);
+    for (&id, span) in spans.range(..newest) {
+        // Where there is no room to say so first, the front is removed, and its room taken again: a crash then leaves the
+        // header of the last that was removed under the new number.
+        let below: Vec<_> = (1..id).collect();
+        let mut copied = whole.without(&below);
+        copied.0.insert(segment(newest + 1), whole.0[&segment(id)].clone());
+        let removed = copied.without(&[id]);
+        let is_held = *span.end() < at[1];
+        for policy in [Policy::Default, Policy::Strict, Policy::PointInTime] {
+            if !is_held {
+                is_misplaced_by(&removed, policy, &[(newest + 1, id)]);
+                continue;
+            }
+            let log = Log::open_device(removed.device(), config(policy)).unwrap();
+            let report = log.recovery();
+            assert_eq!(log.low_water_lsn().value(), span.end() + 1, "{policy:?}, {id}: {report:?}");
+            assert_eq!(report.damage().count(), 0, "{report:?}");
+            let read = log.read_from(Lsn::ZERO).unwrap().map(|entry| entry.unwrap().lsn.value());
+            assert_eq!(
+                read.collect::<Vec<_>>(),
+                (span.end() + 1..=*spans[&newest].end()).collect::<Vec<_>>(),
+                "{policy:?}, {id}"
+            );
+        }
+        // What counts on no checkpoint gives up no entry that its own name would bring back.
+        is_misplaced_by(&removed, Policy::Salvage, &[(newest + 1, id)]);
+        // No crash leaves a segment twice, nor takes one out of the middle.
+        is_misplaced(&copied, &[(newest + 1, id)]);
+        if id > 1 {
+            let mut middle = whole.without(&[id]);
+            middle.0.insert(segment(newest + 1), whole.0[&segment(id)].clone());
+            is_misplaced(&middle, &[(newest + 1, id)]);
+        }
+        *if is_held { &mut held } else { &mut lost } += 1;
+    }
+    assert!(held > 1 && lost > 0, "{spans:?}, {at:?}");
+}
+
+#[test]
 fn row_o_a_checkpoint_of_a_newer_version_is_named_kept_and_nothing_is_written_beside_it() {
     let (whole, _) = with_checkpoints(false);
     let read = |reader: &LogReader<MemoryDevice>| -> Vec<Lsn> {
@@ -2154,16 +2197,20 @@ fn row_o_a_checkpoint_of_a_newer_version_is_named_kept_and_nothing_is_written_be
 /// Every policy refuses the log for one of these segments, each under the number of the other, and no byte changes.
 fn is_misplaced(bytes: &Bytes, which: &[(u64, u64)]) {
     for policy in [Policy::Default, Policy::Strict, Policy::Salvage, Policy::PointInTime] {
-        let device = bytes.device();
-        let medium = device.reader();
-        let opened = Log::open_device(device, config(policy));
-        assert!(opened.is_err(), "{which:?}, {policy:?}: no segment has its own number");
-        let error = opened.unwrap_err();
-        let Error::Misplaced { segment, found, .. } = error else { panic!("{which:?}, {policy:?}: {error}") };
-        assert!(which.contains(&(segment.value(), found.value())), "{which:?}: {segment} is {found}");
-        assert_eq!(Bytes::of(&medium).0, bytes.0, "{which:?}, {policy:?}");
-        assert!(matches!(bytes.reader(policy), Err(Error::Misplaced { .. })), "{which:?}, {policy:?}");
+        is_misplaced_by(bytes, policy, which);
     }
+}
+
+fn is_misplaced_by(bytes: &Bytes, policy: Policy, which: &[(u64, u64)]) {
+    let device = bytes.device();
+    let medium = device.reader();
+    let opened = Log::open_device(device, config(policy));
+    assert!(opened.is_err(), "{which:?}, {policy:?}: no segment has its own number");
+    let error = opened.unwrap_err();
+    let Error::Misplaced { segment, found, .. } = error else { panic!("{which:?}, {policy:?}: {error}") };
+    assert!(which.contains(&(segment.value(), found.value())), "{which:?}: {segment} is {found}");
+    assert_eq!(Bytes::of(&medium).0, bytes.0, "{which:?}, {policy:?}");
+    assert!(matches!(bytes.reader(policy), Err(Error::Misplaced { .. })), "{which:?}, {policy:?}");
 }
 
 #[test]
