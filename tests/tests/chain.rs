@@ -2127,7 +2127,9 @@ fn room_made_of_what_a_checkpoint_holds_is_no_segment_under_another_number() {
                 is_misplaced_by(&removed, policy, &[(newest + 1, id)]);
                 continue;
             }
-            let log = Log::open_device(removed.device(), config(policy)).unwrap();
+            let opened = Log::open_device(removed.device(), config(policy));
+            assert!(opened.is_ok(), "{policy:?}, {id}: {:?}", opened.err());
+            let log = opened.unwrap();
             let report = log.recovery();
             assert_eq!(log.low_water_lsn().value(), span.end() + 1, "{policy:?}, {id}: {report:?}");
             assert_eq!(report.damage().count(), 0, "{report:?}");
