@@ -319,14 +319,19 @@ fn a_checkpoint_of_no_entry_at_all_makes_no_state_of_a_log_that_was_reset() {
 }
 
 /// A log whose second checkpoint took the place of the first, which an entry still names, and lost its own entry by a cut.
-fn cut_behind_its_checkpoint(log: &Log<MemoryDevice>) {
-    insert_all(log, 1..=10);
+/// So many checkpoints are retained.
+fn cut_behind_its_checkpoint(retained: usize) -> (Log<MemoryDevice>, MemoryDevice) {
+    let device = small();
+    let medium = device.reader();
+    let log = Log::open_device(device, config().with_checkpoint_retention(retained)).unwrap();
+    insert_all(&log, 1..=10);
     log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
-    insert_all(log, 11..=19);
+    insert_all(&log, 11..=19);
     let at = log.checkpoint_at();
-    insert_all(log, 20..=29);
+    insert_all(&log, 20..=29);
     log.checkpoint(at, &Documents::default().snapshot()).unwrap();
     log.truncate_after(Lsn::new(25)).unwrap();
+    (log, medium)
 }
 
 fn insert_all(log: &Log<MemoryDevice>, ids: core::ops::RangeInclusive<u64>) {
@@ -348,8 +353,7 @@ fn without(medium: &MemoryDevice, checkpoint: CheckpointId) -> (Result<(), Error
 fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() {
     let kept = || config().with_checkpoint_retention(1);
     for way in ["goes on", "closed", "left"] {
-        let device = small();
-        let medium = device.reader();
+        let (log, medium) = cut_behind_its_checkpoint(1);
         let again = |log: Log<MemoryDevice>| match way {
             "goes on" => log,
             way => {
@@ -360,8 +364,6 @@ fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() 
                 Log::open_device(reopen(&medium), kept()).unwrap()
             }
         };
-        let log = Log::open_device(device, kept()).unwrap();
-        cut_behind_its_checkpoint(&log);
         let log = again(log);
         log.truncate_after(Lsn::new(15)).unwrap();
         let log = again(log);
@@ -390,10 +392,7 @@ fn a_log_cut_behind_its_last_checkpoint_misses_none_once_entries_are_given_up() 
 
 #[test]
 fn a_checkpoint_that_serves_after_a_cut_took_its_entry_is_missed_once_it_is_gone() {
-    let device = small();
-    let medium = device.reader();
-    let log = Log::open_device(device, config().with_checkpoint_retention(1)).unwrap();
-    cut_behind_its_checkpoint(&log);
+    let (log, medium) = cut_behind_its_checkpoint(1);
     log.discard_before(Lsn::new(5)).unwrap();
     let used = log.rebuild(&mut Documents::default()).unwrap().checkpoint_used;
     drop(log);
@@ -403,10 +402,7 @@ fn a_checkpoint_that_serves_after_a_cut_took_its_entry_is_missed_once_it_is_gone
 
 #[test]
 fn what_is_named_behind_a_cut_is_missed_whatever_was_named_before() {
-    let device = small();
-    let medium = device.reader();
-    let log = Log::open_device(device, config().with_checkpoint_retention(1)).unwrap();
-    cut_behind_its_checkpoint(&log);
+    let (log, medium) = cut_behind_its_checkpoint(1);
     log.truncate_after(Lsn::new(15)).unwrap();
     // It needs entries of an open transaction: the log does not rely on it.
     let open = log.transaction().unwrap();
@@ -428,6 +424,13 @@ fn rotten(medium: &MemoryDevice, checkpoint: CheckpointId) -> [(&'static str, Op
     let bytes = medium.object(Object::Checkpoint(checkpoint)).unwrap();
     let flipped = |at: usize| bytes.iter().enumerate().map(|(n, byte)| byte ^ u8::from(n == at)).collect();
     [("body", Some(flipped(bytes.len() - 1))), ("head", Some(flipped(20))), ("gone", None)]
+}
+
+fn replace(medium: &MemoryDevice, checkpoint: CheckpointId, bytes: Option<Vec<u8>>) {
+    match bytes {
+        Some(bytes) => medium.put(Object::Checkpoint(checkpoint), bytes),
+        None => reopen(medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
+    }
 }
 
 #[test]
@@ -453,10 +456,7 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
         log.close().unwrap();
         drop(log);
         let (what, bytes) = rotten(&medium, checkpoint)[rot].clone();
-        match bytes {
-            Some(bytes) => medium.put(Object::Checkpoint(checkpoint), bytes),
-            None => reopen(&medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
-        }
+        replace(&medium, checkpoint, bytes);
         medium = reopen(&medium).reader();
         match Log::open_device(reopen(&medium), config()) {
             Ok(log) => {
@@ -480,23 +480,21 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
 fn a_checkpoint_that_is_bad_where_the_log_is_cut_is_missed_all_the_same() {
     // Where it is the only one, and where the cut takes another.
     for (rot, takes) in [(0, false), (1, false), (2, false), (0, true), (1, true)] {
-        let device = small();
-        let medium = device.reader();
-        let log = Log::open_device(device, config()).unwrap();
-        if takes {
-            cut_behind_its_checkpoint(&log);
+        let (log, medium) = if takes {
+            cut_behind_its_checkpoint(2)
         } else {
+            let device = small();
+            let medium = device.reader();
+            let log = Log::open_device(device, config()).unwrap();
             insert_all(&log, 1..=10);
             log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
             insert_all(&log, 11..=30);
-        }
+            (log, medium)
+        };
         drop(log);
         let checkpoint = CheckpointId::new(1);
         let (what, bytes) = rotten(&medium, checkpoint)[rot].clone();
-        match bytes {
-            Some(bytes) => medium.put(Object::Checkpoint(checkpoint), bytes),
-            None => reopen(&medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
-        }
+        replace(&medium, checkpoint, bytes);
         let log = Log::open_device(reopen(&medium), config()).unwrap();
         log.truncate_after(Lsn::new(15)).unwrap();
         let whole = log.rebuild(&mut Documents::default());
@@ -559,10 +557,7 @@ fn a_checkpoint_that_the_log_names_and_that_is_not_valid_is_missed_where_entries
     let (whole, again) = rebuild(Policy::Default);
     assert!(whole.is_ok_and(|rebuilt| rebuilt.checkpoint_used.is_some()) && again.is_ok());
     for (what, bytes) in rotten(&medium, checkpoint).into_iter().rev() {
-        match bytes {
-            Some(bytes) => medium.put(Object::Checkpoint(checkpoint), bytes),
-            None => reopen(&medium).remove(Object::Checkpoint(checkpoint)).unwrap(),
-        }
+        replace(&medium, checkpoint, bytes);
         let (missed, again) = rebuild(Policy::Default);
         assert!(matches!(missed, Err(Error::StateLost { low_water }) if low_water == at.lsn()), "{what}: {missed:?}");
         assert!(matches!(again, Err(Error::StateLost { .. })), "{what}: {again:?}");

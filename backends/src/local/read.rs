@@ -118,12 +118,8 @@ impl<D: LocalDevice> Worker<D> {
                 break;
             }
         }
-        if rebuilt.checkpoint_used.is_none() {
-            let mut judging = Keeping::new(JudgeLoss::new((*view).clone()));
-            self.drive(&mut judging, &mut ()).await?;
-            if judging.output() {
-                self.lacks_state(&mut rebuilt, &view).await?;
-            }
+        if rebuilt.checkpoint_used.is_none() && is_lost(&mut self.device, &view, &mut self.scratch).await? {
+            self.lacks_state(&mut rebuilt, &view).await?;
         }
         let from = rebuilt.behind_checkpoint().max(view.low_water());
         let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
@@ -282,15 +278,18 @@ async fn check<D: LocalDevice>(
             }
         }
         report.weigh_by(&valid);
-        let mut judging = Keeping::new(JudgeLoss::new(view.clone()));
-        if report.misses_state(view, &valid) {
-            drive(&mut judging, device, buf, &mut ()).await?;
-            if judging.output() {
-                report.findings.push(view.state_lost(bad));
-            }
+        if report.misses_state(view, &valid) && is_lost(device, view, buf).await? {
+            report.findings.push(view.state_lost(bad));
         }
     }
     report.judge().map_err(Box::new)
+}
+
+/// Whether a state was there that no checkpoint holds any more: [`JudgeLoss`] knows.
+async fn is_lost<D: LocalDevice>(device: &mut D, view: &View, buf: &mut Vec<u8>) -> Fallible<bool> {
+    let mut judging = Keeping::new(JudgeLoss::new(view.clone()));
+    drive(&mut judging, device, buf, &mut ()).await?;
+    Ok(judging.output())
 }
 
 struct Sinking(Sink);
