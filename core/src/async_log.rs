@@ -293,6 +293,9 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     ) -> Result<CheckpointId, LogError<D::Error>> {
         self.handle.may_checkpoint()?;
         self.commit(Durability::Durable).await?;
+        if !self.handle.writer.is_all_durable() {
+            self.begin(now).await?;
+        }
         self.check_checkpoints().await?;
         let head = self.handle.checkpoint_header(now)?;
         let put = PutCheckpoint::new(self.handle.options.checksum, head, self.handle.geometry);

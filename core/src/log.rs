@@ -335,6 +335,9 @@ impl<'a, D: Device> Log<'a, D> {
     ) -> Result<CheckpointId, LogError<D::Error>> {
         self.handle.may_checkpoint()?;
         self.commit(Durability::Durable)?;
+        if !self.handle.writer.is_all_durable() {
+            self.begin(now)?;
+        }
         self.check_checkpoints()?;
         let head = self.handle.checkpoint_header(now)?;
         let put = PutCheckpoint::new(self.handle.options.checksum, head, self.handle.geometry);

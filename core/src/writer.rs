@@ -214,6 +214,13 @@ impl Writer {
         self.durable
     }
 
+    /// Whether all before [`next_lsn`](Self::next_lsn) is durable. Nothing may be staged or unsynced, and still it may not be: what
+    /// an opening found, and had no room to copy. No checkpoint may be written that holds it.
+    #[must_use]
+    pub fn is_all_durable(&self) -> bool {
+        self.durable == self.next.previous()
+    }
+
     /// The last LSN that something durable on the medium proves to have been durable: should that entry be damaged one
     /// day, recovery can tell it from a torn tail. At most [`durable`](Self::durable).
     #[must_use]
@@ -231,7 +238,12 @@ impl Writer {
     /// and for whose successor there was no room: a truncation does, before anything is removed by it.
     #[must_use]
     pub fn low_water_due(&self) -> bool {
-        self.is_unsaid() || self.must_begin
+        self.is_unsaid() || self.is_in_a_cache()
+    }
+
+    /// Whether what the active segment says of truncation may be in a cache alone: in a mark that nothing proves, or in its header.
+    fn is_in_a_cache(&self) -> bool {
+        self.must_begin || self.copy.is_some_and(|copy| copy.passes_over)
     }
 
     /// How far a truncation below `lsn` goes, not beyond what is durable and no less than any before; and whether a checkpoint

@@ -89,3 +89,11 @@ pub fn poll_times<F: Future>(future: F, polls: usize) -> Option<F::Output> {
         Poll::Pending => None,
     })
 }
+
+/// Awaits what is not pending for ever.
+///
+/// # Panics
+/// If it is.
+pub fn now<F: Future>(future: F) -> F::Output {
+    poll_times(future, 1_000_000).expect("it is not pending for ever")
+}

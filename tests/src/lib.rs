@@ -30,7 +30,7 @@ mod watched;
 mod workload;
 
 pub use applied::{Applied, NotApplied, change, changed};
-pub use awaited::{Awaited, poll_times};
+pub use awaited::{Awaited, now, poll_times};
 pub use disk::{Call, Directory, Disk, Image, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};

@@ -11,7 +11,7 @@ use duralog::{
 use duralog_core::{
     AsyncLog, Cause, Each, Error, Fault, Finding, Flow, LogError, LogOptions, OpenError, Policy, Seen, TransactionEnd,
 };
-use duralog_tests::{Awaited, payload, poll_times};
+use duralog_tests::{Awaited, now, payload, poll_times};
 use uuid::Uuid;
 
 const GEOMETRY: Geometry =
@@ -135,11 +135,6 @@ impl Driven for Native {
 fn options(mode: SyncMode) -> LogOptions {
     let durability = if mode == SyncMode::Immediate { Durability::Durable } else { Durability::Buffered };
     LogOptions { durability, metadata: true, nonce: || 0x5555, expect_log: Some(ID), ..LogOptions::default() }
-}
-
-/// Awaits.
-fn now<F: Future>(future: F) -> F::Output {
-    poll_times(future, 1_000_000).expect("it is not pending for ever")
 }
 
 /// The two handles of the core differ in nothing but that one is awaited.

@@ -5,10 +5,10 @@ use Op::{Append, Checkpoint, Close, Fill, Open, Write};
 use duralog::{
     Durability, Error, Log, Lsn, Object, Policy, Snapshot,
     core::operation::Code,
-    faulty::{Failure, FaultyDevice, Keep, Medium, Plan},
+    faulty::{Change, Failure, FaultyDevice, Keep, Medium, Plan},
 };
-use duralog_core::{LogError, LogOptions};
-use duralog_tests::{Moment, Op, Setup};
+use duralog_core::{AsyncLog, LogError, LogOptions};
+use duralog_tests::{Awaited, Moment, Op, Setup, now};
 
 /// A log that was not closed, whose last entries only the cache may hold.
 fn unclosed(setup: Setup, ops: &[Op]) -> Moment {
@@ -313,6 +313,89 @@ fn a_mark_that_a_cache_alone_may_hold_is_held_by_no_checkpoint_that_goes_less_fa
         assert!(log.is_ok(), "{}: {log:?}", setup.name);
         let log = log.unwrap();
         assert_eq!((log.low_water_lsn(), log.recovery().clean), (low_water, true), "{}", setup.name);
+    }
+}
+
+/// A log that was being reset when it was killed: the cache shows one copy of the new header, and the medium none.
+fn reset_in_the_cache(setup: Setup) -> Moment {
+    let mut run = Moment::new(setup).run(Plan::default());
+    run.play(&[Open, Fill(200), Append(24)]).unwrap();
+    // The segment is created, its first copy written, and not its second.
+    run.moment().medium.set_plan(Plan { fail: vec![(2, Failure::Error)], ..Plan::default() });
+    let reset = run.log().reset_to(Lsn::new(run.log().current_lsn().value() + 2));
+    assert!(reset.is_err(), "{}: {reset:?}", setup.name);
+    run.end().after_kill()
+}
+
+/// What a handle does with a log that it opens; whether it was done.
+type Life<'a> = (&'static str, &'a dyn Fn(FaultyDevice) -> bool);
+
+/// Lives on a medium that refuses the segment which an opening begins, until the power goes, at each call: of what is unsynced
+/// then, what was written to segments is lost, and nothing else. What is left opens, and misses nothing.
+fn nothing_is_missed(moment: &Moment, lives: [Life<'_>; 3]) {
+    for (handle, live) in lives {
+        let mut done = false;
+        for cut in 1..40 {
+            let moment = moment.fork();
+            let fail = vec![(0, Failure::NoSpace)];
+            moment.medium.set_plan(Plan { fail, cut_at_call: Some(cut), ..Plan::default() });
+            done |= live(moment.medium.device());
+            moment.medium.power_cut(|op| match (op.object, &op.change) {
+                (Object::Segment(_), Change::Create { .. } | Change::Write { .. }) => Keep::None,
+                _ => Keep::All,
+            });
+            let log = open(&moment, Plan::default());
+            let trace = moment.medium.trace();
+            assert!(log.is_ok(), "{}, {handle}, call {cut}: {:?}\n{trace}", moment.setup.name, log.err());
+            let report = log.unwrap().recovery().clone();
+            assert_eq!(report.damage().next(), None, "{}, {handle}, call {cut}\n{trace}", moment.setup.name);
+        }
+        assert!(done, "{}, {handle}: it is never done", moment.setup.name);
+    }
+}
+
+#[test]
+fn no_checkpoint_holds_what_a_cache_alone_may_hold() {
+    for setup in COPYING {
+        for moment in [unclosed(setup, &[Open, Fill(200), Append(24)]), reset_in_the_cache(setup)] {
+            let std = |device| {
+                let log = Log::open_device(device, moment.config());
+                log.is_ok_and(|log| log.checkpoint(log.checkpoint_at(), &Snapshot::default()).is_ok())
+            };
+            let core = |device| {
+                let mut buf = [0; 1 << 16];
+                let log = duralog_core::Log::open(device, &mut buf, LogOptions::default(), 0);
+                log.is_ok_and(|mut log| log.checkpoint(0, |_| 0).is_ok())
+            };
+            let awaited = |device| {
+                let mut buf = [0; 1 << 16];
+                let log = now(AsyncLog::open(Awaited(device), &mut buf, LogOptions::default(), 0));
+                log.is_ok_and(|mut log| now(log.checkpoint(0, |_| 0)).is_ok())
+            };
+            nothing_is_missed(&moment, [("std", &std), ("core", &core), ("awaited", &awaited)]);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_removed_by_a_header_that_a_cache_alone_may_hold() {
+    for setup in COPYING {
+        let moment = reset_in_the_cache(setup);
+        let std = |device| {
+            let log = Log::open_device(device, moment.config());
+            log.is_ok_and(|log| log.discard_before(Lsn::MAX).is_ok())
+        };
+        let core = |device| {
+            let mut buf = [0; 1 << 16];
+            let log = duralog_core::Log::open(device, &mut buf, LogOptions::default(), 0);
+            log.is_ok_and(|mut log| log.discard_before(0, Lsn::MAX).is_ok())
+        };
+        let awaited = |device| {
+            let mut buf = [0; 1 << 16];
+            let log = now(AsyncLog::open(Awaited(device), &mut buf, LogOptions::default(), 0));
+            log.is_ok_and(|mut log| now(log.discard_before(0, Lsn::MAX)).is_ok())
+        };
+        nothing_is_missed(&moment, [("std", &std), ("core", &core), ("awaited", &awaited)]);
     }
 }
 

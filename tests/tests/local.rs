@@ -971,6 +971,33 @@ fn nothing_is_removed_by_a_mark_that_a_cache_alone_may_hold() {
 }
 
 #[test]
+fn no_checkpoint_holds_what_a_cache_alone_may_hold() {
+    let medium = Medium::new(GEOMETRY);
+    let log = duralog::Log::open_device(medium.device(), config()).unwrap();
+    log.append(&[7; 100][..]).unwrap();
+    // The cache shows the second, and the medium has lost it.
+    medium.set_plan(Plan { fail: vec![(1, Failure::SyncLoses(Vec::new()))], ..Plan::default() });
+    log.append(&[7; 100][..]).unwrap_err();
+    drop(log);
+    medium.kill();
+    let mut done = false;
+    for cut in 1..40 {
+        let medium = medium.snapshot();
+        // There is no room for the segment that the opening begins.
+        let fail = vec![(0, Failure::NoSpace)];
+        medium.set_plan(Plan { fail, cut_at_call: Some(cut), ..Plan::default() });
+        let snapshot = Some(StateMachine::snapshot(&Documents::default()));
+        let log = Opened::open(medium.device(), config());
+        done |= log.is_ok_and(|mut log| log.done(Request::Checkpoint { snapshot }).is_ok());
+        medium.power_cut(|_| Keep::All);
+        let log = duralog::Log::open_device(medium.device(), config());
+        assert!(log.is_ok(), "call {cut}: {:?}\n{}", log.err(), medium.trace());
+        assert_eq!(log.unwrap().recovery().damage().next(), None, "call {cut}: {}", medium.trace());
+    }
+    assert!(done, "no checkpoint is made");
+}
+
+#[test]
 fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
     // Or, of a device that gives no room back, the entry and the checkpoint.
     for gives_back in [true, false] {

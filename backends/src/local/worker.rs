@@ -560,6 +560,9 @@ impl<D: LocalDevice> Worker<D> {
 
     async fn checkpoint(&mut self, snapshot: Option<Snapshot>) -> Fallible<CheckpointId> {
         self.commit_until(Settled::All).await?;
+        if !self.writable()?.is_all_durable() {
+            self.take_over_later().await?;
+        }
         // What crashes left half written goes, or it would hide what is whole. What cannot be read is kept.
         drop(self.safe_floor().await);
         let snapshot = match (snapshot, &self.state) {

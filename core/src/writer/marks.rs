@@ -52,7 +52,7 @@ impl Writer {
         let said = [&self.staged_marks, &self.flying_marks, &self.written_marks];
         let said = said.into_iter().filter_map(|said| said.low_water).map(|(lsn, _)| lsn).max();
         let stands = self.low_water.max(said.unwrap_or_default());
-        if lsn == stands && self.must_begin {
+        if lsn == stands && self.is_in_a_cache() {
             // A cache alone may hold it: the header of the next segment says it.
             return Err(StageError::NeedsSegment);
         }
@@ -102,7 +102,7 @@ impl Writer {
     /// # Errors
     /// As [`stage`](Self::stage); [`StageError::NeedsCommit`] if something is not durable yet.
     pub fn stage_seal(&mut self, buf: &mut (impl Scratch + ?Sized), now: u64) -> Result<(), StageError> {
-        if self.stage.len > 0 || self.unsynced > 0 || self.durable != self.next.previous() {
+        if self.stage.len > 0 || self.unsynced > 0 || !self.is_all_durable() {
             return Err(StageError::NeedsCommit);
         }
         self.stage_mark(buf, now, Mark::Seal)

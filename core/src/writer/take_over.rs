@@ -122,8 +122,10 @@ impl Writer {
         writer.floor = tail.proven.floor;
         // Where a witness from elsewhere proves more than is there, it proves all that is there.
         let unproven = tail.marked < Some(tail.last) && lost == tail.last;
+        let before = tail.marked.unwrap_or(tail.header.first.previous());
         if unproven {
-            writer.durable = tail.marked.unwrap_or(tail.header.first.previous());
+            // A header that skips LSNs may be in a cache alone: it proves none of them.
+            writer.durable = tail.marked.unwrap_or(before.min(tail.header.predecessor.last));
         }
         // Entries are copied one after the other: where some are gone between them, they all stay.
         if settled && (unproven || tail.unproven_marks.is_some()) || unproven && tail.has_gap {
@@ -132,7 +134,7 @@ impl Writer {
         } else if unproven {
             writer.copy = Some(Copying {
                 start: tail.proven,
-                durable: writer.durable,
+                durable: before,
                 end: tail.behind,
                 passes_over: tail.marked.is_none(),
             });

@@ -1,0 +1,196 @@
+//! Each change behind a switch is tried: the programs are built once, and run once for each of them.
+
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+    time::Instant,
+};
+
+use serde_json::Value;
+
+use super::{
+    Change, STAGES, in_copy,
+    switch::{SWITCH, Switched},
+};
+use crate::{compiler::cargo, mutants::Bench, report::seconds};
+
+/// The file of the core that gets the switch itself.
+const ROOT: &str = "core/src/lib.rs";
+/// The errors of the compiler about constants: there the change may well compile, and only the switch does not.
+const NOT_CONSTANT: [&str; 2] = ["E0015", "E0658"];
+/// Memory, in KiB: what a change asks for without end is refused.
+const MEMORY: u64 = 8 << 20;
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A test noticed, or did not end.
+    Noticed,
+    /// No test noticed.
+    Survives,
+    /// It does not compile.
+    Unviable,
+    /// It cannot stand behind a switch.
+    NoSwitch,
+}
+
+/// Tries changes; what became of each.
+pub(super) fn run(bench: &Bench, changes: &[Change]) -> Result<Vec<Outcome>, String> {
+    let start = Instant::now();
+    let mut outcomes = vec![Outcome::Survives; changes.len()];
+    compile(bench, changes, &mut outcomes)?;
+    let programs = STAGES.iter().map(|stage| Program::build(bench, stage)).collect::<Result<Vec<_>, _>>()?;
+    let tried: Vec<usize> = (0..changes.len()).filter(|index| outcomes[*index] == Outcome::Survives).collect();
+    println!("{} of {} changes behind switches, after {}", tried.len(), changes.len(), seconds(start.elapsed()));
+    let next = AtomicUsize::new(0);
+    let all = Mutex::new(outcomes);
+    let jobs = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(&index) = tried.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let noticed = programs.iter().any(|program| program.notices(bench, index + 1));
+                    let outcome = if noticed { Outcome::Noticed } else { Outcome::Survives };
+                    all.lock().unwrap_or_else(PoisonError::into_inner)[index] = outcome;
+                    if !noticed {
+                        println!("{:>8}  number {}: {}", seconds(start.elapsed()), index + 1, changes[index].name);
+                    }
+                }
+            });
+        }
+    });
+    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Writes all changes that compile into the copy.
+fn compile(bench: &Bench, changes: &[Change], outcomes: &mut [Outcome]) -> Result<(), String> {
+    let files: BTreeSet<&str> = changes.iter().map(|change| &change.file[..]).chain([ROOT]).collect();
+    let sources = files.iter().map(|file| Ok((*file, fs::read_to_string(bench.tree.join(file))?)));
+    let sources = sources.collect::<Result<BTreeMap<_, _>, std::io::Error>>();
+    let sources = sources.map_err(|why| format!("cannot read the copy: {why}"))?;
+    loop {
+        let mut places = BTreeMap::new();
+        for (&file, source) in &sources {
+            let of_file = (0..).zip(changes).filter(|(_, change)| change.file == file);
+            let of_file = of_file.filter(|(index, _)| outcomes[*index] == Outcome::Survives);
+            let of_file: Vec<(usize, &Change)> = of_file.map(|(index, change)| (index + 1, change)).collect();
+            let mut switched = Switched::new(source, &of_file)?;
+            for number in switched.left_out {
+                outcomes[number - 1] = Outcome::NoSwitch;
+            }
+            if file == ROOT {
+                switched.text += SWITCH;
+            }
+            let path = bench.tree.join(file);
+            fs::write(&path, &switched.text).map_err(|why| format!("cannot write {}: {why}", path.display()))?;
+            places.insert(file, switched.places);
+        }
+        let mut command = cargo();
+        command.args(["check", "--quiet", "-p", "duralog-core", "--all-features", "--message-format=json"]);
+        let checked = in_copy(bench, &mut command).output().map_err(|why| format!("cannot run cargo: {why}"))?;
+        if checked.status.success() {
+            return Ok(());
+        }
+        let messages = String::from_utf8_lossy(&checked.stdout);
+        let mut dropped = 0;
+        for error in messages.lines().filter_map(Error::parse) {
+            let places = places.get(&error.file[..]).map_or(&[][..], Vec::as_slice);
+            let is_around =
+                |place: &&(usize, Range<usize>)| place.1.start <= error.at.start && error.at.end <= place.1.end;
+            let Some((_, least)) = places.iter().filter(is_around).min_by_key(|(_, place)| place.len()) else {
+                continue;
+            };
+            for (number, _) in places.iter().filter(|(_, place)| place == least) {
+                outcomes[number - 1] = if error.is_of_constants { Outcome::NoSwitch } else { Outcome::Unviable };
+                dropped += 1;
+            }
+        }
+        if dropped == 0 {
+            let errors = String::from_utf8_lossy(&checked.stderr);
+            return Err(format!("the copy with the switches does not compile: {errors}{messages}"));
+        }
+    }
+}
+
+/// An error of the compiler, and where.
+struct Error {
+    file: String,
+    at: Range<usize>,
+    is_of_constants: bool,
+}
+
+impl Error {
+    fn parse(message: &str) -> Option<Self> {
+        let message: Value = serde_json::from_str(message).ok()?;
+        let message = message.get("message").filter(|message| message["level"] == "error")?;
+        let span = message["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)?;
+        let byte = |key: &str| span[key].as_u64().and_then(|byte| usize::try_from(byte).ok());
+        let code = message["code"]["code"].as_str().unwrap_or_default();
+        let is_of_constants = NOT_CONSTANT.contains(&code);
+        Some(Self {
+            file: span["file_name"].as_str()?.to_owned(),
+            at: byte("byte_start")?..byte("byte_end")?,
+            is_of_constants,
+        })
+    }
+}
+
+/// A program of tests.
+struct Program {
+    path: PathBuf,
+    folder: PathBuf,
+    /// After this long it hangs.
+    limit: Duration,
+}
+
+impl Program {
+    fn build(bench: &Bench, stage: &[&str]) -> Result<Self, String> {
+        let stage: Vec<String> = stage.iter().map(|argument| (*argument).to_owned()).collect();
+        let (path, folder) = bench.build(&stage)?;
+        let mut built = Self { path, folder, limit: Duration::from_secs(600) };
+        let start = Instant::now();
+        // Without any change every test passes, else its failure says nothing.
+        if built.notices(bench, 0) {
+            return Err(format!("`cargo test {}` fails without any change", stage.join(" ")));
+        }
+        built.limit = start.elapsed() * 4 + Duration::from_secs(10);
+        Ok(built)
+    }
+
+    /// Whether a test fails, or none ends.
+    fn notices(&self, bench: &Bench, number: usize) -> bool {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" --test-threads=1")]).arg(&self.path);
+        in_copy(bench, &mut command).env("DURALOG_SWITCHED", number.to_string());
+        command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let Ok(mut child) = command.spawn() else { return true };
+        let Some(told) = child.stdout.take() else { return true };
+        let (failed, heard) = mpsc::channel();
+        let listener = thread::spawn(move || {
+            let lines = BufReader::new(told).lines().map_while(Result::ok);
+            if lines.into_iter().any(|line| line.starts_with("test ") && line.ends_with("FAILED")) {
+                // Nobody waits any more, if it took too long.
+                let _ = failed.send(());
+            }
+        });
+        let heard = heard.recv_timeout(self.limit);
+        // The first that fails is enough.
+        if !matches!(heard, Err(mpsc::RecvTimeoutError::Disconnected)) {
+            let _ = child.kill();
+        }
+        let ended = child.wait();
+        let _ = listener.join();
+        heard.is_ok() || !ended.is_ok_and(|status| status.success())
+    }
+}
