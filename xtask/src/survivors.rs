@@ -1,11 +1,15 @@
 //! `cargo-mutants` over the core: every small change that it can think of, and what no test notices explained.
 //!
 //! ```text
-//! cargo mutants ──► each change to a copy of the tree ──► unit tests of the core ──► suites, quick ones first
-//!                                                          survivors go on from one to the next ──► survivors.txt
+//! cargo mutants --list ──► changes ──► all behind switches in one copy ──► unit tests of the core ──► suites, quick ones first
+//!                             │                                            survivors go on from one to the next ──► survivors.txt
+//!                             └── what has no switch ──► cargo mutants, one copy for each ──────────────────────────────┘
 //! ```
 //!
 //! What no test notices has to stand in `survivors.txt` with a reason, and what stands there must be unnoticed.
+
+mod switch;
+mod trial;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,6 +19,10 @@ use std::{
     time::Instant,
 };
 
+use proc_macro2::LineColumn;
+use serde_json::Value;
+
+use self::trial::Outcome;
 use crate::{
     compiler::cargo,
     mutants::Bench,
@@ -22,7 +30,7 @@ use crate::{
     tools::{output, program, root},
 };
 
-/// Suites that are quick and look closely; put into one program, for each change is compiled anew.
+/// Suites that are quick and look closely; put into one program, for that takes a fraction of the time to build.
 const QUICK: [&str; 18] = [
     "bad_input",
     "chain",
@@ -49,12 +57,17 @@ const THOROUGH: [&str; 7] =
 /// The programs of those two in the copy.
 const PROGRAMS: [(&str, &[&str]); 2] = [("all_quick", &QUICK), ("all_thorough", &THOROUGH)];
 
-/// After so many seconds tests are stopped: they hang, and whoever runs them notices.
+/// After so many seconds tests that `cargo-mutants` runs are stopped: they hang, and whoever runs them notices.
 const TIME_LIMIT: &str = "300";
 
-/// Who is asked, one after the other: about what those before left. Each is given to `cargo mutants`, as what every call
-/// of cargo gets: else it would build each suite there is, and run one.
+/// Who is asked, one after the other: about what those before left.
 const STAGES: [&[&str]; 3] = [
+    &["-p", "duralog-core", "--all-features", "--lib"],
+    &["-p", "duralog-tests", "--test", "all_quick"],
+    &["-p", "duralog-tests", "--test", "all_thorough"],
+];
+/// The same for `cargo mutants`, as what every call of cargo gets: else it would build each suite there is, and run one.
+const STAGES_OF_CARGO_MUTANTS: [&[&str]; 3] = [
     &["--all-features", "--cargo-arg=--lib"],
     &["--test-package", "duralog-tests", "--cargo-arg=--test=all_quick"],
     &["--test-package", "duralog-tests", "--cargo-arg=--test=all_thorough"],
@@ -62,6 +75,33 @@ const STAGES: [&[&str]; 3] = [
 
 /// A change without its place, which moves with every edit: the file, what is changed, and the how manieth of these.
 type Key = (String, String);
+
+/// A change that `cargo-mutants` thinks of.
+#[derive(Debug)]
+struct Change {
+    /// As it names it, with its place.
+    name: String,
+    file: String,
+    /// Of what is replaced: columns count from 0.
+    start: LineColumn,
+    /// What kind of change it is.
+    genre: String,
+    replacement: String,
+}
+
+impl Change {
+    fn parse(change: &Value) -> Option<Self> {
+        let text = |key: &str| change[key].as_str().map(str::to_owned);
+        let place = |key: &str| change["span"]["start"][key].as_u64().and_then(|number| usize::try_from(number).ok());
+        Some(Self {
+            name: text("name")?,
+            file: text("file")?,
+            start: LineColumn { line: place("line")?, column: place("column")?.checked_sub(1)? },
+            genre: text("genre")?,
+            replacement: text("replacement")?,
+        })
+    }
+}
 
 /// Runs over the files named, or over those of the list. Returns whether the survivors are those of the list.
 pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
@@ -82,48 +122,58 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
         named => named.iter().map(String::as_str).collect(),
     };
     let start = Instant::now();
+    let changes = changes(&root(), &files)?;
+    let bench = bench()?;
+    let outcomes = trial::run(&bench, &changes)?;
+    let no_switch = changes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::NoSwitch);
+    let no_switch: Vec<&str> = no_switch.map(|(change, _)| &change.name[..]).collect();
+    let mut left = BTreeSet::new();
+    if !no_switch.is_empty() {
+        println!("{} have no switch: cargo-mutants itself makes them, one after the other", no_switch.len());
+        left = unnoticed(&self::bench()?, no_switch)?;
+    }
+    let survives =
+        |(change, outcome): &(&Change, &Outcome)| **outcome == Outcome::Survives || left.contains(&change.name);
+    let mut strange = 0;
+    for file in files {
+        let of_file: Vec<_> = changes.iter().zip(&outcomes).filter(|(change, _)| change.file == file).collect();
+        let names: Vec<&str> = of_file.iter().map(|(change, _)| &change.name[..]).collect();
+        let keys = keys(&names);
+        let survivors: BTreeMap<&Key, &str> = of_file
+            .iter()
+            .zip(&keys)
+            .filter(|(tried, _)| survives(tried))
+            .map(|((change, _), key)| (key, &change.name[..]))
+            .collect();
+        println!("{file}: {} changes, {} survive", of_file.len(), survivors.len());
+        let listed = list.of(file);
+        for (_, name) in survivors.iter().filter(|(key, _)| !listed.contains(*key)) {
+            println!("no test notices, and no line says why: {name}");
+            strange += 1;
+        }
+        for (_, change) in listed.iter().filter(|key| !survivors.contains_key(key)) {
+            println!("listed, and there no more or noticed now: {file}: {change}");
+            strange += 1;
+        }
+    }
+    println!("\n{strange} that the list has otherwise, in {}", seconds(start.elapsed()));
+    Ok(strange == 0)
+}
+
+/// A copy of the tree, with the suites put together.
+fn bench() -> Result<Bench, String> {
     let bench = Bench::new("survivors")?;
     for (name, suites) in PROGRAMS {
         let program = bench.tree.join("tests").join("tests").join(format!("{name}.rs"));
         fs::write(&program, together(suites)).map_err(|why| format!("cannot write {}: {why}", program.display()))?;
     }
-    sound(&bench)?;
-    let mut strange = 0;
-    for file in files {
-        let survivors = survivors(&bench, file)?;
-        let listed = list.of(file);
-        for (_, change) in survivors.difference(&listed) {
-            println!("no test notices, and no line says why: {file}: {change}");
-        }
-        for (_, change) in listed.difference(&survivors) {
-            println!("listed, and there no more or noticed now: {file}: {change}");
-        }
-        strange += survivors.symmetric_difference(&listed).count();
-    }
-    println!("\n{strange} that the list has otherwise, in {}", seconds(start.elapsed()));
-    Ok(strange == 0)
+    Ok(bench)
 }
 
 /// A program of several suites.
 fn together(suites: &[&str]) -> String {
     let modules = suites.iter().map(|suite| format!("#[path = \"{suite}.rs\"]\nmod {suite};\n"));
     format!("//! Suites in one program.\n#![allow(missing_docs)]\n\n{}", modules.collect::<String>())
-}
-
-/// Without any change every test passes, else its failure says nothing.
-fn sound(bench: &Bench) -> Result<(), String> {
-    let asked: [&[&str]; 2] = [
-        &["-p", "duralog-core", "--all-features", "--lib"],
-        &["-p", "duralog-tests", "--test", "all_quick", "--test", "all_thorough"],
-    ];
-    for arguments in asked {
-        let mut tests = cargo();
-        let tests = in_copy(bench, tests.arg("test").args(arguments));
-        if !tests.status().is_ok_and(|status| status.success()) {
-            return Err(format!("`cargo test {}` fails without any change", arguments.join(" ")));
-        }
-    }
-    Ok(())
 }
 
 fn in_copy<'a>(bench: &Bench, command: &'a mut Command) -> &'a mut Command {
@@ -140,30 +190,34 @@ fn cargo_mutants(folder: &Path) -> Command {
     command
 }
 
-/// The changes to a file, by the names that `cargo-mutants` gives them.
-fn changes(folder: &Path, file: &str) -> Result<Vec<String>, String> {
-    let listed = output(cargo_mutants(folder).args(["--list", "-f", file]));
-    let changes: Vec<String> = listed.unwrap_or_default().lines().map(str::to_owned).collect();
-    if changes.is_empty() {
-        return Err(format!("`cargo mutants` finds nothing to change in {file}"));
+/// The changes to files.
+fn changes(folder: &Path, files: &[&str]) -> Result<Vec<Change>, String> {
+    let mut changes = Vec::new();
+    for file in files {
+        let listed = output(cargo_mutants(folder).args(["--list", "--json", "-f", file])).unwrap_or_default();
+        let listed: Value = serde_json::from_str(&listed).unwrap_or_default();
+        let listed = listed.as_array().filter(|listed| !listed.is_empty());
+        for change in listed.ok_or_else(|| format!("`cargo mutants` finds nothing to change in {file}"))? {
+            let parsed =
+                Change::parse(change).ok_or_else(|| format!("`cargo mutants` lists something else: {change}"))?;
+            changes.push(parsed);
+        }
     }
     Ok(changes)
 }
 
-/// What no stage notices of the changes to a file.
-fn survivors(bench: &Bench, file: &str) -> Result<BTreeSet<Key>, String> {
-    let all = changes(&bench.tree, file)?;
-    println!("{file}: {} changes", all.len());
-    let mut left = all.clone();
+/// What no stage notices of changes, each of which is compiled for itself.
+fn unnoticed(bench: &Bench, names: Vec<&str>) -> Result<BTreeSet<String>, String> {
+    let mut left: Vec<String> = names.into_iter().map(str::to_owned).collect();
     let told = bench.target.join("told");
-    for stage in STAGES {
+    for stage in STAGES_OF_CARGO_MUTANTS {
         if left.is_empty() {
             break;
         }
         let _ = fs::remove_dir_all(&told);
         let mut command = cargo_mutants(&bench.tree);
         command.args(["--in-place", "--baseline", "skip", "--cap-lints", "true", "--timeout", TIME_LIMIT, "--output"]);
-        command.arg(&told).args(["-f", file]);
+        command.arg(&told);
         for change in &left {
             command.arg("--re").arg(format!("^{}$", escaped(change)));
         }
@@ -178,13 +232,12 @@ fn survivors(bench: &Bench, file: &str) -> Result<BTreeSet<Key>, String> {
         let missed = outcomes("missed")?;
         let judged = missed.len() + outcomes("caught")?.len() + outcomes("timeout")?.len();
         if judged + outcomes("unviable")?.len() != left.len() {
-            return Err(format!("of {} changes to {file} some were not judged", left.len()));
+            return Err(format!("of {} changes some were not judged", left.len()));
         }
-        println!("{file}: {} of {} left by {}", missed.len(), left.len(), stage.join(" "));
+        println!("{} of {} left by {}", missed.len(), left.len(), stage.join(" "));
         left = missed;
     }
-    let left: BTreeSet<String> = left.into_iter().collect();
-    Ok(all.iter().zip(keys(&all)).filter(|(name, _)| left.contains(*name)).map(|(_, key)| key).collect())
+    Ok(left.into_iter().collect())
 }
 
 /// A name as an expression that finds it alone.
@@ -194,9 +247,9 @@ fn escaped(name: &str) -> String {
 }
 
 /// The keys of a file's changes, in their order.
-fn keys(names: &[String]) -> Vec<Key> {
+fn keys(names: &[&str]) -> Vec<Key> {
     let mut seen = BTreeMap::<Key, u32>::new();
-    let key = |name: &String| {
+    let key = |name: &&str| {
         let mut parts = name.splitn(4, ':');
         let (file, what) = (parts.next().unwrap_or_default(), parts.nth(2).unwrap_or_default().trim());
         let times = seen.entry((file.to_owned(), what.to_owned())).or_default();
@@ -270,7 +323,7 @@ mod tests {
     #[test]
     fn changes_of_one_name_are_told_apart_by_their_number() {
         let names = ["a.rs:1:2: replace + with - in f", "a.rs:7:2: replace + with - in f", "a.rs:9:1: delete ! in f"];
-        let keys = keys(&names.map(str::to_owned));
+        let keys = keys(&names);
         let of = |what: &str| ("a.rs".to_owned(), what.to_owned());
         assert_eq!(keys, [of("replace + with - in f"), of("replace + with - in f #2"), of("delete ! in f")]);
         assert_eq!(escaped("a.rs:1: replace f -> (x) with []"), r"a\.rs:1: replace f \-> \(x\) with \[\]");

@@ -156,13 +156,14 @@ struct Program {
 impl Program {
     fn build(bench: &Bench, stage: &[&str]) -> Result<Self, String> {
         let stage: Vec<String> = stage.iter().map(|argument| (*argument).to_owned()).collect();
-        let (path, folder) = bench.build(&stage)?;
+        let (path, folder) = bench.build(&stage, Some("3"))?;
         let mut built = Self { path, folder, limit: Duration::from_secs(600) };
         let start = Instant::now();
         // Without any change every test passes, else its failure says nothing.
         if built.notices(bench, 0) {
             return Err(format!("`cargo test {}` fails without any change", stage.join(" ")));
         }
+        println!("{:>8}  `cargo test {}` without any change", seconds(start.elapsed()), stage.join(" "));
         built.limit = start.elapsed() * 4 + Duration::from_secs(10);
         Ok(built)
     }
