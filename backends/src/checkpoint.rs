@@ -189,7 +189,7 @@ impl<D: SharedDevice> Log<D> {
         let oldest = guard.checkpoints.keep(header, lsn, shared.checkpoint_retention);
         drop(guard);
         self.say_cover(at.floor);
-        self.tidy_up(Retention { checkpoints_from: oldest, evidence: true, unsaid: false });
+        self.tidy_up(Retention { checkpoints_from: oldest, evidence: true, unsaid: None });
         proved
     }
 
@@ -251,11 +251,10 @@ impl<D: SharedDevice> Log<D> {
         let mut buf = scratch(shared.options.geometry);
         let mut retire = Retire::new(view, retention);
         let retired = drive(&mut retire, &mut Turns(&shared.device), &mut buf, &mut ());
-        let oldest = retire.oldest();
-        shared.lock().writer.retired(oldest);
+        shared.lock().writer.retired(&retire);
         retired.map_err(|error| shared.failed_beside(error))?;
         let mut guard = shared.lock();
-        tracing::info!(oldest = oldest.value(), "removed what the log no longer needs");
+        tracing::info!(oldest = retire.oldest().value(), "removed what the log no longer needs");
         if retention.evidence {
             guard.writer.evidence_removed();
         }

@@ -69,7 +69,7 @@ impl<D: SharedDevice> Log<D> {
             // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
             Err(Error::NoSpace(_)) if covered => {
                 shared.lock().writer.give_up(lsn);
-                self.retire(&removing, Retention { unsaid: true, ..Retention::default() })?;
+                self.retire(&removing, Retention { unsaid: Some(low_water), ..Retention::default() })?;
                 shared.free_removed()?;
                 let guard = shared.lock();
                 let (guard, ()) =

@@ -319,7 +319,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         let most = usize::from(self.handle.options.checkpoints_kept);
         let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
         self.say_cover(now, head.floor).await?;
-        self.retire(Retention { checkpoints_from, evidence: true, unsaid: false }).await?;
+        self.retire(Retention { checkpoints_from, evidence: true, unsaid: None }).await?;
         Ok(head.id)
     }
 
@@ -382,7 +382,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                 // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
                 Err(LogError::Full) if covered => {
                     self.handle.writer.give_up(lsn);
-                    self.retire(Retention { unsaid: true, ..Retention::default() }).await?;
+                    self.retire(Retention { unsaid: Some(low_water), ..Retention::default() }).await?;
                     self.free_removed().await?;
                     self.say_low_water(now, lsn, true).await?;
                 }
@@ -568,7 +568,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         let view = self.handle.writer.view();
         let mut retire = Retire::new(view, retention);
         let retired = drive_async(&mut retire, &mut self.device, self.handle.buf, &mut ()).await;
-        self.handle.writer.retired(retire.oldest());
+        self.handle.writer.retired(&retire);
         retired.map_err(|error| self.handle.unfit(error))?;
         if retention.evidence {
             self.handle.writer.evidence_removed();

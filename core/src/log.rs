@@ -360,7 +360,7 @@ impl<'a, D: Device> Log<'a, D> {
         let most = usize::from(self.handle.options.checkpoints_kept);
         let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
         self.say_cover(now, head.floor)?;
-        self.retire(Retention { checkpoints_from, evidence: true, unsaid: false })?;
+        self.retire(Retention { checkpoints_from, evidence: true, unsaid: None })?;
         Ok(head.id)
     }
 
@@ -432,7 +432,7 @@ impl<'a, D: Device> Log<'a, D> {
                 // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
                 Err(LogError::Full) if covered => {
                     self.handle.writer.give_up(lsn);
-                    self.retire(Retention { unsaid: true, ..Retention::default() })?;
+                    self.retire(Retention { unsaid: Some(low_water), ..Retention::default() })?;
                     self.free_removed()?;
                     self.say_low_water(now, lsn, true)?;
                 }
@@ -619,7 +619,7 @@ impl<'a, D: Device> Log<'a, D> {
         let view = self.handle.writer.view();
         let mut retire = Retire::new(view, retention);
         let retired = drive(&mut retire, &mut self.device, self.handle.buf, &mut ());
-        self.handle.writer.retired(retire.oldest());
+        self.handle.writer.retired(&retire);
         retired.map_err(|error| self.handle.unfit(error))?;
         if retention.evidence {
             self.handle.writer.evidence_removed();

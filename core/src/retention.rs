@@ -20,8 +20,8 @@ pub struct Retention {
     pub checkpoints_from: CheckpointId,
     /// Whether what was kept as evidence of the last cut goes too.
     pub evidence: bool,
-    /// Whether nothing on the medium says yet what goes: there was no room for it.
-    pub unsaid: bool,
+    /// Where there was no room to say what goes, and nothing on the medium does: the low-water mark before.
+    pub unsaid: Option<Lsn>,
 }
 
 /// The machine that removes the segments below the low-water mark. [`oldest`](Self::oldest) tells which is the oldest then.
@@ -30,8 +30,9 @@ pub struct Retire {
     view: View,
     retention: Retention,
     state: State,
-    /// The oldest segment that stays.
+    /// The oldest segment that stays, and its first LSN.
     keep: SegmentId,
+    first: Lsn,
     /// Down to which LSN segments stay, once the one that holds the low-water mark is found.
     needed: Option<Lsn>,
 }
@@ -67,17 +68,24 @@ impl Retire {
     #[must_use]
     pub fn new(view: View, retention: Retention) -> Self {
         let state = State::Header(HeaderReader::new(view.update, view.newest));
-        Self { keep: view.newest, view, retention, state, needed: None }
+        Self { keep: view.newest, first: Lsn::ZERO, view, retention, state, needed: None }
     }
 
     /// The oldest segment that the log still needs, as far as is known: also where removing those below it failed, and some
     /// are gone.
     #[must_use]
     pub fn oldest(&self) -> SegmentId {
-        match self.state {
-            State::Header(_) | State::Back { .. } => self.view.oldest,
-            State::Remove { .. } | State::Removed(_) | State::Evidence { .. } | State::Checkpoints { .. } => self.keep,
-        }
+        if self.removes() { self.keep } else { self.view.oldest }
+    }
+
+    /// Whether it is known what stays.
+    fn removes(&self) -> bool {
+        !matches!(self.state, State::Header(_) | State::Back { .. })
+    }
+
+    /// The first LSN that is kept where nothing says so: what stays of a segment, a crash brings back.
+    pub(crate) fn kept_unsaid(&self) -> Option<Lsn> {
+        self.retention.unsaid.map(|before| if self.removes() { before.max(self.first) } else { before })
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
@@ -86,7 +94,7 @@ impl Retire {
                 State::Header(reader) => {
                     reader.next(turn)?;
                     let SegmentHeader { id, first, transaction_floor, .. } = *self.view.header(turn, reader)?;
-                    self.keep = id;
+                    (self.keep, self.first) = (id, first);
                     if first <= self.view.low_water && self.needed.is_none() {
                         self.needed = Some(self.view.low_water.min(transaction_floor));
                     }
@@ -114,8 +122,8 @@ impl Retire {
                 State::Remove { .. } => match turn.object() {
                     Some(object @ Object::Segment(id)) if id < self.keep => {
                         self.state = match self.retention.unsaid {
-                            true => State::Removed(object),
-                            false => State::Remove { after: Some(object), asked: false },
+                            Some(_) => State::Removed(object),
+                            None => State::Remove { after: Some(object), asked: false },
                         };
                         return Err(turn.need(Step::Remove { object }));
                     }

@@ -34,6 +34,7 @@ use crate::{
     chain::{Dead, Mended, View},
     frame::{Salts, Slot},
     meta::Meta,
+    retention::Retire,
     segment::{SegmentHeader, SegmentId, TRANSACTIONS_MAX},
 };
 use marks::Said;
@@ -414,9 +415,13 @@ impl Writer {
         self.slot.bytes()
     }
 
-    /// Segments below `oldest` were removed.
-    pub fn retired(&mut self, oldest: SegmentId) {
-        self.oldest = self.oldest.max(oldest);
+    /// Segments were removed. Where nothing says so, more than they held is not given up until it is said: should it find no
+    /// room once more, a crash brings the rest back.
+    pub fn retired(&mut self, retire: &Retire) {
+        self.oldest = self.oldest.max(retire.oldest());
+        if let Some(kept) = retire.kept_unsaid() {
+            self.given_up = kept;
+        }
     }
 
     /// A machine could not go on with what the medium holds: nothing more is written.

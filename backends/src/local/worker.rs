@@ -606,7 +606,7 @@ impl<D: LocalDevice> Worker<D> {
             }
         }
         // What could not be removed only takes room.
-        let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true, unsaid: false }).await;
+        let _ = self.retire(Retention { checkpoints_from: oldest, evidence: true, unsaid: None }).await;
         Ok(id)
     }
 
@@ -662,7 +662,7 @@ impl<D: LocalDevice> Worker<D> {
                 // up.
                 Err(error) if covered && matches!(*error, Error::NoSpace(_)) => {
                     self.writer()?.give_up(lsn);
-                    self.retire(Retention { unsaid: true, ..Retention::default() }).await?;
+                    self.retire(Retention { unsaid: Some(low_water), ..Retention::default() }).await?;
                     self.give_up(lsn, covered).await?;
                 }
                 given_up => given_up?,
@@ -686,7 +686,7 @@ impl<D: LocalDevice> Worker<D> {
         let view = self.writer()?.view();
         let mut retire = Retire::new(view, retention);
         let retired = self.drive(&mut &mut retire, &mut ()).await;
-        self.writer()?.retired(retire.oldest());
+        self.writer()?.retired(&retire);
         retired?;
         // Removing takes effect with a sync, on media that gather what they do.
         self.device.sync().await.map_err(device_error)?;

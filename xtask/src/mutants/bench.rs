@@ -96,7 +96,7 @@ impl Bench {
 
     /// Builds a suite and runs tests of it; gives what it printed.
     pub(super) fn test(&self, suite: &[String], tests: &[&str]) -> Result<String, String> {
-        let (program, folder) = self.build(suite, None)?;
+        let (program, folder) = self.build(suite, &[])?;
         let log = self.target.join("output");
         let told = |why: io::Error| format!("cannot run {}: {why}", program.display());
         let file = File::options().read(true).write(true).create(true).truncate(true).open(&log).map_err(told)?;
@@ -123,15 +123,15 @@ impl Bench {
         Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
-    /// Builds a suite, `optimised` otherwise than its profile says where it is run often; gives its program and the folder it runs in.
-    pub(crate) fn build(&self, suite: &[String], optimised: Option<&str>) -> Result<(PathBuf, PathBuf), String> {
+    /// Builds a suite, with these variables besides; gives its program and the folder it runs in.
+    pub(crate) fn build(&self, suite: &[String], variables: &[(&str, &str)]) -> Result<(PathBuf, PathBuf), String> {
         let mut command = cargo();
         command.current_dir(&self.tree).arg("test").args(suite);
         command.args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
         command.env("CARGO_TARGET_DIR", &self.target);
         // Built often and never debugged.
         command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0");
-        command.envs(optimised.map(|level| ("CARGO_PROFILE_TEST_OPT_LEVEL", level)));
+        command.envs(variables.iter().copied());
         let built = command.output().map_err(|why| format!("cannot run cargo: {why}"))?;
         if !built.status.success() {
             let errors = String::from_utf8_lossy(&built.stderr);

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 use proc_macro2::LineColumn;
 use syn::{
-    Arm, Block, Expr, ExprBinary, ExprRepeat, ExprUnary, ImplItemConst, ImplItemFn, ItemConst, ItemFn, ItemStatic, Pat,
-    Signature, TraitItemConst, Type,
+    Block, Expr, ExprBinary, ExprMatch, ExprRepeat, ExprUnary, ImplItemConst, ImplItemFn, ItemConst, ItemFn,
+    ItemStatic, Pat, Signature, TraitItemConst, Type,
     spanned::Spanned,
     visit::{self, Visit},
 };
@@ -200,15 +200,19 @@ impl<'ast> Visit<'ast> for Sites<'_> {
         visit::visit_expr_unary(self, expr);
     }
 
-    fn visit_arm(&mut self, arm: &'ast Arm) {
-        if let Pat::Guard(guarded) = &arm.pat {
-            let guard = self.range(&guarded.guard);
-            self.sites.insert(guard.start, Site::Guard(guard));
-        } else {
-            let (start, end) = (self.range(arm).start, self.range(&arm.pat).end);
-            self.sites.insert(start, Site::Arm { end });
+    fn visit_expr_match(&mut self, expr: &'ast ExprMatch) {
+        // Without an arm for all else, a match that may pass over another is not compiled.
+        let has_rest = expr.arms.iter().any(|arm| matches!(arm.pat, Pat::Wild(_)));
+        for arm in &expr.arms {
+            if let Pat::Guard(guarded) = &arm.pat {
+                let guard = self.range(&guarded.guard);
+                self.sites.insert(guard.start, Site::Guard(guard));
+            } else if has_rest {
+                let (start, end) = (self.range(arm).start, self.range(&arm.pat).end);
+                self.sites.insert(start, Site::Arm { end });
+            }
         }
-        visit::visit_arm(self, arm);
+        visit::visit_expr_match(self, expr);
     }
 
     fn visit_item_fn(&mut self, function: &'ast ItemFn) {

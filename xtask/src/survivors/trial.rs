@@ -31,6 +31,10 @@ const NOT_CONSTANT: [&str; 2] = ["E0015", "E0658"];
 /// Memory, in KiB: what a change asks for without end is refused.
 const MEMORY: u64 = 8 << 20;
 
+/// How the programs are built: they are run often. And what the compiler sees through is for a test to notice.
+const FOR_SPEED: [(&str, &str); 2] =
+    [("CARGO_PROFILE_TEST_OPT_LEVEL", "3"), ("RUSTFLAGS", "-Aarithmetic_overflow -Aunconditional_panic")];
+
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -97,7 +101,8 @@ fn compile(bench: &Bench, changes: &[Change], outcomes: &mut [Outcome]) -> Resul
         }
         let mut command = cargo();
         command.args(["check", "--quiet", "-p", "duralog-core", "--all-features", "--message-format=json"]);
-        let checked = in_copy(bench, &mut command).output().map_err(|why| format!("cannot run cargo: {why}"))?;
+        let checked =
+            in_copy(bench, &mut command).envs(FOR_SPEED).output().map_err(|why| format!("cannot run cargo: {why}"))?;
         if checked.status.success() {
             return Ok(());
         }
@@ -156,7 +161,7 @@ struct Program {
 impl Program {
     fn build(bench: &Bench, stage: &[&str]) -> Result<Self, String> {
         let stage: Vec<String> = stage.iter().map(|argument| (*argument).to_owned()).collect();
-        let (path, folder) = bench.build(&stage, Some("3"))?;
+        let (path, folder) = bench.build(&stage, &FOR_SPEED)?;
         let mut built = Self { path, folder, limit: Duration::from_secs(600) };
         let start = Instant::now();
         // Without any change every test passes, else its failure says nothing.
