@@ -570,17 +570,16 @@ impl Run {
             }
             // It is given up, and only the room was not given back: the log goes on.
             Err(Error::Device { action: Action::Remove, .. }) if self.is_alive() => {
-                let given = match giving {
-                    Giving::Before(_) => match call(self.log()) {
-                        // Asked again, it found no room for a mark; the first one is in the log.
-                        Err(Error::NoSpace(_)) if self.log().low_water_lsn() > low_water => {
-                            from(self.log().low_water_lsn())
-                        }
-                        given => given?,
-                    },
-                    giving => giving,
-                };
-                Ok(self.moment.oracle.gave_up(given)?)
+                let Giving::Before(_) = giving else { return Ok(self.moment.oracle.gave_up(giving)?) };
+                match call(self.log()) {
+                    // Asked again, it found no room for a mark, which may be found all the same; the first one is in the log.
+                    Err(Error::NoSpace(_)) if self.log().low_water_lsn() > low_water => {
+                        self.moment.oracle.gave_up(from(self.log().low_water_lsn()))?;
+                        self.moment.oracle.give_up(giving);
+                        Ok(())
+                    }
+                    given => Ok(self.moment.oracle.gave_up(given?)?),
+                }
             }
             Err(error) => {
                 match (&error, giving) {
