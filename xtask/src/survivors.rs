@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Suites that are quick and look closely; put into one program, for that takes a fraction of the time to build.
-const QUICK: [&str; 18] = [
+const QUICK: [&str; 19] = [
     "bad_input",
     "chain",
     "checkpoints",
@@ -49,6 +49,7 @@ const QUICK: [&str; 18] = [
     "snapshots",
     "state",
     "streams",
+    "swarm",
     "unreadable_header",
 ];
 /// Suites that cut everywhere; asked about what the quick ones leave.
