@@ -36,7 +36,7 @@ cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
 cargo xtask survivors [--list | FILE ...]
             every small change to the core that cargo-mutants can think of, in these files or in all that
             xtask/survivors.txt names: what no test notices has to stand there with its reason, and nothing else;
-            --list says how many changes there are in each file of the core. Takes hours: half a minute for each
+            --list says how many changes there are in each file of the core. Takes hours: for each that survives a minute
 cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
                             random workloads and faults, a medium of its own for each seed; stops at the first failure
                             with the command that repeats it
