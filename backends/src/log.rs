@@ -284,7 +284,7 @@ impl<D: SharedDevice> Log<D> {
 
     /// Makes room for the segment that an opening could not begin, by giving up what the oldest checkpoint holds.
     fn make_room(&mut self) -> Result<()> {
-        let window = self.report.last_valid_lsn.value() - self.synced_lsn().value();
+        let window = self.shared.lock().writer.to_copy();
         match self.truncate_before(Lsn::MAX) {
             Err(error @ Error::NoSpace(_)) => {
                 tracing::warn!(%error, "the log can be read, and written once there is room")

@@ -22,7 +22,8 @@ impl<D: SharedDevice> Log<D> {
     /// # Errors
     /// [`Error::NoSpace`] where that room is used up, a segment is refused too, and nothing that went made room for one;
     /// [`Error::Poisoned`], [`Error::Device`], [`Error::Closed`]. Where that is an error of removing, the low-water mark
-    /// is durable and the log goes on: a segment that could not be removed stays, and the next truncation removes it.
+    /// is durable, unless room was to be made for it, and the log goes on: a segment that could not be removed stays, and the
+    /// next truncation removes it.
     pub fn truncate_before(&self, lsn: Lsn) -> Result<Lsn> {
         match self.shared.safe_floor()? {
             Some(floor) => self.truncate(lsn.min(floor), true),
@@ -63,20 +64,19 @@ impl<D: SharedDevice> Log<D> {
             self.retire(&removing, Retention::default())?;
             return Ok(low_water);
         }
-        let staged = shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered));
-        match staged {
-            Ok((guard, ())) => shared.commit(guard)?,
+        let say = |guard| {
+            let staged = shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered));
+            staged.and_then(|(guard, ())| shared.commit(guard))
+        };
+        match say(guard) {
             // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
             Err(Error::NoSpace(_)) if covered => {
                 shared.lock().writer.give_up(lsn);
                 self.retire(&removing, Retention { unsaid: Some(low_water), ..Retention::default() })?;
                 shared.free_removed()?;
-                let guard = shared.lock();
-                let (guard, ()) =
-                    shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, true))?;
-                shared.commit(guard)?;
+                say(shared.lock())?;
             }
-            Err(error) => return Err(error),
+            said => said?,
         }
         // Before anything goes: what says that it was given up is not in one place alone.
         shared.put_meta();

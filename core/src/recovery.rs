@@ -848,16 +848,17 @@ impl Recovery {
     /// counts, or was never finished, may come back under a new number by a crash alone: its room was taken again, and the
     /// new header was not written. Its own number is below the newest then, or that of a segment that was refused room:
     /// and that was removed before, so no segment stands under that number. It may even be the one that the chain looks
-    /// for, at the front, where no mark says yet that a checkpoint holds it: on a full medium its room is needed first.
+    /// for, at the front, where a checkpoint holds it: on a full medium its room is needed before a mark says so.
     fn misplaced(&self) -> Option<Fault> {
         let newest = &self.found.tail.header;
         let is_lost = |stray: &Stray| {
             let is_it = |meta: Meta| meta.log == stray.found.log && stray.is(SegmentId::new(meta.segment), meta.nonce);
             self.meta().is_some_and(is_it) || self.strays.iter().any(|other| other.segment == stray.found.id)
         };
-        let removed = self.removed_unsaid().map_or(Lsn::ZERO, Lsn::previous);
+        let removed = self.removed_unsaid().unwrap_or(self.low_water());
+        let removed = removed.min(self.found.covered_below(self.chain.oldest.log));
         let front = self.chain.oldest.predecessor;
-        let is_removed = |stray: &Stray| front.last <= removed && stray.is(front.id, front.nonce);
+        let is_removed = |stray: &Stray| front.last < removed && stray.is(front.id, front.nonce);
         let is_misplaced = |stray: &&Stray| {
             let is_newer = stray.is(newest.id, newest.nonce) || (stray.found.id > newest.id && is_lost(stray));
             let is_missed = stray.wanted && !is_removed(stray);

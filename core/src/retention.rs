@@ -83,9 +83,11 @@ impl Retire {
         !matches!(self.state, State::Header(_) | State::Back { .. })
     }
 
-    /// The first LSN that is kept where nothing says so: what stays of a segment, a crash brings back.
+    /// The first LSN that is kept where nothing says so: what stays of a segment, a crash brings back. Where a removal failed,
+    /// it may have been done.
     pub(crate) fn kept_unsaid(&self) -> Option<Lsn> {
-        self.retention.unsaid.map(|before| if self.removes() { before.max(self.first) } else { before })
+        let removed = if self.removes() { self.first.min(self.view.low_water) } else { Lsn::ZERO };
+        self.retention.unsaid.map(|before| before.max(removed))
     }
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {

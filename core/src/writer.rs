@@ -244,14 +244,26 @@ impl Writer {
 
     /// Whether what the active segment says of truncation may be in a cache alone: in a mark that nothing proves, or in its header.
     fn is_in_a_cache(&self) -> bool {
-        self.must_begin || self.copy.is_some_and(|copy| copy.passes_over)
+        self.must_begin || self.header_is_in_a_cache()
+    }
+
+    fn header_is_in_a_cache(&self) -> bool {
+        self.copy.is_some_and(|copy| copy.passes_over)
+    }
+
+    /// Entries that are still to be copied before they may be called durable.
+    #[must_use]
+    pub fn to_copy(&self) -> u64 {
+        self.copy.map_or(0, |copy| self.live.value().saturating_sub(copy.durable.value()))
     }
 
     /// How far a truncation below `lsn` goes, not beyond what is durable and no less than any before; and whether a checkpoint
     /// that holds what is below `lsn`, if one does, holds all of that.
     #[must_use]
     pub fn truncates_to(&self, lsn: Lsn, covered: bool) -> (Lsn, bool) {
-        let (lsn, low_water) = (lsn.min(self.durable.next_or_max()), self.low_water());
+        // Without a header that is durable, the segment before is the newest: it stays.
+        let end = if self.header_is_in_a_cache() { self.durable } else { self.durable.next_or_max() };
+        let (lsn, low_water) = (lsn.min(end), self.low_water());
         (lsn.max(low_water), covered && lsn >= low_water)
     }
 
@@ -415,8 +427,8 @@ impl Writer {
         self.slot.bytes()
     }
 
-    /// Segments were removed. Where nothing says so, more than they held is not given up until it is said: should it find no
-    /// room once more, a crash brings the rest back.
+    /// Segments were removed, or may have been where removing failed. Where nothing says so, more than they held is not given up
+    /// until it is said: should it find no room once more, a crash brings the rest back.
     pub fn retired(&mut self, retire: &Retire) {
         self.oldest = self.oldest.max(retire.oldest());
         if let Some(kept) = retire.kept_unsaid() {
