@@ -1,4 +1,5 @@
-//! The core's own handles, blocking and awaited, write what the native log writes: the same bytes for the same calls.
+//! The core's own handles, blocking and awaited, write what the native log writes: the same bytes for the same calls. What else
+//! they do, each test asks of both.
 #![allow(missing_docs)]
 
 use core::{
@@ -151,6 +152,7 @@ impl<D: Device> Handle<'_, D> {
     }
 }
 
+/// Which of the two handles a log is to be made or opened with.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Blocking,
@@ -461,11 +463,11 @@ fn where_nobody_else_can_write_a_handle_goes_on_in_the_segment_that_it_finds() {
 fn an_entry_needs_the_buffer_that_the_log_asks_for_and_no_more() {
     for (kind, len) in both().flat_map(|kind| [(kind, 0), (kind, 40), (kind, 100)]) {
         let mut device = MemoryDevice::new(GEOMETRY);
-        let needed = kind.format(&mut device, LogOptions::default()).unwrap().buffer_min(len + 33);
+        kind.format(&mut device, LogOptions::default()).map(drop).unwrap();
+        let mut large = [0; 512];
+        let needed = kind.open_in(&mut device, &mut large, LogOptions::default()).unwrap().buffer_min(len + 33);
         assert!(needed > len as usize + 33, "{needed} bytes are too few for {len}");
-        let (mut large, mut buf) = ([0; 512], vec![0; needed]);
-        kind.open_in(&mut device, &mut large, LogOptions::default()).map(drop).unwrap();
-        let payload = payload(1, len as usize);
+        let (payload, mut buf) = (payload(1, len as usize), vec![0; needed]);
         let mut log = kind.open_in(&mut device, &mut buf, LogOptions::default()).unwrap();
         log.append(&payload).unwrap();
         let larger = vec![0; needed];
