@@ -7,7 +7,7 @@ use core::{
 };
 
 use duralog::Object;
-use duralog_core::{AsyncDevice, Device, Durability, Geometry, Room};
+use duralog_core::{AsyncDevice, Device, Durability, Geometry, OldWriter, Room};
 
 /// A device whose every call is pending once before it is done.
 #[derive(Debug)]
@@ -29,6 +29,10 @@ impl<D: Device> AsyncDevice for Awaited<D> {
 
     fn geometry(&self) -> Geometry {
         self.0.geometry()
+    }
+
+    fn old_writer(&self) -> OldWriter {
+        self.0.old_writer()
     }
 
     fn reaches(&self, asked: Durability) -> Durability {

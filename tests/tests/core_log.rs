@@ -1,7 +1,11 @@
-//! The core's own handles, blocking and awaited, write what the native log writes: the same bytes for the same calls.
+//! The core's own handles, blocking and awaited, write what the native log writes: the same bytes for the same calls. What else
+//! they do, each test asks of both.
 #![allow(missing_docs)]
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::{
+    convert::identity,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use std::sync::Arc;
 
 use duralog::{
@@ -9,7 +13,8 @@ use duralog::{
     faulty::{Failure, Keep, Medium, Plan},
 };
 use duralog_core::{
-    AsyncLog, Cause, Each, Error, Fault, Finding, Flow, LogError, LogOptions, OpenError, Policy, Seen, TransactionEnd,
+    Appended, AsyncLog, Cause, CheckpointId, Device, Each, Entry, Error, Fault, Finding, Flow, Host, LogError,
+    LogOptions, LogStats, OpenError, Policy, Read, Report, Seen, TransactionEnd,
 };
 use duralog_tests::{Awaited, now, payload, poll_times};
 use uuid::Uuid;
@@ -20,6 +25,174 @@ const NOW: u64 = 1_700_000_000_000_000;
 const ID: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788);
 /// As much as the native log reads and stages at once.
 const BUF: usize = 256 << 10;
+
+/// A handle of the core. The two differ in nothing but that one is awaited: of both is asked the same.
+#[derive(Debug)]
+enum Handle<'a, D: Device> {
+    Blocking(duralog_core::Log<'a, D>),
+    Awaited(AsyncLog<'a, Awaited<D>>),
+}
+
+type Done<T, D> = Result<T, LogError<<D as Device>::Error>>;
+
+/// Makes a call on either handle. What the awaited one returns goes through `$on`: [`now`] for a future, or [`identity`].
+macro_rules! either {
+    ($handle:expr, $on:ident, $call:ident($($argument:expr),*)) => {
+        match $handle {
+            Handle::Blocking(log) => log.$call($($argument),*),
+            Handle::Awaited(log) => $on(log.$call($($argument),*)),
+        }
+    };
+}
+
+impl<D: Device> Handle<'_, D> {
+    fn append(&mut self, payload: &[u8]) -> Done<Appended, D> {
+        either!(self, now, append(NOW, payload))
+    }
+
+    fn append_batch(&mut self, payloads: &[&[u8]]) -> Done<Appended, D> {
+        either!(self, now, append_batch(NOW, payloads))
+    }
+
+    fn begin_transaction(&mut self) -> Done<u64, D> {
+        either!(self, now, begin_transaction(NOW))
+    }
+
+    fn append_to(&mut self, id: u64, payload: &[u8]) -> Done<Appended, D> {
+        either!(self, now, append_to(NOW, id, &[payload]))
+    }
+
+    fn end_transaction(&mut self, id: u64, end: TransactionEnd) -> Done<Appended, D> {
+        either!(self, now, end_transaction(NOW, id, end))
+    }
+
+    fn sync(&mut self) -> Done<Lsn, D> {
+        either!(self, now, sync())
+    }
+
+    fn mark_durable(&mut self) -> Done<(), D> {
+        either!(self, now, mark_durable(NOW))
+    }
+
+    fn set_slot(&mut self, bytes: &[u8]) -> Done<(), D> {
+        either!(self, now, set_slot(NOW, bytes))
+    }
+
+    fn checkpoint(&mut self, mut snapshot: &[u8]) -> Done<CheckpointId, D> {
+        let fill = |buf: &mut [u8]| {
+            let (next, later) = snapshot.split_at(snapshot.len().min(buf.len()));
+            buf[..next.len()].copy_from_slice(next);
+            snapshot = later;
+            next.len()
+        };
+        either!(self, now, checkpoint(NOW, fill))
+    }
+
+    fn load_checkpoint(&mut self) -> Done<Option<Lsn>, D> {
+        either!(self, now, load_checkpoint(&mut ()))
+    }
+
+    fn entries(&mut self) -> Vec<(u64, Vec<u8>)> {
+        let mut entries = vec![];
+        let mut each = Each(|entry: Entry<'_>| {
+            entries.push((entry.lsn.value(), entry.payload.to_vec()));
+            Flow::Continue
+        });
+        either!(self, now, read(Lsn::ZERO, Lsn::MAX, &mut each)).unwrap().unwrap();
+        entries
+    }
+
+    fn replay(&mut self, host: &mut impl Host) -> Done<Option<Read>, D> {
+        either!(self, now, replay(Lsn::ZERO, host))
+    }
+
+    fn truncate_before(&mut self, lsn: Lsn) -> Done<Lsn, D> {
+        either!(self, now, truncate_before(NOW, lsn))
+    }
+
+    fn discard_before(&mut self, lsn: Lsn) -> Done<Lsn, D> {
+        either!(self, now, discard_before(NOW, lsn))
+    }
+
+    fn close(self) -> Done<(), D> {
+        match self {
+            Self::Blocking(log) => log.close(NOW).map(drop),
+            Self::Awaited(log) => now(log.close(NOW)).map(drop),
+        }
+    }
+
+    fn report(&self) -> &Report {
+        either!(self, identity, report())
+    }
+
+    fn stats(&self) -> LogStats {
+        either!(self, identity, stats())
+    }
+
+    fn slot(&self) -> &[u8] {
+        either!(self, identity, slot())
+    }
+
+    fn buffer_min(&self, len: u32) -> usize {
+        either!(self, identity, buffer_min(len))
+    }
+
+    fn device(&self) -> &D {
+        match self {
+            Self::Blocking(log) => log.device(),
+            Self::Awaited(log) => &log.device().0,
+        }
+    }
+
+    fn into_device(self) -> D {
+        match self {
+            Self::Blocking(log) => log.into_device(),
+            Self::Awaited(log) => log.into_device().0,
+        }
+    }
+}
+
+/// Which of the two handles a log is to be made or opened with.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Blocking,
+    Awaited,
+}
+
+/// The two, one after the other. Where a test fails, what it has printed tells at which.
+fn both() -> impl Iterator<Item = Kind> {
+    [Kind::Blocking, Kind::Awaited].into_iter().inspect(|kind| println!("the handle is {kind:?}"))
+}
+
+impl Kind {
+    fn format<D: Device>(self, device: D, options: LogOptions) -> Result<Handle<'static, D>, OpenError<D::Error>> {
+        let buf = buf();
+        Ok(match self {
+            Self::Blocking => Handle::Blocking(duralog_core::Log::format(device, buf, options, ID, NOW)?),
+            Self::Awaited => Handle::Awaited(now(AsyncLog::format(Awaited(device), buf, options, ID, NOW))?),
+        })
+    }
+
+    fn open<D: Device>(self, device: D, options: LogOptions) -> Result<Handle<'static, D>, OpenError<D::Error>> {
+        self.open_in(device, buf(), options)
+    }
+
+    fn open_in<D: Device>(
+        self,
+        device: D,
+        buf: &mut [u8],
+        options: LogOptions,
+    ) -> Result<Handle<'_, D>, OpenError<D::Error>> {
+        Ok(match self {
+            Self::Blocking => Handle::Blocking(duralog_core::Log::open(device, buf, options, NOW)?),
+            Self::Awaited => Handle::Awaited(now(AsyncLog::open(Awaited(device), buf, options, NOW))?),
+        })
+    }
+}
+
+fn buf() -> &'static mut [u8] {
+    vec![0; BUF].leak()
+}
 
 /// No clock, and a source of random numbers that knows two: first the log's id, then nonces.
 #[derive(Debug)]
@@ -54,13 +227,6 @@ enum Call {
 
 use Call::{Abandon, Append, Batch, Checkpoint, Discard, Reopen, Slot, Sync, Truncate};
 
-/// Something that calls are made on.
-trait Driven {
-    fn call(&mut self, call: Call, number: u64);
-    fn medium(&self) -> &MemoryDevice;
-    fn entries(&mut self) -> Vec<(u64, Vec<u8>)>;
-}
-
 struct Native {
     log: Option<Log<MemoryDevice>>,
     medium: MemoryDevice,
@@ -81,9 +247,7 @@ impl Native {
         let config = Config { idle_mark: None, write_behind: None, expect_log_id: Some(ID), ..Config::default() };
         config.with_sync_mode(mode).with_environment(Arc::new(Still(AtomicBool::new(true))))
     }
-}
 
-impl Driven for Native {
     fn call(&mut self, call: Call, number: u64) {
         let log = self.log.as_ref().unwrap();
         match call {
@@ -122,10 +286,6 @@ impl Driven for Native {
         }
     }
 
-    fn medium(&self) -> &MemoryDevice {
-        &self.medium
-    }
-
     fn entries(&mut self) -> Vec<(u64, Vec<u8>)> {
         let entries = self.log.as_ref().unwrap().read_from(Lsn::ZERO).unwrap();
         entries.map(|entry| entry.map(|entry| (entry.lsn.value(), entry.payload)).unwrap()).collect()
@@ -137,103 +297,63 @@ fn options(mode: SyncMode) -> LogOptions {
     LogOptions { durability, metadata: true, nonce: || 0x5555, expect_log: Some(ID), ..LogOptions::default() }
 }
 
-/// The two handles of the core differ in nothing but that one is awaited.
-macro_rules! core_handle {
-    ($name:ident, $log:ty, $device:expr, $on:ident) => {
-        struct $name {
-            log: Option<$log>,
-            medium: MemoryDevice,
-            mode: SyncMode,
-        }
+struct Core {
+    log: Option<Handle<'static, MemoryDevice>>,
+    medium: MemoryDevice,
+    kind: Kind,
+    mode: SyncMode,
+}
 
-        impl $name {
-            fn new(mode: SyncMode) -> Self {
-                let device = MemoryDevice::new(GEOMETRY);
-                let medium = device.reader();
-                let log = $on(<$log>::format($device(device), buf(), options(mode), ID, NOW));
-                Self { log: Some(log.unwrap()), medium, mode }
+impl Core {
+    fn new(kind: Kind, mode: SyncMode) -> Self {
+        let device = MemoryDevice::new(GEOMETRY);
+        let medium = device.reader();
+        let log = Some(kind.format(device, options(mode)).unwrap());
+        Self { log, medium, kind, mode }
+    }
+
+    fn call(&mut self, call: Call, number: u64) {
+        let log = self.log.as_mut().unwrap();
+        match call {
+            Append(len) => {
+                let appended = log.append(&payload(number, len)).unwrap();
+                assert_eq!(appended.durability, Durability::Buffered, "memory keeps no more");
             }
-        }
-
-        impl Driven for $name {
-            fn call(&mut self, call: Call, number: u64) {
-                let log = self.log.as_mut().unwrap();
-                match call {
-                    Append(len) => {
-                        let appended = $on(log.append(NOW, &payload(number, len)[..])).unwrap();
-                        assert_eq!(appended.durability, Durability::Buffered, "memory keeps no more");
-                    }
-                    Batch(count, len) => {
-                        let payloads: Vec<_> = (0..count as u64).map(|n| payload(number + n, len)).collect();
-                        let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
-                        $on(log.append_batch(NOW, &payloads)).unwrap();
-                    }
-                    Call::Transaction(end) => {
-                        let id = $on(log.begin_transaction(NOW)).unwrap();
-                        $on(log.append_to(NOW, id, &[&payload(number, 9)[..]])).unwrap();
-                        $on(log.append(NOW, &payload(number, 3)[..])).unwrap();
-                        $on(log.append_to(NOW, id, &[&payload(number, 20)[..]])).unwrap();
-                        $on(log.end_transaction(NOW, id, end)).unwrap();
-                    }
-                    Sync => drop($on(log.sync()).unwrap()),
-                    Slot(bytes) => $on(log.set_slot(NOW, bytes)).unwrap(),
-                    Checkpoint(len) => {
-                        let snapshot = payload(number, len);
-                        let mut rest = &snapshot[..];
-                        let id = $on(log.checkpoint(NOW, |buf| {
-                            let len = rest.len().min(buf.len());
-                            let (next, later) = rest.split_at(len);
-                            buf[..len].copy_from_slice(next);
-                            rest = later;
-                            len
-                        }));
-                        assert_eq!(log.stats().checkpoint.unwrap().0, id.unwrap());
-                    }
-                    Truncate(lsn) => drop($on(log.truncate_before(NOW, Lsn::new(lsn))).unwrap()),
-                    Discard(lsn) => drop($on(log.discard_before(NOW, Lsn::new(lsn))).unwrap()),
-                    Reopen | Abandon => {
-                        let mut log = self.log.take().unwrap();
-                        if let Reopen = call {
-                            drop($on(log.close(NOW)).unwrap());
-                        } else {
-                            // The native log syncs when it is dropped.
-                            $on(log.sync()).unwrap();
-                            drop(log);
-                        }
-                        let device = $device(self.medium.writer().unwrap());
-                        self.log = Some($on(<$log>::open(device, buf(), options(self.mode), NOW)).unwrap());
-                    }
+            Batch(count, len) => {
+                let payloads: Vec<_> = (0..count as u64).map(|n| payload(number + n, len)).collect();
+                let payloads: Vec<_> = payloads.iter().map(|payload| &payload[..]).collect();
+                log.append_batch(&payloads).unwrap();
+            }
+            Call::Transaction(end) => {
+                let id = log.begin_transaction().unwrap();
+                log.append_to(id, &payload(number, 9)).unwrap();
+                log.append(&payload(number, 3)).unwrap();
+                log.append_to(id, &payload(number, 20)).unwrap();
+                log.end_transaction(id, end).unwrap();
+            }
+            Sync => drop(log.sync().unwrap()),
+            Slot(bytes) => log.set_slot(bytes).unwrap(),
+            Checkpoint(len) => {
+                let id = log.checkpoint(&payload(number, len)).unwrap();
+                assert_eq!(log.stats().checkpoint.unwrap().0, id);
+            }
+            Truncate(lsn) => drop(log.truncate_before(Lsn::new(lsn)).unwrap()),
+            Discard(lsn) => drop(log.discard_before(Lsn::new(lsn)).unwrap()),
+            Reopen | Abandon => {
+                let mut log = self.log.take().unwrap();
+                if let Reopen = call {
+                    log.close().unwrap();
+                } else {
+                    // The native log syncs when it is dropped.
+                    log.sync().unwrap();
+                    drop(log);
                 }
-            }
-
-            fn medium(&self) -> &MemoryDevice {
-                &self.medium
-            }
-
-            fn entries(&mut self) -> Vec<(u64, Vec<u8>)> {
-                let mut entries = vec![];
-                let mut each = Each(|entry: duralog_core::Entry<'_>| {
-                    entries.push((entry.lsn.value(), entry.payload.to_vec()));
-                    Flow::Continue
-                });
-                let log = self.log.as_mut().unwrap();
-                $on(log.read(Lsn::ZERO, Lsn::MAX, &mut each)).unwrap().unwrap();
-                entries
+                let device = self.medium.writer().unwrap();
+                self.log = Some(self.kind.open(device, options(self.mode)).unwrap());
             }
         }
-    };
+    }
 }
-
-fn at_once<T>(done: T) -> T {
-    done
-}
-
-fn buf() -> &'static mut [u8] {
-    vec![0; BUF].leak()
-}
-
-core_handle!(Blocking, duralog_core::Log<'static, MemoryDevice>, core::convert::identity, at_once);
-core_handle!(Async, AsyncLog<'static, Awaited<MemoryDevice>>, Awaited, now);
 
 const CALLS: &[Call] = &[
     Append(24),
@@ -273,299 +393,315 @@ const CALLS: &[Call] = &[
 
 #[test]
 fn the_handles_of_the_core_write_the_bytes_of_the_native_log() {
-    for mode in [SyncMode::Immediate, SyncMode::Async] {
-        let mut native = Native::new(mode);
-        let mut others: [Box<dyn Driven>; 2] = [Box::new(Blocking::new(mode)), Box::new(Async::new(mode))];
+    for (kind, mode) in both().flat_map(|kind| [(kind, SyncMode::Immediate), (kind, SyncMode::Async)]) {
+        let (mut native, mut other) = (Native::new(mode), Core::new(kind, mode));
         for (number, call) in (0..).step_by(10).zip(CALLS) {
             native.call(*call, number);
-            for other in &mut others {
-                other.call(*call, number);
-                let names = native.medium().names();
-                assert_eq!(names, other.medium().names(), "{mode:?}, after {call:?} {number}");
-                for object in names {
-                    let (here, there) = (native.medium().object(object), other.medium().object(object));
-                    assert!(here == there, "{object} differs in {mode:?}, after {call:?} {number}");
-                }
+            other.call(*call, number);
+            let names = native.medium.names();
+            assert_eq!(names, other.medium.names(), "{mode:?}, after {call:?} {number}");
+            for object in names {
+                let (here, there) = (native.medium.object(object), other.medium.object(object));
+                assert!(here == there, "{object} differs in {mode:?}, after {call:?} {number}");
             }
+            let slots = (native.log.as_ref().unwrap().slot(), other.log.as_ref().unwrap().slot());
+            assert_eq!(slots.0, slots.1, "{mode:?}, after {call:?} {number}");
         }
         let entries = native.entries();
         assert!(entries.len() > 4);
-        for mut other in others {
-            assert_eq!(other.entries(), entries);
-            assert_eq!(other.medium().names(), native.medium().names());
-        }
-        assert!(native.medium().names().iter().any(|object| matches!(object, Object::Checkpoint(_))));
+        assert_eq!(other.log.as_mut().unwrap().entries(), entries);
+        assert_eq!(other.medium.names(), native.medium.names());
+        assert!(native.medium.names().iter().any(|object| matches!(object, Object::Checkpoint(_))));
     }
 }
 
 #[test]
 fn a_log_is_made_by_one_call_and_opened_by_another() {
-    let mut device = MemoryDevice::new(GEOMETRY);
-    let mut buf = [0; 8192];
-    let open = duralog_core::Log::open(&mut device, &mut buf, LogOptions::default(), NOW);
-    assert!(matches!(open, Err(OpenError::Drive(Error::Fault(Fault::NoLog)))));
-    duralog_core::Log::format(&mut device, &mut buf, LogOptions::default(), ID, NOW).map(drop).unwrap();
-    let again = duralog_core::Log::format(&mut device, &mut buf, LogOptions::default(), ID, NOW);
-    assert!(matches!(again, Err(OpenError::Exists)));
-    let salvage = LogOptions { policy: Policy::Salvage, ..LogOptions::default() };
-    let refused = duralog_core::Log::open(&mut device, &mut buf, salvage, NOW);
-    assert!(matches!(refused, Err(OpenError::Policy(Policy::Salvage))));
-    let mut log = duralog_core::Log::open(&mut device, &mut buf, LogOptions::default(), NOW).unwrap();
-    assert_eq!(log.report().last, Lsn::ZERO);
-    assert_eq!(log.append(NOW, &b"first"[..]).unwrap().first, Lsn::FIRST);
+    for kind in both() {
+        let mut device = MemoryDevice::new(GEOMETRY);
+        let open = kind.open(&mut device, LogOptions::default());
+        assert!(matches!(open, Err(OpenError::Drive(Error::Fault(Fault::NoLog)))));
+        kind.format(&mut device, LogOptions::default()).map(drop).unwrap();
+        let again = kind.format(&mut device, LogOptions::default());
+        assert!(matches!(again, Err(OpenError::Exists)));
+        let salvage = LogOptions { policy: Policy::Salvage, ..LogOptions::default() };
+        let refused = kind.open(&mut device, salvage);
+        assert!(matches!(refused, Err(OpenError::Policy(Policy::Salvage))));
+        let mut log = kind.open(&mut device, LogOptions::default()).unwrap();
+        assert_eq!(log.report().last, Lsn::ZERO);
+        assert_eq!(log.append(b"first").unwrap().first, Lsn::FIRST);
+    }
+}
+
+#[test]
+fn whoever_closes_a_log_loses_nothing_and_whoever_takes_its_device_what_was_not_written() {
+    for kind in both() {
+        let mut log = kind.format(MemoryDevice::new(GEOMETRY), options(SyncMode::Async)).unwrap();
+        log.append(b"not written").unwrap();
+        let mut log = kind.open(log.into_device(), options(SyncMode::Async)).unwrap();
+        assert_eq!(log.report().last, Lsn::ZERO);
+        log.append(b"not written yet").unwrap();
+        let medium = log.device().reader();
+        log.close().unwrap();
+        let log = kind.open(medium.writer().unwrap(), options(SyncMode::Async)).unwrap();
+        assert_eq!((log.report().last, log.report().closed), (Lsn::FIRST, true));
+    }
+}
+
+#[test]
+fn where_nobody_else_can_write_a_handle_goes_on_in_the_segment_that_it_finds() {
+    for kind in both() {
+        let mut log = kind.format(MemoryDevice::default(), LogOptions::default()).unwrap();
+        log.append(b"before").unwrap();
+        let mut log = kind.open(log.into_device(), LogOptions::default()).unwrap();
+        log.append(b"behind it").unwrap();
+        assert_eq!((log.stats().segments, log.device().names().len()), (0, 1));
+    }
 }
 
 #[test]
 fn an_entry_needs_the_buffer_that_the_log_asks_for_and_no_more() {
-    let mut device = MemoryDevice::new(GEOMETRY);
-    duralog_core::Log::format(&mut device, &mut [0; 8192], LogOptions::default(), ID, NOW).map(drop).unwrap();
-    for len in [0, 40, 100] {
+    for (kind, len) in both().flat_map(|kind| [(kind, 0), (kind, 40), (kind, 100)]) {
+        let mut device = MemoryDevice::new(GEOMETRY);
+        kind.format(&mut device, LogOptions::default()).map(drop).unwrap();
         let mut large = [0; 512];
-        let log = duralog_core::Log::open(&mut device, &mut large, LogOptions::default(), NOW).unwrap();
-        let needed = log.buffer_min(len + 33);
-        drop(log);
-        let payload = payload(1, len as usize);
-        let mut buf = vec![0; needed];
-        let mut log = duralog_core::Log::open(&mut device, &mut buf, LogOptions::default(), NOW).unwrap();
-        log.append(NOW, &payload[..]).unwrap();
+        let needed = kind.open_in(&mut device, &mut large, LogOptions::default()).unwrap().buffer_min(len + 33);
+        assert!(needed > len as usize + 33, "{needed} bytes are too few for {len}");
+        let (payload, mut buf) = (payload(1, len as usize), vec![0; needed]);
+        let mut log = kind.open_in(&mut device, &mut buf, LogOptions::default()).unwrap();
+        log.append(&payload).unwrap();
         let larger = vec![0; needed];
-        assert!(matches!(log.append(NOW, &larger[..]), Err(LogError::BufferTooSmall { .. })));
-        log.append(NOW, &payload[..]).unwrap();
-        log.close(NOW).unwrap();
+        assert!(matches!(log.append(&larger), Err(LogError::BufferTooSmall { .. })));
+        log.append(&payload).unwrap();
+        log.close().unwrap();
     }
 }
 
 #[test]
 fn what_poisons_a_handle_is_told_by_every_later_call() {
-    let mut device = Awaited(MemoryDevice::new(GEOMETRY));
-    let mut buf = [0; 8192];
-    let mut log = now(AsyncLog::format(&mut device, &mut buf, LogOptions::default(), ID, NOW)).unwrap();
+    let device = Awaited(MemoryDevice::new(GEOMETRY));
+    let mut log = now(AsyncLog::format(device, buf(), LogOptions::default(), ID, NOW)).unwrap();
     assert!(poll_times(log.append(NOW, &b"never finished"[..]), 1).is_none());
+    let mut log = Handle::Awaited(log);
     for _ in 0..2 {
-        let refused = now(log.append(NOW, &b"later"[..]));
+        let refused = log.append(b"later");
         assert!(matches!(refused, Err(LogError::Poisoned { cause: Cause::Abandoned })));
     }
-    let mut entries = 0;
-    let mut each = Each(|_: duralog_core::Entry<'_>| {
-        entries += 1;
-        Flow::Continue
-    });
-    now(log.read(Lsn::ZERO, Lsn::MAX, &mut each)).unwrap();
-    assert_eq!(entries, 0);
+    assert_eq!(log.entries().len(), 0);
 }
 
 #[test]
 fn a_log_that_found_no_room_for_a_segment_is_sealed_in_the_one_it_has_and_loses_nothing() {
-    let device = MemoryDevice::new(GEOMETRY).with_capacity_limit(u64::from(GEOMETRY.segment_size));
-    let medium = device.reader();
-    let mut log = duralog_core::Log::format(device, buf(), LogOptions::default(), ID, NOW).unwrap();
-    let mut appended = 0;
-    let full = loop {
-        match log.append(NOW, &payload(appended, 60)[..]) {
-            Ok(_) => appended += 1,
-            Err(error) => break error,
+    for kind in both() {
+        let device = MemoryDevice::new(GEOMETRY).with_capacity_limit(u64::from(GEOMETRY.segment_size));
+        let medium = device.reader();
+        let mut log = kind.format(device, LogOptions::default()).unwrap();
+        let mut appended = 0;
+        let full = loop {
+            match log.append(&payload(appended, 60)) {
+                Ok(_) => appended += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, LogError::Full), "{full}");
+        log.close().unwrap();
+        let device = medium.writer().unwrap().with_capacity_limit(u64::MAX);
+        let mut log = kind.open(device, LogOptions::default()).unwrap();
+        assert!(log.report().closed);
+        assert_eq!(log.report().last.value(), appended);
+        log.append(b"there is room again").unwrap();
+    }
+}
+
+#[test]
+fn a_durable_mark_has_what_it_covers_missed_and_what_none_covers_may_be_torn() {
+    for (kind, is_marked) in both().flat_map(|kind| [(kind, true), (kind, false)]) {
+        let mut log = kind.format(MemoryDevice::new(GEOMETRY), options(SyncMode::Async)).unwrap();
+        let medium = log.device().reader();
+        log.append(b"the last one").unwrap();
+        if is_marked {
+            log.mark_durable().unwrap();
+            assert_eq!(log.stats().durable, Lsn::FIRST);
+            let written = log.stats().groups;
+            log.mark_durable().unwrap();
+            assert_eq!(log.stats().groups, written, "another mark would say nothing new");
+        } else {
+            log.sync().unwrap();
         }
-    };
-    assert!(matches!(full, LogError::Full), "{full}");
-    drop(log.close(NOW).unwrap());
-    let device = medium.writer().unwrap().with_capacity_limit(u64::MAX);
-    let mut log = duralog_core::Log::open(device, buf(), LogOptions::default(), NOW).unwrap();
-    assert!(log.report().closed);
-    assert_eq!(log.report().last.value(), appended);
-    log.append(NOW, &b"there is room again"[..]).unwrap();
+        drop(log);
+        rot(&medium, medium.names()[0], b"the last one");
+        match kind.open(medium.writer().unwrap(), options(SyncMode::Async)) {
+            Ok(log) => assert!(!is_marked && log.report().last == Lsn::ZERO, "{:?}", log.report()),
+            Err(OpenError::Refused(Some(finding))) => {
+                assert!(is_marked && finding.lsns == Some((Lsn::FIRST, Lsn::FIRST)), "{finding:?}");
+            }
+            Err(error) => panic!("marked: {is_marked}: {error:?}"),
+        }
+    }
+}
+
+/// Turns over a bit of what an object holds.
+fn rot(medium: &MemoryDevice, object: Object, what: &[u8]) {
+    let mut bytes = medium.object(object).unwrap();
+    let at = bytes.windows(what.len()).position(|bytes| bytes == what).unwrap();
+    bytes[at] ^= 1;
+    medium.put(object, bytes);
 }
 
 #[test]
 fn a_state_that_truncation_relied_on_a_checkpoint_for_is_not_lost_in_silence() {
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let (mut buf, mut other) = ([0; 8192], [0; 8192]);
-    let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
-    for _ in 0..40 {
-        log.append(NOW, &b"in the checkpoint"[..]).unwrap();
-    }
-    let mut once = Some(b"state");
-    let fill = |buf: &mut [u8]| {
-        let Some(state) = once.take() else { return 0 };
-        buf[..state.len()].copy_from_slice(state);
-        state.len()
-    };
-    let id = log.checkpoint(NOW, fill).unwrap();
-    log.append(NOW, &b"behind it"[..]).unwrap();
-    assert_eq!(log.truncate_before(NOW, Lsn::MAX).unwrap(), Lsn::new(41));
-    log.close(NOW).unwrap();
-
-    let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
-    assert_eq!(log.load_checkpoint(&mut ()).unwrap(), Some(Lsn::new(40)));
-    log.close(NOW).unwrap();
-    // The head is whole, and what it holds is not.
-    let mut bytes = medium.object(Object::Checkpoint(id)).unwrap();
-    let at = bytes.windows(5).position(|bytes| bytes == b"state").unwrap();
-    bytes[at] ^= 1;
-    medium.put(Object::Checkpoint(id), bytes);
-
-    let lost = |finding: &Finding| finding.seen == Seen::StateLost && finding.lsns == Some((Lsn::FIRST, Lsn::new(40)));
-    let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
-    let loaded = log.load_checkpoint(&mut ());
-    assert!(
-        matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) if lost(finding)),
-        "{loaded:?}"
-    );
-    let written = log.checkpoint(NOW, |_| 0);
-    assert!(
-        matches!(written, Err(LogError::Poisoned { cause: Cause::Fault })),
-        "a loss is not made final: {written:?}"
-    );
-    drop(log);
-    let device = Awaited(medium.writer().unwrap());
-    let mut log = now(AsyncLog::open(device, &mut other, LogOptions::default(), NOW)).unwrap();
-    let loaded = now(log.load_checkpoint(&mut ()));
-    assert!(
-        matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) if lost(finding)),
-        "{loaded:?}"
-    );
-}
-
-#[test]
-fn what_was_discarded_is_missed_once_a_checkpoint_held_it_and_is_not_valid() {
-    let filled = |once: &mut Option<&[u8; 5]>, buf: &mut [u8]| {
-        once.take().map_or(0, |state| {
-            buf[..5].copy_from_slice(state);
-            5
-        })
-    };
-    let rotten = |medium: &MemoryDevice, id| {
-        let mut bytes = medium.object(Object::Checkpoint(id)).unwrap();
-        let at = bytes.windows(5).position(|bytes| bytes == b"state").unwrap();
-        bytes[at] ^= 1;
-        medium.put(Object::Checkpoint(id), bytes);
-    };
-    // Given up before the checkpoint, which holds it; or behind it, while a transaction is open that it needs entries of.
-    for before in [true, false] {
-        let device = MemoryDevice::new(GEOMETRY);
-        let medium = device.reader();
-        let (mut buf, mut other) = ([0; 8192], [0; 8192]);
-        let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
-        log.append(NOW, &b"given up"[..]).unwrap();
-        log.append(NOW, &b"left"[..]).unwrap();
-        if before {
-            assert_eq!(log.discard_before(NOW, Lsn::new(2)).unwrap(), Lsn::new(2));
-        } else {
-            log.begin_transaction(NOW).unwrap();
+    for kind in both() {
+        let mut log = kind.format(MemoryDevice::new(GEOMETRY), LogOptions::default()).unwrap();
+        let medium = log.device().reader();
+        let open = || kind.open(medium.writer().unwrap(), LogOptions::default()).unwrap();
+        for _ in 0..40 {
+            log.append(b"in the checkpoint").unwrap();
         }
-        assert_eq!(log.load_checkpoint(&mut ()).unwrap(), None);
-        let mut once = Some(b"state");
-        let id = log.checkpoint(NOW, |buf| filled(&mut once, buf)).unwrap();
-        if !before {
-            assert_eq!(log.discard_before(NOW, Lsn::new(4)).unwrap(), Lsn::new(4));
-        }
-        log.close(NOW).unwrap();
-        rotten(&medium, id);
-        let is_lost = |loaded: &Result<Option<Lsn>, LogError<_>>| match loaded {
-            Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) => before && finding.seen == Seen::StateLost,
-            Err(LogError::Drive(Error::Fault(Fault::Truncated { .. }))) => !before,
-            _ => false,
-        };
-        let mut log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
-        let loaded = log.load_checkpoint(&mut ());
-        assert!(is_lost(&loaded), "before: {before}: {loaded:?}");
-        drop(log);
+        let id = log.checkpoint(b"state").unwrap();
+        log.append(b"behind it").unwrap();
+        assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::new(41));
+        log.close().unwrap();
 
-        let device = MemoryDevice::new(GEOMETRY);
-        let medium = device.reader();
-        let log = AsyncLog::format(Awaited(device), &mut other, LogOptions::default(), ID, NOW);
-        let mut log = now(log).unwrap();
-        now(log.append(NOW, &b"given up"[..])).unwrap();
-        now(log.append(NOW, &b"left"[..])).unwrap();
-        now(log.discard_before(NOW, Lsn::new(2))).unwrap();
-        let mut once = Some(b"state");
-        let id = now(log.checkpoint(NOW, |buf| filled(&mut once, buf))).unwrap();
-        now(log.close(NOW)).unwrap();
-        rotten(&medium, id);
-        let device = Awaited(medium.writer().unwrap());
-        let mut log = now(AsyncLog::open(device, &mut other, LogOptions::default(), NOW)).unwrap();
-        let loaded = now(log.load_checkpoint(&mut ()));
+        let mut log = open();
+        assert_eq!(log.load_checkpoint().unwrap(), Some(Lsn::new(40)));
+        log.close().unwrap();
+        // The head is whole, and what it holds is not.
+        rot(&medium, Object::Checkpoint(id), b"state");
+
+        let lost =
+            |finding: &Finding| finding.seen == Seen::StateLost && finding.lsns == Some((Lsn::FIRST, Lsn::new(40)));
+        let mut log = open();
+        let loaded = log.load_checkpoint();
         assert!(
-            matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(it)))) if it.seen == Seen::StateLost),
+            matches!(&loaded, Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) if lost(finding)),
             "{loaded:?}"
+        );
+        let written = log.checkpoint(b"");
+        assert!(
+            matches!(written, Err(LogError::Poisoned { cause: Cause::Fault })),
+            "a loss is not made final: {written:?}"
         );
     }
 }
 
 #[test]
-fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
-    let (mut buf, mut other) = ([0; 8192], [0; 8192]);
-    // It is created, written and synced; then all of its entry's bytes reach the medium, and there is no room.
-    let plan = || Plan { fail: vec![(3, Failure::NoSpaceAfter(usize::MAX))], ..Plan::default() };
-    let is_there = |medium: &Medium| medium.names().iter().any(|name| matches!(name, Object::Checkpoint(_)));
-    let medium = Medium::new(GEOMETRY);
-    let mut log = duralog_core::Log::format(medium.device(), &mut buf, LogOptions::default(), ID, NOW).unwrap();
-    log.append(NOW, &b"given up"[..]).unwrap();
-    log.append(NOW, &b"left"[..]).unwrap();
-    log.discard_before(NOW, Lsn::new(2)).unwrap();
-    medium.set_plan(plan());
-    let refused = log.checkpoint(NOW, |_| 0);
-    assert!(matches!(refused, Err(LogError::Full)), "{refused:?}\n{}", medium.trace());
-    drop(log);
-    medium.power_cut(|_| Keep::All);
-    assert!(!is_there(&medium));
-    let mut log = duralog_core::Log::open(medium.device(), &mut buf, LogOptions::default(), NOW).unwrap();
-    let loaded = log.load_checkpoint(&mut ());
-    assert!(matches!(loaded, Ok(None)), "{loaded:?}\n{}", medium.trace());
-    drop(log);
+fn what_was_discarded_is_missed_once_a_checkpoint_held_it_and_is_not_valid() {
+    // Given up before the checkpoint, which holds it; or behind it, while a transaction is open that it needs entries of.
+    for (kind, before) in both().flat_map(|kind| [(kind, true), (kind, false)]) {
+        let mut log = kind.format(MemoryDevice::new(GEOMETRY), LogOptions::default()).unwrap();
+        let medium = log.device().reader();
+        log.append(b"given up").unwrap();
+        log.append(b"left").unwrap();
+        if before {
+            assert_eq!(log.discard_before(Lsn::new(2)).unwrap(), Lsn::new(2));
+        } else {
+            log.begin_transaction().unwrap();
+        }
+        assert_eq!(log.load_checkpoint().unwrap(), None);
+        let id = log.checkpoint(b"state").unwrap();
+        if !before {
+            assert_eq!(log.discard_before(Lsn::new(4)).unwrap(), Lsn::new(4));
+        }
+        log.close().unwrap();
+        rot(&medium, Object::Checkpoint(id), b"state");
+        let mut log = kind.open(medium.writer().unwrap(), LogOptions::default()).unwrap();
+        let loaded = log.load_checkpoint();
+        let is_missed = match &loaded {
+            Err(LogError::Drive(Error::Fault(Fault::Damaged(finding)))) => before && finding.seen == Seen::StateLost,
+            Err(LogError::Drive(Error::Fault(Fault::Truncated { .. }))) => !before,
+            _ => false,
+        };
+        assert!(is_missed, "before: {before}: {loaded:?}");
+    }
+}
 
-    let medium = Medium::new(GEOMETRY);
-    let log = AsyncLog::format(Awaited(medium.device()), &mut other, LogOptions::default(), ID, NOW);
-    let mut log = now(log).unwrap();
-    now(log.append(NOW, &b"given up"[..])).unwrap();
-    now(log.append(NOW, &b"left"[..])).unwrap();
-    now(log.discard_before(NOW, Lsn::new(2))).unwrap();
-    medium.set_plan(plan());
-    let refused = now(log.checkpoint(NOW, |_| 0));
-    assert!(matches!(refused, Err(LogError::Full)), "{refused:?}\n{}", medium.trace());
-    drop(log);
-    medium.power_cut(|_| Keep::All);
-    assert!(!is_there(&medium));
-    let log = AsyncLog::open(Awaited(medium.device()), &mut other, LogOptions::default(), NOW);
-    let loaded = now(now(log).unwrap().load_checkpoint(&mut ()));
-    assert!(matches!(loaded, Ok(None)), "{loaded:?}\n{}", medium.trace());
+#[test]
+fn a_checkpoint_that_is_known_to_be_valid_is_loaded_without_reading_the_log() {
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+        log.append(b"given up").unwrap();
+        // The checkpoint needs its entries, and holds all before the end: what is discarded is not said to be held.
+        log.begin_transaction().unwrap();
+        log.checkpoint(b"state").unwrap();
+        log.discard_before(Lsn::new(3)).unwrap();
+        let before = medium.trace().len();
+        assert_eq!(log.load_checkpoint().unwrap(), Some(Lsn::new(2)));
+        let trace = medium.trace().split_off(before);
+        assert!(trace.contains(".ckpt") && !trace.contains(".wal"), "{trace}");
+    }
+}
+
+#[test]
+fn of_a_checkpoint_whose_entry_is_refused_no_crash_brings_the_entry_back() {
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+        log.append(b"given up").unwrap();
+        log.append(b"left").unwrap();
+        log.discard_before(Lsn::new(2)).unwrap();
+        // It is created, written and synced; then all of its entry's bytes reach the medium, and there is no room.
+        medium.set_plan(Plan { fail: vec![(3, Failure::NoSpaceAfter(usize::MAX))], ..Plan::default() });
+        let refused = log.checkpoint(b"");
+        assert!(matches!(refused, Err(LogError::Full)), "{refused:?}\n{}", medium.trace());
+        drop(log);
+        medium.power_cut(|_| Keep::All);
+        assert!(!medium.names().iter().any(|name| matches!(name, Object::Checkpoint(_))));
+        let mut log = kind.open(medium.device(), LogOptions::default()).unwrap();
+        let loaded = log.load_checkpoint();
+        assert!(matches!(loaded, Ok(None)), "{loaded:?}\n{}", medium.trace());
+    }
+}
+
+/// There is no room for the next call.
+fn refuse_next(medium: &Medium) {
+    medium.set_plan(Plan { fail: vec![(0, Failure::NoSpace)], ..Plan::default() });
+}
+
+#[test]
+fn a_checkpoint_begins_a_segment_where_an_opening_found_no_room_to_make_durable_what_it_holds_and_nowhere_else() {
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+        log.append(b"in a cache, for all that is known").unwrap();
+        drop(log);
+        medium.kill();
+        refuse_next(&medium);
+        let mut log = kind.open(medium.device(), LogOptions::default()).unwrap();
+        assert_eq!((log.stats().durable, log.report().last), (Lsn::ZERO, Lsn::FIRST), "{}", medium.trace());
+        refuse_next(&medium);
+        let refused = log.checkpoint(b"");
+        assert!(matches!(refused, Err(LogError::Full)), "{refused:?}");
+        let trace = medium.trace();
+        assert!(!trace.contains(".ckpt"), "there is one of what is not durable:\n{trace}");
+        for _ in 0..3 {
+            log.checkpoint(b"").unwrap();
+            assert_eq!(log.stats().segments, 1);
+        }
+    }
 }
 
 #[test]
 fn what_is_staged_when_a_segment_ends_is_in_it_and_is_not_given_back_with_its_room() {
-    let options = LogOptions { durability: Durability::Buffered, ..LogOptions::default() };
-    let (mut buf, mut other) = ([0; 8192], [0; 8192]);
     let expected: Vec<_> = (0..200u32).map(|n| format!("entry {n} of a log of some segments").into_bytes()).collect();
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let mut log = duralog_core::Log::format(device, &mut buf, options, ID, NOW).unwrap();
-    for entry in &expected {
-        log.append(NOW, &entry[..]).unwrap();
-    }
-    log.sync().unwrap();
-    assert_eq!(read(&medium), expected);
-    drop(log);
+    for kind in both() {
+        let buffered = LogOptions { durability: Durability::Buffered, ..LogOptions::default() };
+        let mut log = kind.format(MemoryDevice::new(GEOMETRY), buffered).unwrap();
+        for entry in &expected {
+            log.append(entry).unwrap();
+        }
+        log.sync().unwrap();
+        assert_eq!(read(log.device()), expected);
 
-    // Of a transaction no entry is written before the next call that is.
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
-    let id = log.begin_transaction(NOW).unwrap();
-    for entry in &expected {
-        log.append_to(NOW, id, &[&entry[..]]).unwrap();
+        // Of a transaction no entry is written before the next call that is.
+        let mut log = kind.format(MemoryDevice::new(GEOMETRY), LogOptions::default()).unwrap();
+        let id = log.begin_transaction().unwrap();
+        for entry in &expected {
+            log.append_to(id, entry).unwrap();
+        }
+        log.end_transaction(id, TransactionEnd::Commit).unwrap();
+        assert_eq!(read(log.device()), expected);
     }
-    log.end_transaction(NOW, id, TransactionEnd::Commit).unwrap();
-    assert_eq!(read(&medium), expected);
-    drop(log);
-
-    let device = MemoryDevice::new(GEOMETRY);
-    let medium = device.reader();
-    let mut log = now(AsyncLog::format(Awaited(device), &mut other, options, ID, NOW)).unwrap();
-    for entry in &expected {
-        now(log.append(NOW, &entry[..])).unwrap();
-    }
-    now(log.sync()).unwrap();
-    assert_eq!(read(&medium), expected);
 }
 
 /// The payloads of the entries that count, as a reader finds them.
@@ -578,63 +714,152 @@ fn read(medium: &MemoryDevice) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_transaction_that_finds_no_room_is_rolled_back_and_the_handle_goes_on() {
-    let medium = Medium::new(GEOMETRY);
-    let mut buf = [0; 8192];
-    let mut log = duralog_core::Log::format(medium.device(), &mut buf, LogOptions::default(), ID, NOW).unwrap();
-    let id = log.begin_transaction(NOW).unwrap();
-    log.append_to(NOW, id, &[&b"x"[..]]).unwrap();
-    medium.set_plan(Plan { fail: vec![(0, Failure::NoSpaceAfter(50))], ..Plan::default() });
-    let committed = log.end_transaction(NOW, id, TransactionEnd::Commit);
-    assert!(matches!(committed, Err(LogError::Full)), "{committed:?}");
-    medium.set_plan(Plan::default());
-    log.append(NOW, &b"goes on"[..]).unwrap();
-    assert!(matches!(log.end_transaction(NOW, id, TransactionEnd::Commit), Err(LogError::NoTransaction)));
-    let mut counts = Vec::new();
-    let mut each = Each(|entry: duralog_core::Entry<'_>| {
-        counts.push(entry.payload.to_vec());
-        Flow::Continue
-    });
-    log.replay(Lsn::ZERO, &mut each).unwrap();
-    assert_eq!(counts, [b"goes on"]);
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+        let id = log.begin_transaction().unwrap();
+        log.append_to(id, b"x").unwrap();
+        medium.set_plan(Plan { fail: vec![(0, Failure::NoSpaceAfter(50))], ..Plan::default() });
+        let committed = log.end_transaction(id, TransactionEnd::Commit);
+        assert!(matches!(committed, Err(LogError::Full)), "{committed:?}");
+        medium.set_plan(Plan::default());
+        log.append(b"goes on").unwrap();
+        assert!(matches!(log.end_transaction(id, TransactionEnd::Commit), Err(LogError::NoTransaction)));
+        let mut counts = Vec::new();
+        let mut each = Each(|entry: Entry<'_>| {
+            counts.push(entry.payload.to_vec());
+            Flow::Continue
+        });
+        let replayed = log.replay(&mut each).unwrap();
+        assert_eq!(counts, [b"goes on"]);
+        assert!(replayed.is_some_and(|read| read != Read::default()), "{replayed:?}");
+    }
 }
 
 #[test]
 fn on_a_full_medium_a_log_opens_and_truncation_makes_room() {
-    for (segments, settled, is_reopened) in
-        [6, 7, 10].into_iter().flat_map(|n| [(n, true, false), (n, true, true), (n, false, false), (n, false, true)])
-    {
-        let geometry = Geometry { settled, ..GEOMETRY };
-        let room = u64::from(geometry.segment_size) * segments;
-        let device = MemoryDevice::new(geometry).with_capacity_limit(room);
+    for (kind, segments) in both().flat_map(|kind| [6, 7, 10].map(|segments| (kind, segments))) {
+        for (settled, is_reopened) in [(true, false), (true, true), (false, false), (false, true)] {
+            let geometry = Geometry { settled, ..GEOMETRY };
+            let room = u64::from(geometry.segment_size) * segments;
+            let device = MemoryDevice::new(geometry).with_capacity_limit(room);
+            let medium = device.reader();
+            let mut log = kind.format(device, LogOptions::default()).unwrap();
+            for _ in 0..30 {
+                log.append(b"held by a checkpoint").unwrap();
+            }
+            log.checkpoint(b"").unwrap();
+            while log.append(b"until there is no room").is_ok() {}
+            if is_reopened {
+                drop(log);
+                log = kind.open(medium.writer().unwrap(), LogOptions::default()).unwrap();
+            }
+            let truncated = log.truncate_before(Lsn::MAX);
+            assert!(matches!(truncated, Ok(lsn) if lsn == Lsn::new(31)), "{segments}, {is_reopened}: {truncated:?}");
+            log.append(b"there is room again").unwrap();
+            let last = log.close();
+            assert!(last.is_ok(), "{last:?}");
+            let log = kind.open(medium.writer().unwrap(), LogOptions::default()).unwrap();
+            assert_eq!(log.report().low_water, Lsn::new(31));
+        }
+    }
+}
+
+#[test]
+fn a_truncation_that_gives_up_no_more_than_the_one_before_writes_nothing() {
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let metadata = LogOptions { metadata: true, ..LogOptions::default() };
+        let mut log = kind.format(medium.device(), metadata).unwrap();
+        for _ in 0..4 {
+            log.append(b"entry").unwrap();
+        }
+        let asked = |medium: &Medium| (medium.calls(), medium.reads());
+        medium.set_plan(Plan::default());
+        assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::FIRST);
+        assert_eq!(asked(&medium), (0, 0), "no checkpoint holds any of it");
+        log.checkpoint(b"state").unwrap();
+        assert_eq!(log.truncate_before(Lsn::new(4)).unwrap(), Lsn::new(4));
+        for lsn in [1, 4] {
+            medium.set_plan(Plan::default());
+            assert_eq!(log.truncate_before(Lsn::new(lsn)).unwrap(), Lsn::new(4));
+            assert_eq!(log.discard_before(Lsn::new(lsn)).unwrap(), Lsn::new(4));
+            assert_eq!(medium.calls(), 0, "{}", medium.trace());
+        }
+    }
+}
+
+#[test]
+fn what_a_cache_alone_may_say_was_given_up_is_said_again_by_the_next_truncation() {
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+        for _ in 0..4 {
+            log.append(b"entry").unwrap();
+        }
+        // The mark is written, and its sync loses it; the opening finds it in the cache, and no room for a segment that says it.
+        medium.set_plan(Plan { fail: vec![(1, Failure::SyncLoses(Vec::new()))], ..Plan::default() });
+        let discarded = log.discard_before(Lsn::new(3));
+        assert!(matches!(discarded, Err(LogError::Drive(_))), "{discarded:?}");
+        drop(log);
+        medium.kill();
+        refuse_next(&medium);
+        let mut log = kind.open(medium.device(), LogOptions::default()).unwrap();
+        assert_eq!(log.stats().low_water, Lsn::new(3));
+        refuse_next(&medium);
+        let truncated = log.truncate_before(Lsn::MAX);
+        assert!(matches!(truncated, Err(LogError::Full)), "{truncated:?}");
+        assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::new(3));
+        drop(log);
+        medium.power_cut(|_| Keep::None);
+        let log = kind.open(medium.device(), LogOptions::default()).unwrap();
+        assert_eq!((log.report().low_water, log.report().last), (Lsn::new(3), Lsn::new(4)));
+    }
+}
+
+#[test]
+fn what_no_checkpoint_holds_is_given_up_only_where_that_can_be_said_first() {
+    for kind in both() {
+        let device = MemoryDevice::new(GEOMETRY).with_capacity_limit(5 * u64::from(GEOMETRY.segment_size));
         let medium = device.reader();
-        let (mut buf, mut other) = ([0; 8192], [0; 8192]);
-        let mut log = duralog_core::Log::format(device, &mut buf, LogOptions::default(), ID, NOW).unwrap();
+        let mut log = kind.format(device, LogOptions::default()).unwrap();
+        while log.append(b"until there is no room").is_ok() {}
+        drop(log);
+        let mut log = kind.open(medium.writer().unwrap(), LogOptions::default()).unwrap();
+        let before = (medium.names(), log.stats().low_water);
+        let discarded = log.discard_before(Lsn::MAX);
+        assert!(matches!(discarded, Err(LogError::Full)), "{discarded:?}");
+        assert_eq!((medium.names(), log.stats().low_water), before);
+    }
+}
+
+#[test]
+fn the_room_of_what_a_truncation_removed_is_free_for_the_segment_that_was_refused() {
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
         for _ in 0..30 {
-            log.append(NOW, &b"held by a checkpoint"[..]).unwrap();
+            log.append(b"held by a checkpoint").unwrap();
         }
-        log.checkpoint(NOW, |_| 0).unwrap();
-        while log.append(NOW, &b"until there is no room"[..]).is_ok() {}
-        if is_reopened {
-            drop(log);
-            let device = medium.writer().unwrap();
-            log = duralog_core::Log::open(device, &mut other, LogOptions::default(), NOW).unwrap();
-        }
-        let truncated = log.truncate_before(NOW, Lsn::MAX);
-        assert!(matches!(truncated, Ok(lsn) if lsn == Lsn::new(31)), "{segments}, {is_reopened}: {truncated:?}");
-        log.append(NOW, &b"there is room again"[..]).unwrap();
-        let last = log.close(NOW).map(drop);
-        assert!(last.is_ok(), "{last:?}");
-        let log = duralog_core::Log::open(medium.writer().unwrap(), &mut buf, LogOptions::default(), NOW).unwrap();
-        assert_eq!(log.report().low_water, Lsn::new(31));
+        log.checkpoint(b"").unwrap();
+        // What is removed takes its room until a sync.
+        let capacity = Some(6 * u64::from(GEOMETRY.segment_size));
+        medium.set_plan(Plan { capacity, ..Plan::default() });
+        while log.append(b"until there is no room").is_ok() {}
+        assert_eq!(log.truncate_before(Lsn::MAX).unwrap(), Lsn::new(31));
+        let appended = log.append(b"there is room again");
+        assert!(appended.is_ok(), "{appended:?}\n{}", medium.trace());
     }
 }
 
 #[test]
 fn appends_that_were_answered_and_found_no_room_are_told_to_be_lost_by_the_call_that_met_it() {
-    let medium = Medium::new(GEOMETRY);
-    let mut log = duralog_core::Log::format(medium.device(), buf(), options(SyncMode::Async), ID, NOW).unwrap();
-    log.append(NOW, &b"answered before it is written"[..]).unwrap();
-    medium.set_plan(Plan { fail: vec![(0, Failure::NoSpace)], ..Plan::default() });
-    let refused = log.sync();
-    assert!(matches!(refused, Err(LogError::Poisoned { cause: Cause::Dropped })), "{refused:?}");
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), options(SyncMode::Async)).unwrap();
+        log.append(b"answered before it is written").unwrap();
+        refuse_next(&medium);
+        let refused = log.sync();
+        assert!(matches!(refused, Err(LogError::Poisoned { cause: Cause::Dropped })), "{refused:?}");
+    }
 }
