@@ -64,19 +64,20 @@ impl<D: SharedDevice> Log<D> {
             self.retire(&removing, Retention::default())?;
             return Ok(low_water);
         }
-        let say = |guard| {
-            let staged = shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered));
-            staged.and_then(|(guard, ())| shared.commit(guard))
-        };
-        match say(guard) {
+        let staged = shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, covered));
+        match staged {
+            Ok((guard, ())) => shared.commit(guard)?,
             // Not even room for a segment: what a checkpoint covers goes first. Its header then says that it was given up.
             Err(Error::NoSpace(_)) if covered => {
                 shared.lock().writer.give_up(lsn);
                 self.retire(&removing, Retention { unsaid: Some(low_water), ..Retention::default() })?;
                 shared.free_removed()?;
-                say(shared.lock())?;
+                let guard = shared.lock();
+                let (guard, ()) =
+                    shared.stage(guard, |writer, buf, now| writer.stage_low_water(buf, now, lsn, true))?;
+                shared.commit(guard)?;
             }
-            said => said?,
+            Err(error) => return Err(error),
         }
         // Before anything goes: what says that it was given up is not in one place alone.
         shared.put_meta();

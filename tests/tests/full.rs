@@ -483,17 +483,6 @@ fn room_made_below_a_mark_that_a_transaction_crosses_is_no_segment_under_another
 }
 
 #[test]
-fn a_truncation_whose_mark_is_refused_in_room_that_was_there_makes_room_as_any_other() {
-    for setup in COPYING {
-        let mut run = Moment::new(setup).run(Plan::default());
-        run.play(&[Open, Fill(200), Fill(200), Checkpoint, Append(24)]).unwrap();
-        refuse_next(&run.moment().medium, &Failure::NoSpace);
-        let truncated = run.log().truncate_before(Lsn::MAX);
-        assert!(truncated.as_ref().is_ok_and(|low_water| *low_water > Lsn::FIRST), "{}: {truncated:?}", setup.name);
-    }
-}
-
-#[test]
 fn what_was_removed_to_make_room_is_given_up_though_the_truncation_was_refused_all_the_same() {
     let mut refused = 0;
     for setup in Setup::ALL {
