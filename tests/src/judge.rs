@@ -185,8 +185,10 @@ impl Damaged {
                         _ if added == Some((lsn, &entry.payload)) => {}
                         // The low-water mark itself may lie behind what is given up.
                         None if self.is_harmed && self.moment.oracle.was_appended(lsn, &entry.payload) => {}
-                        // A header that is gone took with it what it said of a cut before.
-                        _ if !self.only_frames && self.moment.oracle.is_gone(lsn, &entry.payload) => {}
+                        // A header that is gone took with it what it said of a cut before; and of what a crash left behind the
+                        // end nothing says more than that its predecessor is not there.
+                        _ if (!self.only_frames || self.torn.is_some())
+                            && self.moment.oracle.is_gone(lsn, &entry.payload) => {}
                         None if self.moment.oracle.crosses(lsn, &entry.payload) => {}
                         None => return Err(violation!("{what}: LSN {lsn} was read, and is not in the log")),
                         Some(Some(payload)) if *payload != entry.payload => {
