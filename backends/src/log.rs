@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use duralog_core::{
-    Begin, Begun, CHECKPOINTS_MAX, Checkpoints, Commit, Consent, Consequence, Durability, Error as DriveError, Fault,
-    Finding, Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, StageError,
+    Action, Begin, Begun, CHECKPOINTS_MAX, Checkpoints, Commit, Consent, Consequence, Durability, Error as DriveError,
+    Fault, Finding, Geometry, Host, Locate, Lsn, Object, Payload, Plan, Policy, Recovered, Recovery, StageError,
     TakeOverError, View, Writer, WriterOptions, drive, meta::PutMeta,
 };
 use uuid::Uuid;
@@ -286,7 +286,8 @@ impl<D: SharedDevice> Log<D> {
     fn make_room(&mut self) -> Result<()> {
         let window = self.shared.lock().writer.to_copy();
         match self.truncate_before(Lsn::MAX) {
-            Err(error @ Error::NoSpace(_)) => {
+            // A file system that copies on write may refuse a removal, too.
+            Err(error @ (Error::NoSpace(_) | Error::Device { action: Action::Remove, .. })) => {
                 tracing::warn!(%error, "the log can be read, and written once there is room")
             }
             Err(error) => return Err(error),

@@ -83,6 +83,25 @@ fn closing_a_log_that_could_not_be_taken_over_loses_nothing() {
     }
 }
 
+#[test]
+fn a_log_opens_to_be_read_where_the_full_medium_refuses_removals_too() {
+    for setup in COPYING {
+        let moment = unclosed(setup, COVERED);
+        let all: Vec<_> = (1..moment.oracle.next()).collect();
+        let fail = (0..60).map(|call| (call, Failure::NoSpace)).collect();
+        let log = open(&moment, Plan { fail, ..Plan::default() });
+        assert!(log.is_ok(), "{}: {:?}", setup.name, log.err());
+        let log = log.unwrap();
+        let read = lsns(&log);
+        assert!(all.ends_with(&read) && read.len() > 1, "{}: {read:?}", setup.name);
+        moment.medium.set_plan(Plan::default());
+        let appended = log.append(&[7; 9][..]).unwrap().lsn();
+        drop(log);
+        let log = open(&moment.after_cut(&[]), Plan::default()).unwrap();
+        assert_eq!((log.recovery().last_valid_lsn, log.recovery().damage().next()), (appended, None), "{}", setup.name);
+    }
+}
+
 const COVERED: &[Op] = &[Open, Fill(200), Fill(200), Checkpoint, Append(24)];
 
 #[test]

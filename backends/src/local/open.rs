@@ -7,8 +7,8 @@ use core::{
 use std::rc::Rc;
 
 use duralog_core::{
-    CHECKPOINTS_MAX, Checkpoints, Durability, Error as DriveError, Fault, Locate, Lsn, Object, Policy, Recovered,
-    Recovery, Writer, WriterOptions,
+    Action, CHECKPOINTS_MAX, Checkpoints, Durability, Error as DriveError, Fault, Locate, Lsn, Object, Policy,
+    Recovered, Recovery, Writer, WriterOptions,
 };
 use uuid::Uuid;
 
@@ -162,9 +162,9 @@ impl<D: LocalDevice> Worker<D> {
                 // A log that was recovered can be read, and is written once there is room: what a checkpoint holds is
                 // given up for it.
                 Err(error) if recovered.is_some() && matches!(*error, Error::NoSpace(_)) => {
-                    match self.truncate(Lsn::MAX, GiveUp::Covered).await {
-                        Err(error) if !matches!(*error, Error::NoSpace(_)) => Err(error),
-                        _ => Ok(0),
+                    match self.truncate(Lsn::MAX, GiveUp::Covered).await.map_err(|error| *error) {
+                        Ok(_) | Err(Error::NoSpace(_) | Error::Device { action: Action::Remove, .. }) => Ok(0),
+                        Err(error) => Err(error.into()),
                     }
                 }
                 begun => begun,
