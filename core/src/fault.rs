@@ -138,3 +138,35 @@ impl fmt::Display for Fault {
 }
 
 impl core::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::{CheckpointId, report::Seen};
+
+    #[test]
+    fn only_what_is_proved_is_called_damage() {
+        let object = Object::Segment(SegmentId::new(3));
+        for (verdict, called) in
+            [(Verdict::Rot, "damage: "), (Verdict::Unproven, "refused: "), (Verdict::Unsynced, "refused: ")]
+        {
+            let finding = Finding { verdict, ..Finding::rot(Seen::End, object, 64) };
+            let told = Fault::Damaged(finding).to_string();
+            assert_eq!(told, std::format!("{called}{finding}"));
+            assert!(told.contains("segment_0000000000000003") && told.contains("64"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_was_left_out_of_a_build_is_named_by_its_feature() {
+        let object = Object::Checkpoint(CheckpointId::new(2));
+        let parts = [(Part::Mending, "mending"), (Part::Metadata, "metadata"), (Part::Checkpoints, "checkpoints")];
+        for (part, feature) in parts {
+            let told = Fault::LeftOut { object, part }.to_string();
+            assert!(told.contains(&std::format!("feature `{feature}`")), "{told}");
+        }
+    }
+}

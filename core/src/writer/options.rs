@@ -118,3 +118,93 @@ impl fmt::Display for InvalidOptions {
 }
 
 impl core::error::Error for InvalidOptions {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+
+    const GEOMETRY: Geometry =
+        Geometry { segment_size: 5008, granule: 16, copy_offset: 512, blank: 0xFF, settled: false, slots: None };
+
+    /// What is said of a geometry, with the least write limit it has.
+    fn said(geometry: Geometry) -> Result<(), InvalidOptions> {
+        let write_limit = geometry.write_limit_min();
+        WriterOptions { geometry, write_limit, ..WriterOptions::new(GEOMETRY) }.validate()
+    }
+
+    #[test]
+    fn a_granule_is_a_power_of_two_up_to_4096() {
+        let of = |granule| said(Geometry { granule, copy_offset: 4096, segment_size: 1 << 20, ..GEOMETRY });
+        for granule in [1, 2, 512, 4096] {
+            assert_eq!(of(granule), Ok(()), "{granule}");
+        }
+        for granule in [0, 3, 24, 4097, 8192] {
+            let options = WriterOptions {
+                geometry: Geometry { granule, copy_offset: 4096, ..GEOMETRY },
+                ..WriterOptions::new(GEOMETRY)
+            };
+            assert_eq!(options.validate(), Err(InvalidOptions::Granule), "{granule}");
+        }
+    }
+
+    #[test]
+    fn the_second_header_stands_at_one_of_three_places_behind_the_first() {
+        let of = |granule, copy_offset| said(Geometry { granule, copy_offset, segment_size: 1 << 20, ..GEOMETRY });
+        for (granule, copy_offset) in [(1, 128), (128, 128), (16, 512), (512, 512), (4096, 4096)] {
+            assert_eq!(of(granule, copy_offset), Ok(()), "{granule}, {copy_offset}");
+        }
+        for (granule, copy_offset) in [(1, 0), (1, 127), (1, 256), (256, 128), (1024, 512), (16, 8192)] {
+            assert_eq!(of(granule, copy_offset), Err(InvalidOptions::CopyOffset), "{granule}, {copy_offset}");
+        }
+    }
+
+    #[test]
+    fn a_segment_has_room_for_the_least_batch_and_is_whole_granules() {
+        let of = |segment_size| said(Geometry { segment_size, ..GEOMETRY });
+        let least = GEOMETRY.overhead() + GEOMETRY.write_limit_min();
+        let most = SegmentHeader::SIZE_MAX;
+        let refused = InvalidOptions::SegmentSize { least, most };
+        for size in [least.next_multiple_of(16), 1 << 20, most / 16 * 16] {
+            assert_eq!(of(size), Ok(()), "{size}");
+        }
+        for size in [0, 16, least - 16, least.next_multiple_of(16) + 1, most / 16 * 16 + 16] {
+            assert_eq!(of(size), Err(refused), "{size}");
+        }
+        let told = refused.to_string();
+        assert!(told.contains(&std::format!("{least} to {most} bytes")), "{told}");
+    }
+
+    #[test]
+    fn a_write_limit_fits_the_segment_and_is_a_quarter_of_it_unless_told() {
+        let usual = WriterOptions::new(GEOMETRY);
+        assert_eq!((usual.write_limit, usual.validate()), (1248, Ok(())), "a quarter, in whole granules");
+        let (least, most) = (GEOMETRY.write_limit_min(), GEOMETRY.write_limit_max());
+        assert!(least < 1248 && 1248 < most, "{least} to {most}");
+        let of = |write_limit| WriterOptions { write_limit, ..usual }.validate();
+        for limit in [least, most] {
+            assert_eq!(of(limit), Ok(()), "{limit}");
+        }
+        for limit in [0, least - 1, most + 1] {
+            assert_eq!(of(limit), Err(InvalidOptions::WriteLimit { least, most }), "{limit}");
+        }
+        // Of a small segment a quarter would be too little.
+        let small = Geometry { segment_size: (GEOMETRY.overhead() + least).next_multiple_of(16), ..GEOMETRY };
+        assert_eq!(WriterOptions::new(small).write_limit, small.write_limit_min());
+        let told = of(0).unwrap_err().to_string();
+        assert!(told.contains(&std::format!("{least} to {most} bytes")), "{told}");
+    }
+
+    #[test]
+    fn one_to_sixteen_transactions_are_open_at_most() {
+        let of = |max_transactions| WriterOptions { max_transactions, ..WriterOptions::new(GEOMETRY) }.validate();
+        for most in [1, 8, 16] {
+            assert_eq!(of(most), Ok(()), "{most}");
+        }
+        for most in [0, 17, u8::MAX] {
+            assert_eq!(of(most), Err(InvalidOptions::MaxTransactions), "{most}");
+        }
+    }
+}
