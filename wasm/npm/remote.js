@@ -9,6 +9,9 @@ const CALLS = [
   'feed', 'end', 'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
 ];
 
+/** Those whose worker is to answer: a browser may collect a worker that only its own answers lead to, and Firefox does. */
+const alive = new Set();
+
 class Remote {
   #worker;
   #own;
@@ -19,6 +22,7 @@ class Remote {
   constructor(worker, own) {
     this.#worker = worker;
     this.#own = own;
+    alive.add(this);
     worker.onmessage = ({ data }) => this.#answer(data);
     worker.onerror = (event) => this.#end(new DuralogError('panic', `the worker has failed: ${event.message ?? 'it could not be loaded'}`));
     worker.onmessageerror = () => this.#end(new DuralogError('panic', 'a message of the worker could not be read'));
@@ -60,6 +64,7 @@ class Remote {
   #end(error) {
     for (const { reject } of this.#waiting?.values() ?? []) reject(error);
     this.#waiting = undefined;
+    alive.delete(this);
   }
 
   release() {

@@ -10,7 +10,7 @@ const PLACES = [['window', 'indexeddb'], ['worker', 'indexeddb'], ['worker', 'op
 const inWindow = ([device, name]) => import('/run.js').then(({ run }) => run(device, name));
 const inWorker = ([device, name]) =>
   new Promise((resolve) => {
-    const worker = new Worker('/run.js', { type: 'module' });
+    const worker = (globalThis.worker = new Worker('/run.js', { type: 'module' })); // A worker that nothing refers to may be collected.
     worker.onmessage = ({ data }) => (worker.terminate(), resolve(data));
     worker.onerror = (event) => resolve(`the worker failed: ${event.message}`);
     worker.postMessage({ device, name });
@@ -43,4 +43,8 @@ for (const backend of Object.keys(BACKENDS)) {
   const places = backend === 'leveldb' ? PLACES : PLACES.slice(0, 1);
   if (chromiumPath()) suite(`Chromium, ${backend}`, places, (profile) => chromium(profile, backend));
 }
-if (firefoxPath()) suite('Firefox', PLACES, firefox);
+if (firefoxPath()) {
+  suite('Firefox', PLACES, firefox);
+  // What a page waits for may hang by nothing but the worker that is to answer, and a worker by nothing but what it answers.
+  suite('Firefox, garbage collected all the time', PLACES.slice(-1), (profile) => firefox(profile, { collecting: true }));
+}

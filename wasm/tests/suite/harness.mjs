@@ -115,8 +115,25 @@ export async function chromium(profile, backend = 'leveldb') {
   }
 }
 
+/** Has Firefox collect the garbage of its pages and workers again and again, until it is asked to stop. */
+async function collecting({ connection }) {
+  const { result } = await connection.send('browsingContext.getTree', { 'moz:scope': 'chrome' });
+  const [{ context }] = result.contexts;
+  const expression = ['gc', 'cc'].map((which) => `Services.obs.notifyObservers(null, 'child-${which}-request')`).join();
+  let stopped = false;
+  const end = (async () => {
+    while (!stopped) {
+      const { result } = await connection.send('script.evaluate', { target: { context }, awaitPromise: false, expression });
+      if (result.type !== 'success') throw new Error(`Firefox does not collect: ${JSON.stringify(result)}`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  })();
+  end.catch(() => {}); // It is told when it is asked to stop.
+  return () => ((stopped = true), end);
+}
+
 /** Firefox on a profile, over WebDriver BiDi: no driver is needed. It is started here, so that a kill is no race. */
-export async function firefox(profile) {
+export async function firefox(profile, { collecting: collects = false } = {}) {
   const { default: puppeteer } = await import('puppeteer-core');
   writeFileSync(
     join(profile, 'user.js'),
@@ -124,7 +141,9 @@ export async function firefox(profile) {
       'user_pref("datareporting.policy.dataSubmissionEnabled", false);\nuser_pref("toolkit.startup.max_resumed_crashes", -1);\n' +
       'user_pref("app.update.enabled", false);\nuser_pref("browser.sessionstore.resume_from_crash", false);\n',
   );
-  const child = spawn(firefoxPath(), ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port=0', 'about:blank'], {
+  const flags = ['--headless', '--no-remote', '--profile', profile, '--remote-debugging-port=0'];
+  if (collects) flags.push('--remote-allow-system-access');
+  const child = spawn(firefoxPath(), [...flags, 'about:blank'], {
     stdio: ['ignore', 'ignore', 'pipe'],
     detached: true,
     env: { ...process.env, TMPDIR: profile },
@@ -146,6 +165,7 @@ export async function firefox(profile) {
       child.once('exit', () => reject(new Error(`Firefox did not start: ${text}`)));
     });
     const browser = await puppeteer.connect({ browserWSEndpoint: `${address}/session`, protocol: 'webDriverBiDi', protocolTimeout: PATIENCE_MS });
+    const collected = collects ? await collecting(browser) : () => {};
     return {
       page: async (url) => {
         const page = await browser.newPage();
@@ -154,6 +174,7 @@ export async function firefox(profile) {
       },
       kill: stop,
       close: async () => {
+        await collected();
         await browser.disconnect();
         await stop();
       },

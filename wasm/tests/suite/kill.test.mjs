@@ -30,7 +30,7 @@ const begin = ([device, name]) =>
       seen.last = group;
     };
     if (device === 'opfs') {
-      const worker = new Worker('/kill.js', { type: 'module' });
+      const worker = (globalThis.worker = new Worker('/kill.js', { type: 'module' })); // A worker that nothing refers to may be collected.
       worker.onmessage = ({ data }) => ('begun' in data ? resolve(data.begun) : (acknowledge(data.group), typeof data.group === 'string' && reject(new Error(data.group))));
       worker.postMessage({ device, name });
     } else {
