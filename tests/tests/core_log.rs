@@ -2,10 +2,7 @@
 //! they do, each test asks of both.
 #![allow(missing_docs)]
 
-use core::{
-    convert::identity,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use duralog::{
@@ -13,186 +10,17 @@ use duralog::{
     faulty::{Failure, Keep, Medium, Plan},
 };
 use duralog_core::{
-    Appended, AsyncLog, Cause, CheckpointId, Device, Each, Entry, Error, Fault, Finding, Flow, Host, LogError,
-    LogOptions, LogStats, OpenError, Policy, Read, Report, Seen, TransactionEnd,
+    AsyncLog, Cause, Each, Entry, Error, Fault, Finding, Flow, LogError, LogOptions, OpenError, Policy, Read, Seen,
+    TransactionEnd,
 };
-use duralog_tests::{Awaited, now, payload, poll_times};
-use uuid::Uuid;
+use duralog_tests::{
+    Awaited,
+    handle::{Handle, ID, Kind, NOW, both, buf},
+    now, payload, poll_times,
+};
 
 const GEOMETRY: Geometry =
     Geometry { segment_size: 2048, granule: 16, copy_offset: 128, blank: 0xFF, settled: false, slots: None };
-const NOW: u64 = 1_700_000_000_000_000;
-const ID: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788);
-/// As much as the native log reads and stages at once.
-const BUF: usize = 256 << 10;
-
-/// A handle of the core. The two differ in nothing but that one is awaited: of both is asked the same.
-#[derive(Debug)]
-enum Handle<'a, D: Device> {
-    Blocking(duralog_core::Log<'a, D>),
-    Awaited(AsyncLog<'a, Awaited<D>>),
-}
-
-type Done<T, D> = Result<T, LogError<<D as Device>::Error>>;
-
-/// Makes a call on either handle. What the awaited one returns goes through `$on`: [`now`] for a future, or [`identity`].
-macro_rules! either {
-    ($handle:expr, $on:ident, $call:ident($($argument:expr),*)) => {
-        match $handle {
-            Handle::Blocking(log) => log.$call($($argument),*),
-            Handle::Awaited(log) => $on(log.$call($($argument),*)),
-        }
-    };
-}
-
-impl<D: Device> Handle<'_, D> {
-    fn append(&mut self, payload: &[u8]) -> Done<Appended, D> {
-        either!(self, now, append(NOW, payload))
-    }
-
-    fn append_batch(&mut self, payloads: &[&[u8]]) -> Done<Appended, D> {
-        either!(self, now, append_batch(NOW, payloads))
-    }
-
-    fn begin_transaction(&mut self) -> Done<u64, D> {
-        either!(self, now, begin_transaction(NOW))
-    }
-
-    fn append_to(&mut self, id: u64, payload: &[u8]) -> Done<Appended, D> {
-        either!(self, now, append_to(NOW, id, &[payload]))
-    }
-
-    fn end_transaction(&mut self, id: u64, end: TransactionEnd) -> Done<Appended, D> {
-        either!(self, now, end_transaction(NOW, id, end))
-    }
-
-    fn sync(&mut self) -> Done<Lsn, D> {
-        either!(self, now, sync())
-    }
-
-    fn mark_durable(&mut self) -> Done<(), D> {
-        either!(self, now, mark_durable(NOW))
-    }
-
-    fn set_slot(&mut self, bytes: &[u8]) -> Done<(), D> {
-        either!(self, now, set_slot(NOW, bytes))
-    }
-
-    fn checkpoint(&mut self, mut snapshot: &[u8]) -> Done<CheckpointId, D> {
-        let fill = |buf: &mut [u8]| {
-            let (next, later) = snapshot.split_at(snapshot.len().min(buf.len()));
-            buf[..next.len()].copy_from_slice(next);
-            snapshot = later;
-            next.len()
-        };
-        either!(self, now, checkpoint(NOW, fill))
-    }
-
-    fn load_checkpoint(&mut self) -> Done<Option<Lsn>, D> {
-        either!(self, now, load_checkpoint(&mut ()))
-    }
-
-    fn entries(&mut self) -> Vec<(u64, Vec<u8>)> {
-        let mut entries = vec![];
-        let mut each = Each(|entry: Entry<'_>| {
-            entries.push((entry.lsn.value(), entry.payload.to_vec()));
-            Flow::Continue
-        });
-        either!(self, now, read(Lsn::ZERO, Lsn::MAX, &mut each)).unwrap().unwrap();
-        entries
-    }
-
-    fn replay(&mut self, host: &mut impl Host) -> Done<Option<Read>, D> {
-        either!(self, now, replay(Lsn::ZERO, host))
-    }
-
-    fn truncate_before(&mut self, lsn: Lsn) -> Done<Lsn, D> {
-        either!(self, now, truncate_before(NOW, lsn))
-    }
-
-    fn discard_before(&mut self, lsn: Lsn) -> Done<Lsn, D> {
-        either!(self, now, discard_before(NOW, lsn))
-    }
-
-    fn close(self) -> Done<(), D> {
-        match self {
-            Self::Blocking(log) => log.close(NOW).map(drop),
-            Self::Awaited(log) => now(log.close(NOW)).map(drop),
-        }
-    }
-
-    fn report(&self) -> &Report {
-        either!(self, identity, report())
-    }
-
-    fn stats(&self) -> LogStats {
-        either!(self, identity, stats())
-    }
-
-    fn slot(&self) -> &[u8] {
-        either!(self, identity, slot())
-    }
-
-    fn buffer_min(&self, len: u32) -> usize {
-        either!(self, identity, buffer_min(len))
-    }
-
-    fn device(&self) -> &D {
-        match self {
-            Self::Blocking(log) => log.device(),
-            Self::Awaited(log) => &log.device().0,
-        }
-    }
-
-    fn into_device(self) -> D {
-        match self {
-            Self::Blocking(log) => log.into_device(),
-            Self::Awaited(log) => log.into_device().0,
-        }
-    }
-}
-
-/// Which of the two handles a log is to be made or opened with.
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Blocking,
-    Awaited,
-}
-
-/// The two, one after the other. Where a test fails, what it has printed tells at which.
-fn both() -> impl Iterator<Item = Kind> {
-    [Kind::Blocking, Kind::Awaited].into_iter().inspect(|kind| println!("the handle is {kind:?}"))
-}
-
-impl Kind {
-    fn format<D: Device>(self, device: D, options: LogOptions) -> Result<Handle<'static, D>, OpenError<D::Error>> {
-        let buf = buf();
-        Ok(match self {
-            Self::Blocking => Handle::Blocking(duralog_core::Log::format(device, buf, options, ID, NOW)?),
-            Self::Awaited => Handle::Awaited(now(AsyncLog::format(Awaited(device), buf, options, ID, NOW))?),
-        })
-    }
-
-    fn open<D: Device>(self, device: D, options: LogOptions) -> Result<Handle<'static, D>, OpenError<D::Error>> {
-        self.open_in(device, buf(), options)
-    }
-
-    fn open_in<D: Device>(
-        self,
-        device: D,
-        buf: &mut [u8],
-        options: LogOptions,
-    ) -> Result<Handle<'_, D>, OpenError<D::Error>> {
-        Ok(match self {
-            Self::Blocking => Handle::Blocking(duralog_core::Log::open(device, buf, options, NOW)?),
-            Self::Awaited => Handle::Awaited(now(AsyncLog::open(Awaited(device), buf, options, NOW))?),
-        })
-    }
-}
-
-fn buf() -> &'static mut [u8] {
-    vec![0; BUF].leak()
-}
 
 /// No clock, and a source of random numbers that knows two: first the log's id, then nonces.
 #[derive(Debug)]

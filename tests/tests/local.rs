@@ -17,6 +17,7 @@ use duralog::{
     faulty::{Failure, Keep, Medium, Plan, Random},
     local::{Access, Client, Direction, GiveUp, LocalDevice, Log, Outcome, Request},
 };
+use duralog_tests::misses_nothing;
 use uuid::Uuid;
 
 /// A blocking device whose every call is pending once before it is done.
@@ -980,20 +981,18 @@ fn no_checkpoint_holds_what_a_cache_alone_may_hold() {
     log.append(&[7; 100][..]).unwrap_err();
     drop(log);
     medium.kill();
-    let mut done = false;
-    for cut in 1..40 {
-        let medium = medium.snapshot();
-        // There is no room for the segment that the opening begins.
-        let fail = vec![(0, Failure::NoSpace)];
-        medium.set_plan(Plan { fail, cut_at_call: Some(cut), ..Plan::default() });
-        let snapshot = Some(StateMachine::snapshot(&Documents::default()));
-        let log = Opened::open(medium.device(), config());
-        done |= log.is_ok_and(|mut log| log.done(Request::Checkpoint { snapshot }).is_ok());
-        medium.power_cut(|_| Keep::All);
-        let log = duralog::Log::open_device(medium.device(), config());
-        assert!(log.is_ok(), "call {cut}: {:?}\n{}", log.err(), medium.trace());
-        assert_eq!(log.unwrap().recovery().damage().next(), None, "call {cut}: {}", medium.trace());
-    }
+    // There is no room for the segment that the opening begins.
+    let plan = Plan { fail: vec![(0, Failure::NoSpace)], ..Plan::default() };
+    let done = misses_nothing(
+        "local",
+        (&medium, &plan),
+        &config(),
+        |_| Keep::All,
+        |device| {
+            let snapshot = Some(StateMachine::snapshot(&Documents::default()));
+            Opened::open(device, config()).is_ok_and(|mut log| log.done(Request::Checkpoint { snapshot }).is_ok())
+        },
+    );
     assert!(done, "no checkpoint is made");
 }
 

@@ -30,7 +30,8 @@ use crate::{
     tools::{output, program, root},
 };
 
-/// Suites that are quick and look closely; put into one program, for that takes a fraction of the time to build.
+/// Suites that are quick and look closely; put into one program, for that takes a fraction of the time to build. The swarm
+/// runs here with few seeds.
 const QUICK: [&str; 19] = [
     "bad_input",
     "chain",
@@ -52,23 +53,28 @@ const QUICK: [&str; 19] = [
     "swarm",
     "unreadable_header",
 ];
-/// Suites that cut everywhere; asked about what the quick ones leave.
-const THOROUGH: [&str; 7] =
-    ["durability", "exhaustive", "flipped_bytes", "in_place", "ready", "recycling", "truncation"];
+/// Suites that cut everywhere, and the swarm with all its seeds; asked about what the quick ones leave.
+const THOROUGH: [&str; 8] =
+    ["durability", "exhaustive", "flipped_bytes", "in_place", "ready", "recycling", "swarm", "truncation"];
 /// The programs of those two in the copy.
 const PROGRAMS: [(&str, &[&str]); 2] = [("all_quick", &QUICK), ("all_thorough", &THOROUGH)];
+
+/// Seeds of each mode that the quick ones run.
+const FEW_SEEDS: &str = "2000";
 
 /// After so many seconds tests that `cargo-mutants` runs are stopped: they hang, and whoever runs them notices.
 const TIME_LIMIT: &str = "300";
 
+/// The stage that is thorough.
+const LAST: usize = 2;
 /// Who is asked, one after the other: about what those before left.
-const STAGES: [&[&str]; 3] = [
+const STAGES: [&[&str]; LAST + 1] = [
     &["-p", "duralog-core", "--all-features", "--lib"],
     &["-p", "duralog-tests", "--test", "all_quick"],
     &["-p", "duralog-tests", "--test", "all_thorough"],
 ];
 /// The same for `cargo mutants`, as what every call of cargo gets: else it would build each suite there is, and run one.
-const STAGES_OF_CARGO_MUTANTS: [&[&str]; 3] = [
+const STAGES_OF_CARGO_MUTANTS: [&[&str]; STAGES.len()] = [
     &["--all-features", "--cargo-arg=--lib"],
     &["--test-package", "duralog-tests", "--cargo-arg=--test=all_quick"],
     &["--test-package", "duralog-tests", "--cargo-arg=--test=all_thorough"],
@@ -115,6 +121,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     if arguments == ["--list"] {
         return tell_counts(&list);
     }
+    // Who looks for what is missing wants to see soon what the quick ones leave.
+    let (stages, arguments) = match arguments {
+        [option, files @ ..] if option == "--quick" => (LAST, files),
+        all => (LAST + 1, all),
+    };
     if let Some(option) = arguments.iter().find(|argument| argument.starts_with('-')) {
         return Err(format!("no option `{option}` of survivors"));
     }
@@ -125,13 +136,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     let start = Instant::now();
     let changes = changes(&root(), &files)?;
     let bench = bench()?;
-    let outcomes = trial::run(&bench, &changes)?;
+    let outcomes = trial::run(&bench, &changes, &STAGES[..stages])?;
     let no_switch = changes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Outcome::NoSwitch);
     let no_switch: Vec<&str> = no_switch.map(|(change, _)| &change.name[..]).collect();
     let mut left = BTreeSet::new();
     if !no_switch.is_empty() {
         println!("{} have no switch: cargo-mutants itself makes them, one after the other", no_switch.len());
-        left = unnoticed(&self::bench()?, no_switch)?;
+        left = unnoticed(&self::bench()?, no_switch, &STAGES_OF_CARGO_MUTANTS[..stages])?;
     }
     let survives =
         |(change, outcome): &(&Change, &Outcome)| **outcome == Outcome::Survives || left.contains(&change.name);
@@ -185,6 +196,11 @@ fn in_copy<'a>(bench: &Bench, command: &'a mut Command) -> &'a mut Command {
     command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0").env_remove("RUST_BACKTRACE")
 }
 
+/// What a stage is told of how many seeds its swarm runs.
+fn seeds(stage: usize) -> Option<(&'static str, &'static str)> {
+    (stage < LAST).then_some(("DURALOG_SEEDS", FEW_SEEDS))
+}
+
 fn cargo_mutants(folder: &Path) -> Command {
     let mut command = cargo();
     command.current_dir(folder).args(["mutants", "--no-config", "--colors", "never", "-p", "duralog-core"]);
@@ -208,10 +224,10 @@ fn changes(folder: &Path, files: &[&str]) -> Result<Vec<Change>, String> {
 }
 
 /// What no stage notices of changes, each of which is compiled for itself.
-fn unnoticed(bench: &Bench, names: Vec<&str>) -> Result<BTreeSet<String>, String> {
+fn unnoticed(bench: &Bench, names: Vec<&str>, stages: &[&[&str]]) -> Result<BTreeSet<String>, String> {
     let mut left: Vec<String> = names.into_iter().map(str::to_owned).collect();
     let told = bench.target.join("told");
-    for stage in STAGES_OF_CARGO_MUTANTS {
+    for (number, stage) in stages.iter().enumerate() {
         if left.is_empty() {
             break;
         }
@@ -223,7 +239,7 @@ fn unnoticed(bench: &Bench, names: Vec<&str>) -> Result<BTreeSet<String>, String
             let file = change.split(':').next().unwrap_or_default();
             command.args(["-f", file, "--re"]).arg(format!("^{}$", escaped(change)));
         }
-        in_copy(bench, &mut command).args(stage);
+        in_copy(bench, &mut command).envs(seeds(number)).args(*stage);
         // It ends otherwise than well where anything survives.
         command.status().map_err(|why| format!("cannot run cargo mutants: {why}"))?;
         let outcomes = |name: &str| -> Result<Vec<String>, String> {

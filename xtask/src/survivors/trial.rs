@@ -19,7 +19,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Change, STAGES, in_copy,
+    Change, in_copy, seeds,
     switch::{SWITCH, Switched},
 };
 use crate::{compiler::cargo, mutants::Bench, report::seconds};
@@ -49,11 +49,12 @@ pub(super) enum Outcome {
 }
 
 /// Tries changes; what became of each.
-pub(super) fn run(bench: &Bench, changes: &[Change]) -> Result<Vec<Outcome>, String> {
+pub(super) fn run(bench: &Bench, changes: &[Change], stages: &[&[&str]]) -> Result<Vec<Outcome>, String> {
     let start = Instant::now();
     let mut outcomes = vec![Outcome::Survives; changes.len()];
     compile(bench, changes, &mut outcomes)?;
-    let programs = STAGES.iter().map(|stage| Program::build(bench, stage)).collect::<Result<Vec<_>, _>>()?;
+    let programs = (0..).zip(stages).map(|(number, stage)| Program::build(bench, number, stage));
+    let programs = programs.collect::<Result<Vec<_>, _>>()?;
     let tried: Vec<usize> = (0..changes.len()).filter(|index| outcomes[*index] == Outcome::Survives).collect();
     println!("{} of {} changes behind switches, after {}", tried.len(), changes.len(), seconds(start.elapsed()));
     let next = AtomicUsize::new(0);
@@ -154,15 +155,16 @@ impl Error {
 struct Program {
     path: PathBuf,
     folder: PathBuf,
+    stage: usize,
     /// After this long it hangs.
     limit: Duration,
 }
 
 impl Program {
-    fn build(bench: &Bench, stage: &[&str]) -> Result<Self, String> {
+    fn build(bench: &Bench, number: usize, stage: &[&str]) -> Result<Self, String> {
         let stage: Vec<String> = stage.iter().map(|argument| (*argument).to_owned()).collect();
         let (path, folder) = bench.build(&stage, &FOR_SPEED)?;
-        let mut built = Self { path, folder, limit: Duration::from_secs(600) };
+        let mut built = Self { path, folder, stage: number, limit: Duration::from_secs(600) };
         let start = Instant::now();
         // Without any change every test passes, else its failure says nothing.
         if built.notices(bench, 0) {
@@ -177,7 +179,7 @@ impl Program {
     fn notices(&self, bench: &Bench, number: usize) -> bool {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" --test-threads=1")]).arg(&self.path);
-        in_copy(bench, &mut command).env("DURALOG_SWITCHED", number.to_string());
+        in_copy(bench, &mut command).env("DURALOG_SWITCHED", number.to_string()).envs(seeds(self.stage));
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let Ok(mut child) = command.spawn() else { return true };
