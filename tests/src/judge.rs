@@ -39,6 +39,8 @@ pub struct Damaged {
     harmed: BTreeSet<u64>,
     /// The highest LSN that an unharmed mark in front of an unharmed entry claims.
     claimed: u64,
+    /// The highest LSN that anything proved before: damage adds no proof.
+    provable: u64,
     /// Whether only bytes of frames are harmed whose places are known, and so all else must be within reach.
     only_frames: bool,
     /// Whether any byte is another one.
@@ -66,7 +68,9 @@ impl Damaged {
     pub fn new(moment: Moment, rot: Rot) -> Self {
         let before = images(&moment);
         let config = moment.config().with_policy(Policy::Inspect);
-        let torn = LogReader::open_device(moment.medium.reader(), config).ok().and_then(|log| log.recovery().torn_tail);
+        let report = LogReader::open_device(moment.medium.reader(), config).ok().map(|log| log.recovery().clone());
+        let torn = report.as_ref().and_then(|report| report.torn_tail);
+        let provable = report.map_or(u64::MAX, |report| report.durable_lsn.value());
         moment.medium.rot(&rot);
         let harm = harm(&before, &images(&moment), &rot);
         let oracle = &moment.oracle;
@@ -125,7 +129,7 @@ impl Damaged {
         let is_read = !matches!(rot, Rot::Unreadable { .. });
         let only_frames = is_read && !harm.is_empty() && harm.iter().all(|(object, harmed)| inside(*object, harmed));
         let is_harmed = !harm.is_empty();
-        Self { moment, rot, entries, harmed, claimed, only_frames, is_harmed, torn }
+        Self { moment, rot, entries, harmed, claimed, provable, only_frames, is_harmed, torn }
     }
 
     /// Reads, opens and salvages the log, and checks what is said and done.
@@ -146,6 +150,23 @@ impl Damaged {
         self.harmed.first().is_some_and(|first| *first <= self.claimed)
     }
 
+    /// Whether nothing proves that any of the harmed entries was durable: then a crash may have left the log like that.
+    fn is_unproven(&self) -> bool {
+        self.only_frames && self.harmed.first().is_some_and(|first| *first > self.provable)
+    }
+
+    /// What nothing proves to have been durable is not called damaged.
+    fn unproven_is_no_damage(&self, report: &RecoveryReport, what: &str) -> Result<(), Violation> {
+        match report.damage().next().filter(|_| self.is_unproven()) {
+            Some(finding) => Err(violation!(
+                "{what}: no more than LSN {} was proved to be durable, {:?} are harmed, and that is called damage: {finding:?}",
+                self.provable,
+                self.harmed
+            )),
+            None => Ok(()),
+        }
+    }
+
     fn inspect(&self) -> Result<(), Violation> {
         let config = self.moment.config().with_policy(Policy::Inspect);
         let mut reader = match LogReader::open_device(self.moment.medium.reader(), config) {
@@ -157,6 +178,7 @@ impl Damaged {
         match reader.verify() {
             Ok(report) => {
                 self.all_told(&read, report, "inspecting")?;
+                self.unproven_is_no_damage(report, "inspecting")?;
                 self.no_more_told(&read, report, "inspecting")
             }
             Err(error) => self.told(&error),
@@ -304,8 +326,8 @@ impl Damaged {
         let log = match Log::open_device(moment.medium.device(), config) {
             Ok(log) => log,
             Err(error) => {
-                if !self.is_harmed {
-                    return Err(violation!("nothing is harmed, and the log is refused: {error}"));
+                if !self.is_harmed || self.is_unproven() {
+                    return Err(violation!("no proved entry is harmed, and the log is refused: {error}"));
                 }
                 if moment.bytes() != before || moment.medium.calls() != 0 {
                     return Err(violation!("a log that was refused ({error}) was changed"));
@@ -317,6 +339,7 @@ impl Damaged {
         let report = log.recovery().clone();
         let entries = log.read_from(Lsn::ZERO).map_err(|error| violation!("a log that opened: {error}"))?;
         let read = self.read(entries, None, "opened")?;
+        self.unproven_is_no_damage(&report, "opened")?;
         let missing = || self.entries.keys().filter(|lsn| !read.lsns.contains(lsn));
         match missing().next() {
             None => heard.whole += 1,
