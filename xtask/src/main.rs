@@ -33,11 +33,11 @@ cargo xtask ci [PART ...]   run the checks; parts, all by default:
 cargo xtask mutants [NAME ...] [--slice K/N | --few N] [--list]
     breaks a copy of the code on purpose, by each patch in xtask/mutants, and shows which tests notice: all mutants, those
     named, the K-th of N slices, or N of them that each commit chooses anew; --list only names them
-cargo xtask survivors [--list | [--quick] FILE ...]
+cargo xtask survivors [--list | [--stages N] FILE ...]
             every small change to the core that cargo-mutants can think of, in these files or in all that
             xtask/survivors.txt names: what no test notices has to stand there with its reason, and nothing else;
             --list says how many changes there are in each file of the core. Takes hours: for each that survives a minute;
-            --quick asks only the suites that are quick, to see soon where to look
+            --stages 1 asks only the unit tests of the core, and 2 these and the quick suites: to see soon where to look
 cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
                             random workloads and faults, a medium of its own for each seed; stops at the first failure
                             with the command that repeats it

@@ -65,7 +65,7 @@ const FEW_SEEDS: &str = "2000";
 /// After so many seconds tests that `cargo-mutants` runs are stopped: they hang, and whoever runs them notices.
 const TIME_LIMIT: &str = "300";
 
-/// The stage that is thorough.
+/// The stage that is thorough, and runs all seeds.
 const LAST: usize = 2;
 /// Who is asked, one after the other: about what those before left.
 const STAGES: [&[&str]; LAST + 1] = [
@@ -121,10 +121,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<bool, String> {
     if arguments == ["--list"] {
         return tell_counts(&list);
     }
-    // Who looks for what is missing wants to see soon what the quick ones leave.
+    // Who looks for what is missing wants to see soon what the first of them leave.
     let (stages, arguments) = match arguments {
-        [option, files @ ..] if option == "--quick" => (LAST, files),
-        all => (LAST + 1, all),
+        [option, count, files @ ..] if option == "--stages" => {
+            let count = count.parse().ok().filter(|count| (1..=STAGES.len()).contains(count));
+            (count.ok_or_else(|| format!("--stages takes a number from 1 to {}", STAGES.len()))?, files)
+        }
+        all => (STAGES.len(), all),
     };
     if let Some(option) = arguments.iter().find(|argument| argument.starts_with('-')) {
         return Err(format!("no option `{option}` of survivors"));
