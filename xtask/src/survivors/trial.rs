@@ -1,6 +1,7 @@
 //! Each change behind a switch is tried: the programs are built once, and run once for each of them.
 
 use core::{
+    cmp::Reverse,
     ops::Range,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::Instant,
 };
@@ -28,6 +29,8 @@ use crate::{compiler::cargo, mutants::Bench, report::seconds};
 const ROOT: &str = "core/src/lib.rs";
 /// The errors of the compiler about constants: there the change may well compile, and only the switch does not.
 const NOT_CONSTANT: [&str; 2] = ["E0015", "E0658"];
+/// How many tests are asked before the others.
+const FIRST: usize = 12;
 /// Memory, in KiB: what a change asks for without end is refused.
 const MEMORY: u64 = 8 << 20;
 
@@ -158,16 +161,19 @@ struct Program {
     stage: usize,
     /// After this long it hangs.
     limit: Duration,
+    /// How many changes each of its tests has noticed.
+    noticed: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Program {
     fn build(bench: &Bench, number: usize, stage: &[&str]) -> Result<Self, String> {
         let stage: Vec<String> = stage.iter().map(|argument| (*argument).to_owned()).collect();
         let (path, folder) = bench.build(&stage, &FOR_SPEED)?;
-        let mut built = Self { path, folder, stage: number, limit: Duration::from_secs(600) };
+        let mut built =
+            Self { path, folder, stage: number, limit: Duration::from_secs(600), noticed: Mutex::default() };
         let start = Instant::now();
         // Without any change every test passes, else its failure says nothing.
-        if built.notices(bench, 0) {
+        if built.run(bench, 0, &[]) {
             return Err(format!("`cargo test {}` fails without any change", stage.join(" ")));
         }
         println!("{:>8}  `cargo test {}` without any change", seconds(start.elapsed()), stage.join(" "));
@@ -175,10 +181,27 @@ impl Program {
         Ok(built)
     }
 
-    /// Whether a test fails, or none ends.
+    /// Whether a test fails, or none ends. Few tests notice most changes: those that have noticed the most so far are
+    /// asked first.
     fn notices(&self, bench: &Bench, number: usize) -> bool {
+        let first: Vec<String> = {
+            let noticed = self.noticed();
+            let mut tests: Vec<_> = noticed.iter().collect();
+            tests.sort_by_key(|(_, times)| Reverse(**times));
+            tests.into_iter().take(FIRST).map(|(test, _)| test.clone()).collect()
+        };
+        !first.is_empty() && self.run(bench, number, &first) || self.run(bench, number, &[])
+    }
+
+    fn noticed(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.noticed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one of these tests fails, or does not end; of all, where none is named.
+    fn run(&self, bench: &Bench, number: usize, tests: &[String]) -> bool {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$0\" --test-threads=1")]).arg(&self.path);
+        let script = format!("ulimit -v {MEMORY}; exec \"$0\" --test-threads=1 --exact \"$@\"");
+        command.args(["-c", &script]).arg(&self.path).args(tests);
         in_copy(bench, &mut command).env("DURALOG_SWITCHED", number.to_string()).envs(seeds(self.stage));
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -186,10 +209,11 @@ impl Program {
         let Some(told) = child.stdout.take() else { return true };
         let (failed, heard) = mpsc::channel();
         let listener = thread::spawn(move || {
-            let lines = BufReader::new(told).lines().map_while(Result::ok);
-            if lines.into_iter().any(|line| line.starts_with("test ") && line.ends_with("FAILED")) {
+            let mut lines = BufReader::new(told).lines().map_while(Result::ok);
+            let name = |line: String| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+            if let Some(test) = lines.find_map(name) {
                 // Nobody waits any more, if it took too long.
-                let _ = failed.send(());
+                let _ = failed.send(test);
             }
         });
         let heard = heard.recv_timeout(self.limit);
@@ -199,6 +223,10 @@ impl Program {
         }
         let ended = child.wait();
         let _ = listener.join();
-        heard.is_ok() || !ended.is_ok_and(|status| status.success())
+        let is_noticed = heard.is_ok();
+        if let Ok(test) = heard {
+            *self.noticed().entry(test).or_default() += 1;
+        }
+        is_noticed || !ended.is_ok_and(|status| status.success())
     }
 }
