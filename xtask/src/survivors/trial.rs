@@ -12,7 +12,10 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Instant,
 };
@@ -159,7 +162,7 @@ struct Program {
     path: PathBuf,
     folder: PathBuf,
     stage: usize,
-    /// After this long it hangs.
+    /// A test that takes longer hangs.
     limit: Duration,
     /// How many changes each of its tests has noticed.
     noticed: Mutex<BTreeMap<String, usize>>,
@@ -173,11 +176,11 @@ impl Program {
             Self { path, folder, stage: number, limit: Duration::from_secs(600), noticed: Mutex::default() };
         let start = Instant::now();
         // Without any change every test passes, else its failure says nothing.
-        if built.run(bench, 0, &[]) {
+        let Asked { notices: false, longest } = built.ask(bench, 0, &[]) else {
             return Err(format!("`cargo test {}` fails without any change", stage.join(" ")));
-        }
+        };
         println!("{:>8}  `cargo test {}` without any change", seconds(start.elapsed()), stage.join(" "));
-        built.limit = start.elapsed() * 4 + Duration::from_secs(10);
+        built.limit = longest * 4 + Duration::from_secs(2);
         Ok(built)
     }
 
@@ -190,43 +193,61 @@ impl Program {
             tests.sort_by_key(|(_, times)| Reverse(**times));
             tests.into_iter().take(FIRST).map(|(test, _)| test.clone()).collect()
         };
-        !first.is_empty() && self.run(bench, number, &first) || self.run(bench, number, &[])
+        !first.is_empty() && self.ask(bench, number, &first).notices || self.ask(bench, number, &[]).notices
     }
 
     fn noticed(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         self.noticed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether one of these tests fails, or does not end; of all, where none is named.
-    fn run(&self, bench: &Bench, number: usize, tests: &[String]) -> bool {
+    /// Asks these tests, or all, where none is named. The first that fails or hangs is enough.
+    fn ask(&self, bench: &Bench, number: usize, tests: &[String]) -> Asked {
+        let mut asked = Asked { notices: true, longest: Duration::ZERO };
         let mut command = Command::new("sh");
         let script = format!("ulimit -v {MEMORY}; exec \"$0\" --test-threads=1 --exact \"$@\"");
         command.args(["-c", &script]).arg(&self.path).args(tests);
         in_copy(bench, &mut command).env("DURALOG_SWITCHED", number.to_string()).envs(seeds(self.stage));
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let Ok(mut child) = command.spawn() else { return true };
-        let Some(told) = child.stdout.take() else { return true };
-        let (failed, heard) = mpsc::channel();
+        let Ok(mut child) = command.spawn() else { return asked };
+        let Some(told) = child.stdout.take() else { return asked };
+        let (told_by, heard) = mpsc::channel();
         let listener = thread::spawn(move || {
             let mut lines = BufReader::new(told).lines().map_while(Result::ok);
-            let name = |line: String| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
-            if let Some(test) = lines.find_map(name) {
-                // Nobody waits any more, if it took too long.
-                let _ = failed.send(test);
-            }
+            // Nobody listens any more, if it took too long.
+            lines.all(|line| told_by.send(line).is_ok())
         });
-        let heard = heard.recv_timeout(self.limit);
-        // The first that fails is enough.
-        if !matches!(heard, Err(mpsc::RecvTimeoutError::Disconnected)) {
+        let mut start = Instant::now();
+        let is_stopped = loop {
+            match heard.recv_timeout(self.limit) {
+                Ok(line) => {
+                    asked.longest = asked.longest.max(start.elapsed());
+                    start = Instant::now();
+                    let failed = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
+                    if let Some(test) = failed {
+                        *self.noticed().entry(test.to_owned()).or_default() += 1;
+                        break true;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => break true,
+                Err(RecvTimeoutError::Disconnected) => break false,
+            }
+        };
+        if is_stopped {
             let _ = child.kill();
         }
+        drop(heard);
         let ended = child.wait();
         let _ = listener.join();
-        let is_noticed = heard.is_ok();
-        if let Ok(test) = heard {
-            *self.noticed().entry(test).or_default() += 1;
-        }
-        is_noticed || !ended.is_ok_and(|status| status.success())
+        asked.notices = is_stopped || !ended.is_ok_and(|status| status.success());
+        asked
     }
+}
+
+/// What came of asking tests.
+struct Asked {
+    /// Whether one failed, or did not end.
+    notices: bool,
+    /// The longest that one took.
+    longest: Duration,
 }
