@@ -5,9 +5,11 @@ import { DuralogError } from './errors.js';
 // Bundlers want the same name as a literal where a worker is made.
 const WORKER = 'duralog:worker';
 const CALLS = [
-  'append', 'begin', 'end_', 'wait', 'idle', 'checkpoint', 'truncate', 'read', 'next', 'endRead', 'rebuild', 'get',
+  'append', 'begin', 'end_', 'wait', 'checkpoint', 'truncate', 'read', 'next', 'rebuild', 'get',
   'feed', 'end', 'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
 ];
+/** Nobody waits for what comes of these. */
+const UNHEARD = ['idle', 'endRead'];
 
 /** Those whose worker is to answer: a browser may collect a worker that only its own answers lead to, and Firefox does. */
 const alive = new Set();
@@ -18,6 +20,7 @@ class Remote {
   #waiting = new Map();
   #count = 0;
   #calls = [];
+  #ended;
 
   constructor(worker, own) {
     this.#worker = worker;
@@ -27,10 +30,11 @@ class Remote {
     worker.onerror = (event) => this.#end(new DuralogError('panic', `the worker has failed: ${event.message ?? 'it could not be loaded'}`));
     worker.onmessageerror = () => this.#end(new DuralogError('panic', 'a message of the worker could not be read'));
     for (const call of CALLS) this[call] = (...args) => this.call(call, args);
+    for (const call of UNHEARD) this[call] = (...args) => void this.call(call, args).catch(() => {});
   }
 
   call(call, args) {
-    if (this.#waiting === undefined) return Promise.reject(new DuralogError('closed', 'the log is closed'));
+    if (this.#ended) return Promise.reject(this.#ended);
     return new Promise((resolve, reject) => {
       const id = ++this.#count;
       this.#waiting.set(id, { resolve, reject });
@@ -54,16 +58,17 @@ class Remote {
 
   #answer(answers) {
     for (const { id, value, error } of answers) {
-      const waiting = this.#waiting?.get(id);
-      this.#waiting?.delete(id);
+      const waiting = this.#waiting.get(id);
+      this.#waiting.delete(id);
       if (error) waiting?.reject(new DuralogError(error.code, error.message, error));
       else waiting?.resolve(value);
     }
   }
 
   #end(error) {
-    for (const { reject } of this.#waiting?.values() ?? []) reject(error);
-    this.#waiting = undefined;
+    this.#ended ??= error;
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
     alive.delete(this);
   }
 

@@ -5,7 +5,9 @@ import assert from 'node:assert/strict';
 import { contract } from './contract.js';
 import { BACKENDS, chromium, chromiumPath, firefox, firefoxPath, remove, serve, temporary } from './harness.mjs';
 
-const PLACES = [['window', 'indexeddb'], ['worker', 'indexeddb'], ['worker', 'opfs'], ['window', 'opfs']];
+/** A window whose log is in a worker. */
+const IN_WORKER = ['window', 'opfs'];
+const PLACES = [['window', 'indexeddb'], ['worker', 'indexeddb'], ['worker', 'opfs'], IN_WORKER];
 
 const inWindow = ([device, name]) => import('/run.js').then(({ run }) => run(device, name));
 const inWorker = ([device, name]) =>
@@ -37,6 +39,11 @@ const suite = (browserName, places, launch) =>
         });
       }
     }
+    if (places.includes(IN_WORKER)) {
+      test('a worker that fails tells whoever waits, and nothing rejects unheard', async () => {
+        assert.equal(await page.evaluate(() => import('/run.js').then(({ fail }) => fail())), '');
+      });
+    }
   });
 
 for (const backend of Object.keys(BACKENDS)) {
@@ -46,5 +53,5 @@ for (const backend of Object.keys(BACKENDS)) {
 if (firefoxPath()) {
   suite('Firefox', PLACES, firefox);
   // What a page waits for may hang by nothing but the worker that is to answer, and a worker by nothing but what it answers.
-  suite('Firefox, garbage collected all the time', PLACES.slice(-1), (profile) => firefox(profile, { collecting: true }));
+  suite('Firefox, garbage collected all the time', [IN_WORKER], (profile) => firefox(profile, { collecting: true }));
 }

@@ -115,17 +115,22 @@ export async function chromium(profile, backend = 'leveldb') {
   }
 }
 
-/** Has Firefox collect the garbage of its pages and workers again and again, until it is asked to stop. */
-async function collecting({ connection }) {
+/** Has Firefox collect the garbage of a page and its workers again and again, until it is asked to stop. */
+async function collecting({ connection }, page) {
   const { result } = await connection.send('browsingContext.getTree', { 'moz:scope': 'chrome' });
-  const [{ context }] = result.contexts;
-  const expression = ['gc', 'cc'].map((which) => `Services.obs.notifyObservers(null, 'child-${which}-request')`).join();
+  const chrome = result.contexts[0].context;
+  const evaluate = async (context, expression) => {
+    const { result } = await connection.send('script.evaluate', { target: { context }, awaitPromise: false, expression });
+    if (result.type !== 'success') throw new Error(`Firefox does not collect: ${JSON.stringify(result)}`);
+  };
   let stopped = false;
   const end = (async () => {
     while (!stopped) {
-      const { result } = await connection.send('script.evaluate', { target: { context }, awaitPromise: false, expression });
-      if (result.type !== 'success') throw new Error(`Firefox does not collect: ${JSON.stringify(result)}`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      const begun = performance.now();
+      await evaluate(chrome, ['gc', 'cc'].map((which) => `Services.obs.notifyObservers(null, 'child-${which}-request')`).join());
+      // The page answers when it has collected. Then it gets as much time for its work, so that a slow machine gets on too.
+      await evaluate(page.mainFrame()._id, '0');
+      await new Promise((resolve) => setTimeout(resolve, performance.now() - begun));
     }
   })();
   end.catch(() => {}); // It is told when it is asked to stop.
@@ -165,11 +170,12 @@ export async function firefox(profile, { collecting: collects = false } = {}) {
       child.once('exit', () => reject(new Error(`Firefox did not start: ${text}`)));
     });
     const browser = await puppeteer.connect({ browserWSEndpoint: `${address}/session`, protocol: 'webDriverBiDi', protocolTimeout: PATIENCE_MS });
-    const collected = collects ? await collecting(browser) : () => {};
+    let collected = () => {};
     return {
       page: async (url) => {
         const page = await browser.newPage();
         await page.goto(url, { timeout: PATIENCE_MS });
+        if (collects) collected = await collecting(browser, page);
         return page;
       },
       kill: stop,

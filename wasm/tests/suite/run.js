@@ -5,11 +5,51 @@ import { contract } from './contract.js';
 
 export const names = (device) => Object.keys(contract(duralog, device));
 
-export const run = (device, name) =>
-  contract(duralog, device)[name]().then(
-    () => '',
-    (error) => `${error.code ?? error.name}: ${error.message}\n${error.cause ?? ''}\n${error.stack}`,
-  );
+const unheard = [];
+globalThis.addEventListener('unhandledrejection', ({ reason }) => unheard.push(reason));
+const told = (error) => `${error.code ?? error.name}: ${error.message}\n${error.cause ?? ''}\n${error.stack}`;
+
+/** What came of a test: nothing is to reject unheard meanwhile. */
+const judged = async (test) => {
+  unheard.length = 0;
+  try {
+    await test();
+  } catch (error) {
+    return told(error);
+  }
+  // It is told behind the task in which it was rejected.
+  await new Promise((resolve) => setTimeout(resolve));
+  return unheard.map((error) => `unheard: ${told(error)}`).join('\n');
+};
+
+export const run = (device, name) => judged(contract(duralog, device)[name]);
+
+/** In a window, with a worker of the page: it fails while a log is read, and the log would fall idle. */
+export const fail = () =>
+  judged(async () => {
+    const timers = [];
+    const { setTimeout } = globalThis;
+    globalThis.setTimeout = (run) => timers.push(run);
+    try {
+      const worker = new Worker('/node_modules/duralog/worker.js', { type: 'module', name: 'duralog:worker' });
+      const log = await duralog.Log.open('failing', { device: 'opfs', worker });
+      // Two pages.
+      for (let n = 0; n < 2; n++) await log.append(new Uint8Array(400 << 10));
+      const reading = log.read();
+      await reading.next();
+      const waiting = log.append(new Uint8Array(1));
+      worker.dispatchEvent(new ErrorEvent('error', { message: 'planted' }));
+      timers.forEach((run) => run());
+      const second = async () => (await reading.next(), reading.next());
+      for (const call of [() => waiting, second, () => log.sync(), () => log.close()]) {
+        const error = await call().then(() => undefined, (error) => error);
+        if (error?.code !== 'panic' || !error.message.includes('planted')) throw new Error(`a call came to ${error}`);
+      }
+      worker.terminate();
+    } finally {
+      globalThis.setTimeout = setTimeout;
+    }
+  });
 
 if (typeof WorkerGlobalScope !== 'undefined') {
   onmessage = async ({ data: { device, name } }) => postMessage(await run(device, name));
