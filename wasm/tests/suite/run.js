@@ -5,21 +5,26 @@ import { contract } from './contract.js';
 
 export const names = (device) => Object.keys(contract(duralog, device));
 
-const unheard = [];
-globalThis.addEventListener('unhandledrejection', ({ reason }) => unheard.push(reason));
+let unheard = () => {};
+globalThis.addEventListener('unhandledrejection', ({ reason }) => unheard(reason));
 const told = (error) => `${error.code ?? error.name}: ${error.message}\n${error.cause ?? ''}\n${error.stack}`;
 
 /** What came of a test: nothing is to reject unheard meanwhile. */
 const judged = async (test) => {
-  unheard.length = 0;
+  const rejected = [];
+  unheard = (reason) => rejected.push(reason);
   try {
     await test();
   } catch (error) {
     return told(error);
   }
-  // It is told behind the task in which it was rejected.
-  await new Promise((resolve) => setTimeout(resolve));
-  return unheard.map((error) => `unheard: ${told(error)}`).join('\n');
+  // Of what was rejected unheard one is told after the other, some time later: the last is this one.
+  const last = new Error('the last');
+  await new Promise((resolve) => {
+    unheard = (reason) => (reason === last ? resolve() : rejected.push(reason));
+    Promise.reject(last);
+  });
+  return rejected.map((error) => `unheard: ${told(error)}`).join('\n');
 };
 
 export const run = (device, name) => judged(contract(duralog, device)[name]);
