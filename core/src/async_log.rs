@@ -8,6 +8,7 @@ use crate::{
     CheckpointId, Durability, Host, JudgeLoss, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading,
     Recovery, Replay, Report, Retention, Retire, TransactionEnd, Trim,
     begin::{Begin, Plan},
+    chain::View,
     checkpoint::CheckpointHeader,
     device::AsyncDevice,
     drive::{Action, Error, Machine, drive_async, drive_async_until_pause},
@@ -531,6 +532,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// of entries copied.
     async fn begin(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
         self.commit(Durability::Durable).await?;
+        let mut is_relieved = false;
         loop {
             let plan = self.handle.writer.plan(now, (self.handle.options.nonce)());
             let plan: Plan = plan.map_err(|error| self.handle.refused(error))?;
@@ -542,12 +544,30 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
                     if self.handle.writer.is_ready() {
                         // Before anything in it is acknowledged.
                         self.put_meta(false).await;
+                        if self.device.free() == Some(0) {
+                            // It need not succeed: the next segment asks again.
+                            let _ = self.relieve().await;
+                        }
                         return Ok(begun.copied());
                     }
                 }
-                Err(error) => self.handle.failed(error)?,
+                Err(error) => match self.handle.failed(error) {
+                    Err(LogError::Full) if self.device.free() == Some(0) && !is_relieved => {
+                        self.relieve().await?;
+                        is_relieved = true;
+                    }
+                    failed => failed?,
+                },
             }
         }
+    }
+
+    /// Where the last slot is taken: removes what the medium says is given up, which takes no room. A crash may have come between
+    /// the segment that took the slot and this.
+    async fn relieve(&mut self) -> Result<(), LogError<D::Error>> {
+        let Some(view) = self.handle.writer.view_as_said() else { return Ok(()) };
+        self.retire_from(view, Retention { evidence: true, ..Retention::default() }).await?;
+        self.free_removed().await
     }
 
     /// Gives back what a segment did not use, which need not succeed. Tells whether it did.
@@ -565,7 +585,10 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// Removes what lies below the low-water mark, and what `retention` says.
     async fn retire(&mut self, retention: Retention) -> Result<(), LogError<D::Error>> {
         self.write_out().await?;
-        let view = self.handle.writer.view();
+        self.retire_from(self.handle.writer.view(), retention).await
+    }
+
+    async fn retire_from(&mut self, view: View, retention: Retention) -> Result<(), LogError<D::Error>> {
         let mut retire = Retire::new(view, retention);
         let retired = drive_async(&mut retire, &mut self.device, self.handle.buf, &mut ()).await;
         self.handle.writer.retired(&retire);

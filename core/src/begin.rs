@@ -242,6 +242,8 @@ pub struct Begin {
     created: bool,
     /// What an earlier begin left dead was removed, to make room.
     purged: bool,
+    /// The segment that is passed over is removed before there is another, for it holds nothing, and there is no room.
+    purges_old: bool,
     /// Whether there is room to keep what is dead as evidence.
     keeps_evidence: bool,
     evidence: Option<Cut>,
@@ -323,6 +325,7 @@ impl Begin {
             erase: plan.erase_above.map(|above| Erase::new(Object::Segment(above))),
             created: false,
             purged: false,
+            purges_old: false,
             keeps_evidence: true,
             evidence: None,
             found_at: None,
@@ -389,7 +392,8 @@ impl Begin {
                     };
                 }
                 State::PurgeSync => {
-                    self.state = State::Remove { cut: 1, before: SegmentId::NONE, asked: false };
+                    let cut = usize::from(!self.purges_old);
+                    self.state = State::Remove { cut, before: SegmentId::NONE, asked: false };
                     return Err(turn.need(Step::Sync));
                 }
                 State::Create => {
@@ -491,8 +495,16 @@ impl Begin {
         if free <= 1 && !self.purged && self.plan.dead.0.len() > 1 {
             return Ok(State::PurgeSync);
         }
+        if free == 0 && !self.purges_old && self.passes_over_nothing() {
+            // It replaced none, and took the last room, and a crash kept one copy alone of its header: what is before it stands.
+            self.plan.copy = None;
+            self.purges_old = true;
+            return Ok(State::PurgeSync);
+        }
         self.keeps_evidence = free > 2;
         match self.plan.last_room {
+            // What would be replaced is gone.
+            _ if self.purges_old => {}
             LastRoom::Leave if free == 1 => return Err(turn.fault(Fault::Full)),
             LastRoom::Replace(copying) if free == 1 => {
                 let Plan { header, old, dead, copy, .. } = &mut self.plan;
@@ -508,6 +520,12 @@ impl Begin {
             _ => {}
         }
         Ok(State::Create)
+    }
+
+    /// Whether the segment that is passed over holds nothing that counts.
+    fn passes_over_nothing(&self) -> bool {
+        let Plan { copy, old, .. } = &self.plan;
+        copy.is_some_and(|copying| copying.passes_over && copying.end <= old.frames_at())
     }
 
     /// The first `needed` bytes of the buffer, blank.

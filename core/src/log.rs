@@ -13,6 +13,7 @@ use crate::{
     CheckpointId, Durability, Host, JudgeLoss, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading,
     Recovery, Replay, Report, Retention, Retire, TransactionEnd, Trim,
     begin::{Begin, Plan},
+    chain::View,
     checkpoint::CheckpointHeader,
     device::Device,
     drive::{Action, Error, Machine, drive, drive_unit, drive_until_pause},
@@ -580,6 +581,7 @@ impl<'a, D: Device> Log<'a, D> {
     /// of entries copied.
     fn begin(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
         self.commit(Durability::Durable)?;
+        let mut is_relieved = false;
         loop {
             let plan: Plan = match self.handle.writer.plan(now, (self.handle.options.nonce)()) {
                 Ok(plan) => plan,
@@ -593,12 +595,30 @@ impl<'a, D: Device> Log<'a, D> {
                     if self.handle.writer.is_ready() {
                         // Before anything in it is acknowledged.
                         self.put_meta(false);
+                        if self.device.free() == Some(0) {
+                            // It need not succeed: the next segment asks again.
+                            let _ = self.relieve();
+                        }
                         return Ok(begun.copied());
                     }
                 }
-                Err(error) => self.handle.failed(error)?,
+                Err(error) => match self.handle.failed(error) {
+                    Err(LogError::Full) if self.device.free() == Some(0) && !is_relieved => {
+                        self.relieve()?;
+                        is_relieved = true;
+                    }
+                    failed => failed?,
+                },
             }
         }
+    }
+
+    /// Where the last slot is taken: removes what the medium says is given up, which takes no room. A crash may have come between
+    /// the segment that took the slot and this.
+    fn relieve(&mut self) -> Result<(), LogError<D::Error>> {
+        let Some(view) = self.handle.writer.view_as_said() else { return Ok(()) };
+        self.retire_from(view, Retention { evidence: true, ..Retention::default() })?;
+        self.free_removed()
     }
 
     /// Gives back what a segment did not use, which need not succeed. Tells whether it did.
@@ -616,7 +636,10 @@ impl<'a, D: Device> Log<'a, D> {
     /// Removes what lies below the low-water mark, and what `retention` says.
     fn retire(&mut self, retention: Retention) -> Result<(), LogError<D::Error>> {
         self.write_out()?;
-        let view = self.handle.writer.view();
+        self.retire_from(self.handle.writer.view(), retention)
+    }
+
+    fn retire_from(&mut self, view: View, retention: Retention) -> Result<(), LogError<D::Error>> {
         let mut retire = Retire::new(view, retention);
         let retired = drive(&mut retire, &mut self.device, self.handle.buf, &mut ());
         self.handle.writer.retired(&retire);

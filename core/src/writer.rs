@@ -421,6 +421,12 @@ impl Writer {
         }
     }
 
+    /// The same, with no more given up than the medium says for good: what is below that may be removed without another word.
+    /// Nothing, where that may be in a cache alone.
+    pub(crate) fn view_as_said(&self) -> Option<View> {
+        (!self.is_in_a_cache()).then(|| View { low_water: self.low_water, ..self.view() })
+    }
+
     /// The application slot, as it is durable.
     #[must_use]
     pub fn slot(&self) -> &[u8] {

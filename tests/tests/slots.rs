@@ -7,7 +7,11 @@ use duralog::slots::{
     chip::{Chip, ChipError, Cut, Tear},
 };
 use duralog_core::{AsyncLog, Device, Each, Entry, Flow, Log, LogError, LogOptions, Lsn, Object, TransactionEnd};
-use duralog_tests::{Ended, Flash, Op, payload, poll_times};
+use duralog_tests::{
+    Ended, Flash, Op,
+    handle::{Kind, both},
+    payload, poll_times,
+};
 use embedded_storage::nor_flash::NorFlash;
 use uuid::Uuid;
 
@@ -347,6 +351,58 @@ fn what_a_stopped_writer_had_replaced_gives_its_room_to_those_who_open_the_chip_
     assert!(full_ones > 0, "{full_ones} chips without a free slot");
 }
 
+/// A chip of four slots: a checkpoint has two of them, and the log has given up all that it holds. What is appended next takes the
+/// last slot.
+fn given_up_chip(kind: Kind) -> (Chip<16, 1024>, Layout) {
+    let mut chip = Chip::<16, 1024>::new(16, 0xFF);
+    let layout = Layout::new(Nor::new(&mut chip, 0, 16 << 10).info(), 4096);
+    let device = Slots::format(Nor::new(&mut chip, 0, 16 << 10), layout, table()).unwrap();
+    let mut log = kind.format(device, LogOptions::default()).unwrap();
+    log.append(&[7; 60]).unwrap();
+    log.checkpoint(&[8; 5000]).unwrap();
+    while log.append(&[7; 60]).is_ok() {}
+    let next = log.stats().next;
+    assert_eq!(log.discard_before(next).unwrap(), next);
+    assert_eq!(log.device().free_slots(), 1);
+    drop(log);
+    (chip, layout)
+}
+
+#[test]
+fn a_chip_whose_log_gave_everything_up_and_took_the_last_slot_goes_on_after_every_crash() {
+    for (kind, tear) in both().flat_map(|kind| [Tear::Before, Tear::After, Tear::Mix(7)].map(|tear| (kind, tear))) {
+        let (full, layout) = given_up_chip(kind);
+        let mut cuts = 0;
+        for after in 0.. {
+            let mut chip = full.clone();
+            chip.power_up(Some(Cut { after, tear }));
+            let mut buf = [0; 2048];
+            let device = Slots::open(Nor::new(&mut chip, 0, 16 << 10), layout, table()).unwrap();
+            let mut appended = vec![];
+            if let Ok(mut log) = kind.open_in(device, &mut buf, LogOptions::default()) {
+                while let Ok(receipt) = log.append(&[9; 60]) {
+                    appended.push((receipt.last.value(), vec![9; 60]));
+                }
+            }
+            if !chip.is_off() {
+                break;
+            }
+            cuts += 1;
+            chip.power_up(None);
+            let device = Slots::open(Nor::new(&mut chip, 0, 16 << 10), layout, table()).unwrap();
+            let mut log = kind.open_in(device, &mut buf, LogOptions::default()).unwrap();
+            let found = log.entries();
+            assert!(found.starts_with(&appended), "{tear:?} after {after} steps: {found:?} of {appended:?}");
+            // However full it is, all that is there can be given up, and then it takes entries.
+            let next = log.stats().next;
+            assert_eq!(log.discard_before(next).ok(), Some(next), "{tear:?} after {after} steps");
+            assert!(log.append(&[9; 60]).is_ok(), "{tear:?} after {after} steps");
+            assert_eq!(chip.violation(), None, "{tear:?} after {after} steps");
+        }
+        assert!(cuts > 150, "{cuts} power cuts");
+    }
+}
+
 #[test]
 fn a_chip_that_filled_up_within_a_transaction_is_made_room_on_by_giving_all_up() {
     for is_reopened in [false, true] {
@@ -493,6 +549,110 @@ impl BlockDevice for Card {
     fn flush(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
+}
+
+/// A card behind a cache: what was not flushed when the power goes is lost, or not, sector by sector.
+struct CachedCard {
+    card: Card,
+    unflushed: Vec<(u32, [u8; SECTOR])>,
+    /// Writes and flushes until the power goes.
+    left: u64,
+}
+
+/// The power is gone.
+#[derive(Debug)]
+struct Off;
+
+impl CachedCard {
+    fn step(&mut self) -> Result<(), Off> {
+        self.left = self.left.checked_sub(1).ok_or(Off)?;
+        Ok(())
+    }
+
+    /// The card with power again; of what was not flushed, these are there.
+    fn power_up(&self, is_kept: impl Fn(usize) -> bool) -> Self {
+        let mut card = Card(self.card.0.clone());
+        for (_, (sector, bytes)) in self.unflushed.iter().enumerate().filter(|(number, _)| is_kept(*number)) {
+            card.0[*sector as usize] = *bytes;
+        }
+        Self { card, unflushed: vec![], left: u64::MAX }
+    }
+}
+
+impl BlockDevice for &mut CachedCard {
+    type Error = Off;
+
+    fn sectors(&self) -> u32 {
+        u32::try_from(self.card.0.len()).unwrap()
+    }
+
+    fn read(&mut self, sector: u32, buf: &mut [u8; SECTOR]) -> Result<(), Off> {
+        let unflushed = self.unflushed.iter().rev().find(|(written, _)| *written == sector);
+        *buf = unflushed.map_or(self.card.0[sector as usize], |(_, bytes)| *bytes);
+        Ok(())
+    }
+
+    fn write(&mut self, sector: u32, bytes: &[u8; SECTOR]) -> Result<(), Off> {
+        self.step()?;
+        self.unflushed.push((sector, *bytes));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Off> {
+        self.step()?;
+        for (sector, bytes) in self.unflushed.drain(..) {
+            self.card.0[sector as usize] = bytes;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn whatever_a_cache_loses_of_a_card_no_slot_that_was_given_up_comes_back_and_no_entry_is_lost() {
+    let mut card = CachedCard { card: Card(vec![[0; SECTOR]; 64]), unflushed: vec![], left: u64::MAX };
+    let on_card = |card: &CachedCard| Layout::new(Medium::info(&Sectors::new(Card(card.card.0.clone()), 0, 64)), 8192);
+    let layout = on_card(&card);
+    let mut buf = [0; 8192];
+    let device = Slots::format(Sectors::new(&mut card, 0, 64), layout, table()).unwrap();
+    Log::format(device, &mut buf, LogOptions::default(), ID, 0).map(drop).unwrap();
+    // The ring comes to the slot that told of the formatting.
+    let live = |card: &mut CachedCard, buf: &mut [u8], acknowledged: &mut Vec<u64>| {
+        let device = Slots::open(Sectors::new(card, 0, 64), layout, table()).map_err(|error| format!("{error:?}"))?;
+        let mut log = Log::open(device, buf, LogOptions::default(), 0).map_err(|error| format!("{error:?}"))?;
+        let low_water = log.stats().low_water.value();
+        let found: Vec<u64> = entries(&mut log).into_iter().map(|(lsn, _)| lsn).collect();
+        let lost = acknowledged.iter().find(|lsn| **lsn >= low_water && !found.contains(lsn));
+        assert_eq!(lost, None, "{found:?} of {acknowledged:?}");
+        for n in 0..40 {
+            match log.append(0, &payload(n, 40)[..]) {
+                Ok(receipt) => acknowledged.push(receipt.last.value()),
+                Err(LogError::Full) => {
+                    let last = log.stats().next.previous();
+                    log.discard_before(0, last).map_err(|error| format!("{error:?}"))?;
+                }
+                Err(error) => return Err(format!("{error:?}")),
+            }
+        }
+        Ok(())
+    };
+    let mut cuts = 0;
+    for left in 0.. {
+        let mut cut = card.power_up(|_| true);
+        cut.left = left;
+        let mut acknowledged = vec![];
+        if live(&mut cut, &mut buf, &mut acknowledged).is_ok() {
+            break;
+        }
+        cuts += 1;
+        let last = cut.unflushed.len().saturating_sub(1);
+        let keeps: [&dyn Fn(usize) -> bool; 6] =
+            [&|_| false, &|_| true, &|n| n == 0, &|n| n != 0, &|n| n == last, &|n| n % 2 == 1];
+        for (number, keep) in keeps.into_iter().enumerate() {
+            let lived = live(&mut cut.power_up(keep), &mut buf, &mut acknowledged.clone());
+            assert!(lived.is_ok(), "after {left} steps, keeping {number}: {lived:?}");
+        }
+    }
+    assert!(cuts > 200, "{cuts} power cuts");
 }
 
 /// A stream in memory, which gives and takes a few bytes at once.

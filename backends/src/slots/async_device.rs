@@ -165,7 +165,11 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
     async fn erase(&mut self, slot: usize) -> Result<bool, M::Error> {
         let base = self.table.base(slot);
         let Layout { slot_size, blank, verify, .. } = self.table.layout;
-        self.medium.erase(base, base + slot_size, blank).await?;
+        let head = self.table.layout.erased_first(self.medium.info().erase_size);
+        self.medium.erase(base, base + head, blank).await?;
+        if head < slot_size {
+            self.medium.erase(base + head, base + slot_size, blank).await?;
+        }
         if verify { self.is_filled(base, slot_size as usize, blank).await } else { Ok(true) }
     }
 

@@ -161,11 +161,15 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
         })
     }
 
-    /// Erases a slot.
+    /// Erases a slot, its label first: a cache that loses the rest must not leave the label without the mark that it was given up.
     fn erase(&mut self, slot: usize) -> Result<bool, M::Error> {
         let base = self.table.base(slot);
         let Layout { slot_size, blank, verify, .. } = self.table.layout;
-        self.medium.erase(base, base + slot_size, blank)?;
+        let head = self.table.layout.erased_first(self.medium.info().erase_size);
+        self.medium.erase(base, base + head, blank)?;
+        if head < slot_size {
+            self.medium.erase(base + head, base + slot_size, blank)?;
+        }
         if verify { self.is_filled(base, slot_size as usize, blank) } else { Ok(true) }
     }
 

@@ -56,6 +56,11 @@ impl Layout {
         align_up(LABEL, self.granule)
     }
 
+    /// Bytes at the head of a slot that are erased before the others: the label, and of the mark behind it as little as may be.
+    pub(crate) fn erased_first(&self, erase_size: u32) -> u32 {
+        self.retired_at().div_ceil(erase_size.max(1)).saturating_mul(erase_size.max(1)).min(self.slot_size)
+    }
+
     /// Where the object begins.
     #[must_use]
     pub fn label_area(&self) -> u32 {
