@@ -581,7 +581,6 @@ impl<'a, D: Device> Log<'a, D> {
     /// of entries copied.
     fn begin(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
         self.commit(Durability::Durable)?;
-        let mut is_relieved = false;
         loop {
             let plan: Plan = match self.handle.writer.plan(now, (self.handle.options.nonce)()) {
                 Ok(plan) => plan,
@@ -596,25 +595,18 @@ impl<'a, D: Device> Log<'a, D> {
                         // Before anything in it is acknowledged.
                         self.put_meta(false);
                         if self.device.free() == Some(0) {
-                            // It need not succeed: the next segment asks again.
+                            // It need not succeed: where a segment is begun or continued next, it is asked again.
                             let _ = self.relieve();
                         }
                         return Ok(begun.copied());
                     }
                 }
-                Err(error) => match self.handle.failed(error) {
-                    Err(LogError::Full) if self.device.free() == Some(0) && !is_relieved => {
-                        self.relieve()?;
-                        is_relieved = true;
-                    }
-                    failed => failed?,
-                },
+                Err(error) => self.handle.failed(error)?,
             }
         }
     }
 
-    /// Where the last slot is taken: removes what the medium says is given up, which takes no room. A crash may have come between
-    /// the segment that took the slot and this.
+    /// Where the last slot is taken: removes what the medium says is given up, which takes no room.
     fn relieve(&mut self) -> Result<(), LogError<D::Error>> {
         let Some(view) = self.handle.writer.view_as_said() else { return Ok(()) };
         self.retire_from(view, Retention { evidence: true, ..Retention::default() })?;
