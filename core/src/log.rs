@@ -32,7 +32,8 @@ use crate::{
 ///
 /// Where a method has an argument `now`, it is the time in microseconds since the Unix epoch; a device without a clock
 /// gives 0. Costs are given in calls to the device: *S* is the number of segments, *C* of checkpoints, *B* the bytes of a
-/// segment divided by those of the buffer, rounded up.
+/// segment divided by those of the buffer, rounded up. On slots of flash a create erases one slot and reads it back, and one
+/// more for each slot that it has to pass over; no other call erases, unless a mark cannot be written.
 ///
 /// A method that fails with [`LogError::Full`] changed nothing. After any other failure of a write or sync the handle is
 /// *poisoned*: it refuses to write, and opening the log again finds out what is there.
@@ -160,7 +161,9 @@ impl<'a, D: Device> Log<'a, D> {
     /// Appends one entry: an operation, or opaque bytes. It is as durable as the options say when this returns.
     ///
     /// Costs at most 1 write and 1 sync; 2 writes and 2 syncs where the write limit is reached; where the segment is full,
-    /// also what a rotation costs: 2 listings, 1 create, 3 writes, 3 syncs, and the removal of segments that a crash left.
+    /// also what a rotation costs: 2 listings, 1 create, 3 writes, 3 syncs, and the removal of segments that a crash left; where
+    /// it takes the last slot, 6 reads, 3 listings and a removal more for each segment that was given up, and a sync. The first
+    /// append after an opening that found no room costs what a take-over does, which copies entries.
     ///
     /// # Errors
     /// [`LogError::Full`] and [`LogError::TooLarge`]: the entry is not in the log, which goes on.
