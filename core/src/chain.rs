@@ -180,7 +180,8 @@ impl MakeOut {
     fn is_first(&self) -> bool {
         let header = self.cursor.frame().header;
         let lsn = if header.kind.is_mark() { header.lsn.next_or_max() } else { header.lsn };
-        lsn == self.header.first || (lsn > self.header.first && self.successor.accepted_loss >= self.header.first)
+        let first = self.header.first;
+        if self.successor.accepted_loss >= first { lsn >= first } else { lsn == first }
     }
 
     /// On to the next epoch, or the next attempt.
@@ -475,5 +476,250 @@ impl View {
     #[must_use]
     pub fn counts(&self, id: SegmentId) -> bool {
         (self.oldest..=self.newest).contains(&id) && !self.dead.contains(id)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{
+        checksum::portable,
+        drive::{Answer, Step, Stop},
+        frame::{FrameType, Mark, Salts},
+    };
+
+    /// What a reader knows of a log of one segment, with the LSNs up to 40.
+    pub(crate) fn view() -> View {
+        View {
+            update: portable,
+            log: Uuid::nil(),
+            oldest: SegmentId::new(1),
+            newest: SegmentId::new(1),
+            dead: Dead::default(),
+            mended: Mended::default(),
+            last: Lsn::new(40),
+            end: 4096,
+            low_water: Lsn::FIRST,
+            low_water_covered: false,
+            accepted_loss: Lsn::ZERO,
+        }
+    }
+
+    /// The first LSN of the segment that lost its header.
+    const FIRST: u64 = 12;
+    const ENTRY: FrameType = FrameType::new(10);
+    const MARK: FrameType = FrameType::new(Mark::Durable.code());
+    /// Bytes of each frame here.
+    const FRAME_LEN: u32 = 64;
+
+    /// The segment that lost its header, as it was begun in this epoch.
+    fn lost(epoch: u64) -> SegmentHeader {
+        SegmentHeader {
+            log: Uuid::from_u128(7),
+            id: SegmentId::new(4),
+            epoch,
+            nonce: 33,
+            first: Lsn::new(FIRST),
+            blank: 0xFF,
+            granule: 16,
+            copy_offset: 512,
+            segment_size: 8192,
+            write_limit: 1024,
+            ..SegmentHeader::NONE
+        }
+    }
+
+    /// A header of its own, of the same geometry, whose predecessor it was.
+    fn successor(epoch: u64) -> SegmentHeader {
+        let lost = lost(epoch);
+        let (last, size) = (Lsn::new(40), 4096);
+        let predecessor = Predecessor { id: lost.id, nonce: lost.nonce, last, size, span: 29, between: 0 };
+        SegmentHeader { id: SegmentId::new(5), nonce: 55, first: last.next_or_max(), predecessor, ..lost }
+    }
+
+    /// The segment before it.
+    fn before(epoch: u64) -> SegmentHeader {
+        SegmentHeader { id: SegmentId::new(3), nonce: 11, first: Lsn::FIRST, ..lost(epoch) }
+    }
+
+    /// The bytes of a segment whose header is gone, with these frames in it.
+    fn segment(header: &SegmentHeader, frames: impl IntoIterator<Item = (u64, FrameType)>) -> Vec<u8> {
+        let salts = Salts::of(portable, header);
+        let mut bytes = vec![0x11; header.frames_at() as usize];
+        for ((lsn, kind), at) in frames.into_iter().zip((header.frames_at()..).step_by(FRAME_LEN as usize)) {
+            let mut frame = [0xA5; FRAME_LEN as usize];
+            salts.complete(&mut frame, at, Lsn::new(lsn), 0, kind);
+            bytes.extend(frame);
+        }
+        bytes.resize(header.segment_size as usize, header.blank);
+        bytes
+    }
+
+    /// The header that is made out for the segment that holds these bytes.
+    fn made_out(successor: &SegmentHeader, before: Option<&SegmentHeader>, bytes: &[u8]) -> Option<SegmentHeader> {
+        let mut make_out = MakeOut::new(portable, successor, before, Lsn::new(FIRST));
+        let (mut buf, mut answer) = ([0; 1024], Answer::Nothing);
+        loop {
+            match Turn::run(&mut buf, answer, |turn| make_out.next(turn)) {
+                Ok(found) => return found.then_some(*make_out.header()),
+                Err(Stop::Need(Step::Read { object, at, into })) => {
+                    assert_eq!(object, Object::Segment(successor.predecessor.id));
+                    let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
+                    let moved = into.len().min(rest.len());
+                    buf[into][..moved].copy_from_slice(&rest[..moved]);
+                    answer = Answer::Moved(moved);
+                }
+                Err(stop) => panic!("{stop:?}"),
+            }
+        }
+    }
+
+    /// The epoch that is made out for a segment of `epoch`, between segments of these.
+    fn epoch_of(epoch: u64, before_it: Option<u64>, behind_it: u64) -> Option<u64> {
+        let bytes = segment(&lost(epoch), [(FIRST, ENTRY)]);
+        made_out(&successor(behind_it), before_it.map(before).as_ref(), &bytes).map(|header| header.epoch)
+    }
+
+    #[test]
+    fn a_header_that_is_gone_is_made_out_from_those_around_it_and_the_first_frame() {
+        let bytes = segment(&lost(7), [(FIRST, ENTRY)]);
+        for before in [None, Some(&before(5))] {
+            assert_eq!(made_out(&successor(9), before, &bytes), Some(lost(7)));
+        }
+        let other = SegmentHeader { nonce: 34, ..lost(7) };
+        assert_eq!(made_out(&successor(9), None, &segment(&other, [(FIRST, ENTRY)])), None, "it is another segment");
+        assert_eq!(made_out(&successor(9), None, &segment(&lost(7), [])), None, "nothing verifies");
+    }
+
+    #[test]
+    fn of_a_segment_without_entries_nothing_is_read_and_the_epoch_does_not_matter() {
+        let with = |last: u64, size: u32| {
+            let whole = successor(9);
+            let predecessor = Predecessor { last: Lsn::new(last), size, ..whole.predecessor };
+            made_out(&SegmentHeader { predecessor, ..whole }, None, &[])
+        };
+        assert_eq!(with(FIRST - 1, 4096), Some(lost(9)));
+        assert_eq!(with(FIRST, lost(9).frames_at()), Some(lost(9)));
+        assert_eq!(with(FIRST, lost(9).frames_at() + 1), None, "there was an entry");
+    }
+
+    #[test]
+    fn the_epoch_of_a_segment_lies_between_those_of_its_neighbours() {
+        let epochs = |before, lowest: u64| (lowest..=10).map(move |epoch| epoch_of(epoch, before, 9));
+        assert!(epochs(Some(5), 4).eq([None, Some(5), Some(6), Some(7), Some(8), Some(9), None]));
+        assert!(epochs(Some(9), 8).eq([None, Some(9), None]));
+        assert_eq!([epoch_of(0, None, 9), epoch_of(1, None, 9)], [None, Some(1)], "there is none before the first");
+    }
+
+    #[test]
+    fn so_many_epochs_are_tried_and_fewer_where_each_takes_a_search() {
+        let highest = 3 * EPOCHS_MAX;
+        let tried = |distance: u64| epoch_of(highest - distance, None, highest).is_some();
+        assert_eq!([tried(EPOCHS_MAX - 1), tried(EPOCHS_MAX)], [true, false]);
+        let searched = |distance: u64| {
+            let lost = lost(highest - distance);
+            let mut bytes = segment(&lost, [(FIRST, ENTRY), (FIRST + 1, ENTRY)]);
+            bytes[lost.frames_at() as usize] ^= 1;
+            made_out(&successor(highest), None, &bytes) == Some(lost)
+        };
+        assert_eq!([searched(0), searched(EPOCHS_SEARCHED - 1), searched(EPOCHS_SEARCHED)], [true, true, false]);
+    }
+
+    #[test]
+    fn the_first_frame_is_that_of_the_first_lsn_or_one_behind_a_loss_that_was_accepted() {
+        let highest = 2 * EPOCHS_SEARCHED;
+        // So far back that a frame which may not be the first is not found by a search either.
+        let is_first = |lsn: u64, kind: FrameType, accepted_loss: u64| {
+            let bytes = segment(&lost(1), [(lsn, kind)]);
+            let successor = SegmentHeader { accepted_loss: Lsn::new(accepted_loss), ..successor(highest) };
+            made_out(&successor, None, &bytes).is_some()
+        };
+        // The LSN of a mark is that of the entry before it.
+        for (kind, first) in [(ENTRY, FIRST), (MARK, FIRST - 1)] {
+            for (lsn, accepted_loss, is) in [
+                (first - 1, FIRST - 1, false),
+                (first, FIRST - 1, true),
+                (first + 1, FIRST - 1, false),
+                (first - 1, FIRST, false),
+                (first, FIRST, true),
+                (first + 1, FIRST, true),
+                (first + 1, FIRST + 1, true),
+            ] {
+                assert_eq!(is_first(lsn, kind, accepted_loss), is, "LSN {lsn}, {accepted_loss} accepted, {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_frames_begin_the_segment_before_tells_if_the_first_is_not_where_the_successor_has_it() {
+        let of_old = |header| SegmentHeader { granule: 1, copy_offset: 128, blank: 0, segment_size: 4096, ..header };
+        let (before, lost, successor) = (of_old(before(5)), of_old(lost(7)), successor(9));
+        let between = successor.frames_at() - lost.frames_at();
+        assert_eq!(between % FRAME_LEN, 0, "where the successor has its first frame, another begins here");
+        let bytes = segment(&lost, (FIRST..=40).map(|lsn| (lsn, ENTRY)));
+        assert_eq!(made_out(&successor, Some(&before), &bytes), Some(lost));
+        // Where nothing tells how it was laid out, what can be read as the successor would have it is.
+        let as_the_successor = self::lost(7);
+        assert_eq!(made_out(&successor, None, &bytes), Some(as_the_successor));
+        let mut bad = bytes;
+        bad[lost.frames_at() as usize] ^= 1;
+        assert_eq!(made_out(&successor, Some(&before), &bad), Some(as_the_successor));
+    }
+
+    #[test]
+    fn a_segment_that_takes_the_place_of_another_takes_over_what_was_found_behind_it() {
+        let found = Predecessor { id: SegmentId::new(2), last: Lsn::new(8), size: 900, ..Predecessor::default() };
+        let old = successor(9);
+        let new = SegmentHeader { id: SegmentId::new(6), nonce: 66, epoch: 10, ..old };
+        let after = |mended: &[SegmentHeader], new: &SegmentHeader| {
+            let mut mended = Mended(mended.iter().copied().collect());
+            mended.passed_over(&old, new);
+            mended.0
+        };
+        let (mended, other) = (SegmentHeader { predecessor: found, ..old }, lost(7));
+        assert_eq!(after(&[other, mended], &new), [other, SegmentHeader { predecessor: found, ..new }]);
+        assert_eq!(after(&[other], &new), [other], "nothing was missing behind it");
+        let behind = SegmentHeader { predecessor: old.cut(Lsn::new(50), 2000), ..new };
+        assert_eq!(after(&[mended], &behind), [mended], "it is the next, and takes no place");
+    }
+
+    #[test]
+    fn a_view_tells_what_it_shows() {
+        let view = View {
+            log: Uuid::from_u128(7),
+            newest: SegmentId::new(5),
+            low_water: Lsn::new(9),
+            low_water_covered: true,
+            accepted_loss: Lsn::new(3),
+            ..view()
+        };
+        assert_eq!((view.log(), view.newest(), view.last()), (Uuid::from_u128(7), SegmentId::new(5), Lsn::new(40)));
+        assert_eq!(view.end(), (SegmentId::new(5), 4096));
+        assert_eq!((view.low_water(), view.is_covered(), view.accepted_loss()), (Lsn::new(9), true, Lsn::new(3)));
+    }
+
+    #[test]
+    fn entries_below_the_low_water_mark_are_lacked_unless_their_loss_was_accepted() {
+        let lacks = |low_water: u64, accepted_loss: u64, from: u64| {
+            let view = View { low_water: Lsn::new(low_water), accepted_loss: Lsn::new(accepted_loss), ..view() };
+            view.lacks_from(Lsn::new(from))
+        };
+        assert_eq!([lacks(10, 0, 9), lacks(10, 0, 10)], [true, false], "nothing is gone from the mark on");
+        assert_eq!([lacks(10, 8, 1), lacks(10, 9, 1), lacks(10, 10, 1)], [true, false, false]);
+    }
+
+    #[test]
+    fn a_checkpoint_holds_what_is_gone_below_a_mark_that_relies_on_one() {
+        let holds = |low_water_covered: bool, lsns: Option<(u64, u64)>| {
+            let view = View { low_water: Lsn::new(10), low_water_covered, ..view() };
+            let mut finding = Finding::rot(Seen::BadEntry, Object::Segment(SegmentId::new(1)), 640);
+            finding.lsns = lsns.map(|(first, last)| (Lsn::new(first), Lsn::new(last)));
+            view.holds_truncated(&finding)
+        };
+        assert_eq!([holds(true, Some((7, 9))), holds(true, Some((7, 10))), holds(true, None)], [true, false, false]);
+        assert!(!holds(false, Some((7, 9))), "the mark relies on none");
     }
 }

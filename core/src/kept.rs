@@ -328,11 +328,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::{
-        SegmentId,
-        chain::{Dead, Mended},
-        checksum::portable,
-    };
+    use crate::chain::tests::view;
 
     fn head(id: u64, lsn: u64) -> CheckpointHeader {
         CheckpointHeader {
@@ -355,22 +351,6 @@ mod tests {
 
     fn ids(checkpoints: &Checkpoints) -> Vec<u64> {
         checkpoints.heads().map(|head| head.id.value()).collect()
-    }
-
-    fn view() -> View {
-        View {
-            update: portable,
-            log: uuid::Uuid::nil(),
-            oldest: SegmentId::new(1),
-            newest: SegmentId::new(1),
-            dead: Dead::default(),
-            mended: Mended::default(),
-            last: Lsn::new(40),
-            end: 4096,
-            low_water: Lsn::FIRST,
-            low_water_covered: false,
-            accepted_loss: Lsn::ZERO,
-        }
     }
 
     fn judged(id: u64, valid: bool, named: Option<u64>) -> Judged {

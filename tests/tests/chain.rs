@@ -443,6 +443,47 @@ fn a_newest_segment_that_is_passed_over_takes_the_gap_before_it_along() {
     assert_eq!(report.gaps().collect::<Vec<_>>(), [range(&spans[&4]).unwrap()]);
 }
 
+#[test]
+fn a_newest_segment_that_is_passed_over_takes_a_gap_along_that_a_checkpoint_holds() {
+    let whole = sample_by(|log| {
+        let mut place = log.checkpoint_at();
+        while log.segments().unwrap().len() < 5 {
+            place = log.checkpoint_at();
+            append(log, 1);
+        }
+        log.checkpoint(place, &Snapshot::default()).unwrap();
+    });
+    let spans = whole.spans();
+    let mut bytes = whole.without(&[4]);
+    bytes.0.remove(&Object::Meta);
+    bytes.0.get_mut(&segment(5)).unwrap()[GEOMETRY.frames_at() as usize..].fill(GEOMETRY.blank);
+    let device = bytes.device();
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    append(&log, 1);
+    // No loss was accepted, so the gap is told wherever it is read over; what is older is read up to there.
+    let is_right = |log: &Log<MemoryDevice>| {
+        let mut found = Vec::new();
+        let told = log.read_from(Lsn::ZERO).unwrap().find_map(|entry| match entry {
+            Ok(entry) => {
+                found.push(entry.lsn.value());
+                None
+            }
+            Err(error) => error.finding().copied(),
+        });
+        assert!((1..*spans[&4].start()).eq(found));
+        assert_eq!(told.map(|told| (told.object, told.lsns)), Some((segment(4), range(&spans[&4]))));
+        let next = spans[&4].end() + 1;
+        assert_eq!(lsns(log.read_from(Lsn::new(next)).unwrap().map(Result::unwrap)), [next]);
+    };
+    is_right(&log);
+    log.close().unwrap();
+    drop(log);
+    let header = Bytes::of(&medium).header(6);
+    assert_eq!((header.predecessor.id.value(), header.first.value()), (4, spans[&4].end() + 1), "it was passed over");
+    is_right(&Log::open_device(medium.writer().unwrap(), config(Policy::Default)).unwrap());
+}
+
 /// A log that was cut in its second segment when it had more, and went on.
 fn cut(dead: usize) -> (Bytes, u64, u64) {
     let whole = sample(2 + dead);
