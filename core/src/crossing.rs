@@ -258,3 +258,248 @@ impl Machine for Crossing {
         Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use Piece::{Alone, Begin, Commit, Epoch, Lost, Of, Rollback, Segment};
+
+    use super::*;
+    use crate::{
+        SegmentId,
+        chain::{Dead, Mended},
+        checksum::portable,
+        device::Object,
+        frame::{FRAME_HEADER_LEN, FRAME_TRAILER_LEN, FrameType, Mark, Salts, TRANSACTION_ID_LEN},
+        segment::SegmentHeader,
+    };
+
+    /// What a log is made of. Each entry has the next LSN, from 1 on.
+    #[derive(Clone, Copy, Debug)]
+    enum Piece {
+        /// A segment of this epoch begins where nothing is open that began below `floor`. The first is there from the start.
+        Segment {
+            epoch: u64,
+            floor: u64,
+        },
+        /// A mark: another epoch begins.
+        Epoch(u64),
+        /// An entry outside transactions.
+        Alone,
+        /// An entry that begins a transaction: its LSN is the id.
+        Begin,
+        /// An entry of this transaction.
+        Of(u64),
+        Commit(u64),
+        Rollback(u64),
+        /// An entry of some transaction: which one, and what it did there, is lost to damage.
+        Lost,
+    }
+
+    /// A log on a medium, segment by segment.
+    struct Made {
+        segments: Vec<(SegmentHeader, Vec<u8>)>,
+        last: Lsn,
+    }
+
+    impl Made {
+        fn of(pieces: &[Piece]) -> Self {
+            let mut made = Self { segments: Vec::new(), last: Lsn::ZERO };
+            let first = Segment { epoch: 1, floor: 1 };
+            [first].iter().chain(pieces).for_each(|piece| made.add(*piece));
+            made
+        }
+
+        fn add(&mut self, piece: Piece) {
+            let next = self.last.next_or_max();
+            let (code, transaction) = match piece {
+                Segment { epoch, floor } => return self.begin(epoch, Lsn::new(floor)),
+                Epoch(epoch) => {
+                    let mark = Mark::Epoch(epoch);
+                    let mut payload = vec![0; mark.payload_len()];
+                    mark.encode(self.last, &mut payload);
+                    return self.put(self.last, FrameType::new(mark.code()), &payload);
+                }
+                Alone => (Code::Opaque, None),
+                Begin => (Code::TxnBegin, Some(next.value())),
+                Of(id) => (Code::Opaque, Some(id)),
+                Lost => (Code::Opaque, Some(0)),
+                Commit(id) => (Code::TxnCommit, Some(id)),
+                Rollback(id) => (Code::TxnRollback, Some(id)),
+            };
+            let kind = FrameType::new(code.value());
+            match transaction {
+                Some(id) => self.put(next, kind.in_transaction(), &id.to_le_bytes()),
+                None => self.put(next, kind, &[0xA5; TRANSACTION_ID_LEN]),
+            }
+            self.last = next;
+            if matches!(piece, Lost) {
+                let (_, bytes) = self.segments.last_mut().unwrap();
+                let payload = bytes.len() - FRAME_TRAILER_LEN - TRANSACTION_ID_LEN;
+                bytes[payload..].fill(0x11);
+            }
+        }
+
+        /// Begins a segment behind the last.
+        fn begin(&mut self, epoch: u64, floor: Lsn) {
+            let before = self.segments.last().map(|(header, _)| header.cut(self.last, self.end()));
+            let header = SegmentHeader {
+                id: SegmentId::new(self.segments.len() as u64 + 1),
+                epoch,
+                first: self.last.next_or_max(),
+                transaction_floor: floor,
+                segment_size: 4096,
+                write_limit: 1024,
+                predecessor: before.unwrap_or_default(),
+                ..SegmentHeader::NONE
+            };
+            let mut bytes = vec![0; header.frames_at() as usize];
+            for at in [0, header.copy_offset as usize] {
+                let copy = header.encode(portable);
+                bytes[at..at + copy.len()].copy_from_slice(&copy);
+            }
+            self.segments.push((header, bytes));
+        }
+
+        fn put(&mut self, lsn: Lsn, kind: FrameType, payload: &[u8]) {
+            let (at, (header, bytes)) = (self.end(), self.segments.last_mut().unwrap());
+            let mut frame = vec![0; FRAME_HEADER_LEN + payload.len() + FRAME_TRAILER_LEN];
+            frame[FRAME_HEADER_LEN..][..payload.len()].copy_from_slice(payload);
+            Salts::of(portable, header).complete(&mut frame, at, lsn, 0, kind);
+            bytes.extend(frame);
+        }
+
+        /// Where the last segment ends.
+        fn end(&self) -> u32 {
+            let (_, bytes) = self.segments.last().unwrap();
+            u32::try_from(bytes.len()).unwrap()
+        }
+
+        /// The log without its first segment.
+        fn without_the_first(mut self) -> Self {
+            self.segments.remove(0);
+            self
+        }
+
+        fn view(&self, low_water: u64) -> View {
+            let [oldest, newest] = [self.segments.first(), self.segments.last()].map(|segment| segment.unwrap().0);
+            View {
+                update: portable,
+                log: newest.log,
+                oldest: oldest.id,
+                newest: newest.id,
+                dead: Dead::default(),
+                mended: Mended::default(),
+                last: self.last,
+                end: self.end(),
+                low_water: Lsn::new(low_water),
+                low_water_covered: false,
+                accepted_loss: Lsn::ZERO,
+            }
+        }
+
+        /// The LSNs that count below this low-water mark, read in both directions.
+        fn counted(&self, low_water: u64) -> Vec<u64> {
+            let view = self.view(low_water);
+            let forwards = self.read(Crossing::new(&view, Policy::Salvage));
+            let mut back = self.read(Crossing::reverse(&view));
+            back.reverse();
+            assert_eq!(back, forwards, "read back");
+            forwards
+        }
+
+        /// Drives a machine, and gives the LSNs that it hands out.
+        fn read(&self, mut crossing: Crossing) -> Vec<u64> {
+            let (mut buf, mut answer, mut lsns) = ([0; 1024], Answer::Nothing, Vec::new());
+            loop {
+                answer = match crossing.step(&mut buf, answer) {
+                    Ok(read) => {
+                        assert_eq!(read.entries, lsns.len() as u64, "it counts what it hands out");
+                        return lsns;
+                    }
+                    Err(Stop::Need(Step::Entry(place))) => {
+                        lsns.push(place.lsn.value());
+                        Answer::Nothing
+                    }
+                    Err(Stop::Need(Step::Finding(_))) => Answer::Nothing,
+                    Err(Stop::Need(Step::Prev { before: Some(Object::Segment(before)) })) => {
+                        let ids = self.segments.iter().map(|(header, _)| header.id);
+                        Answer::Object(ids.rev().find(|id| *id < before).map(Object::Segment))
+                    }
+                    Err(Stop::Need(Step::Next { after: Some(Object::Segment(after)) })) => {
+                        let mut ids = self.segments.iter().map(|(header, _)| header.id);
+                        Answer::Object(ids.find(|id| *id > after).map(Object::Segment))
+                    }
+                    Err(Stop::Need(Step::Read { object, at, into })) => {
+                        let of = self.segments.iter().find(|(header, _)| Object::Segment(header.id) == object);
+                        let rest = of.unwrap().1.get(usize::try_from(at).unwrap()..).unwrap_or_default();
+                        let moved = rest.len().min(into.len());
+                        buf[into][..moved].copy_from_slice(&rest[..moved]);
+                        Answer::Moved(moved)
+                    }
+                    Err(stop) => panic!("{stop:?}"),
+                };
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_open_at_the_mark_counts_below_it_and_what_has_ended_there_does_not() {
+        for (what, pieces, low_water, counted) in [
+            ("it may still be committed", &[Alone, Begin, Of(2), Alone][..], 5, &[2, 3][..]),
+            ("it was committed at the mark", &[Alone, Begin, Of(2), Commit(2)], 4, &[2, 3]),
+            ("it was committed right below the mark", &[Alone, Begin, Of(2), Commit(2), Alone], 5, &[]),
+            ("it was rolled back right below the mark", &[Alone, Begin, Of(2), Rollback(2), Alone], 5, &[]),
+            ("one of two is open", &[Begin, Begin, Of(1), Alone, Of(2), Commit(1), Of(2)], 7, &[2, 5]),
+            ("it begins at the mark", &[Alone, Begin, Of(2)], 2, &[]),
+        ] {
+            assert_eq!(Made::of(pieces).counted(low_water), counted, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_begins_before_the_entry_at_the_mark_has_ended_what_was_open() {
+        let of_segment = Segment { epoch: 2, floor: 1 };
+        for (what, pieces, counted) in [
+            ("it begins further down", &[Begin, Of(1), Epoch(2), Alone, Alone][..], &[][..]),
+            ("it begins at the mark", &[Begin, Of(1), Alone, Epoch(2), Alone], &[]),
+            ("it begins above the mark", &[Begin, Of(1), Alone, Alone, Epoch(2), Alone], &[1, 2]),
+            ("what began in it is open", &[Begin, Epoch(2), Begin, Alone, Alone], &[2]),
+            ("no other begins", &[Begin, Of(1), Epoch(1), Alone, Alone], &[1, 2]),
+            ("it begins with a segment, and the log ends there", &[Begin, Of(1), Alone, of_segment], &[]),
+            ("what it found was copied into its first segment", &[Begin, Of(1), of_segment, Alone, Alone], &[1, 2]),
+        ] {
+            assert_eq!(Made::of(pieces).counted(4), counted, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_began_below_the_floor_of_the_segment_at_the_mark_was_over() {
+        let pieces = |floor: u64| [Begin, Lost, Begin, Segment { epoch: 1, floor }, Alone, Alone];
+        assert_eq!(Made::of(&pieces(3)).counted(5), [3], "it ended with what is lost");
+        assert_eq!(Made::of(&pieces(4)).counted(5), [0; 0]);
+    }
+
+    #[test]
+    fn what_truncation_removed_below_the_floor_leaves_no_doubt_about_what_is_open() {
+        let pieces = [Begin, Commit(1), Segment { epoch: 1, floor: 3 }, Begin, Of(3), Alone];
+        let truncated = Made::of(&pieces).without_the_first();
+        assert_eq!(truncated.counted(5), [3, 4]);
+    }
+
+    #[test]
+    fn what_is_lost_below_the_mark_may_have_ended_a_transaction_and_what_is_lost_at_it_stood_above() {
+        let copied = Segment { epoch: 2, floor: 1 };
+        for (what, pieces, counted) in [
+            ("right below the mark", &[Begin, Of(1), Lost, Alone, Alone][..], &[][..]),
+            ("at the mark", &[Begin, Of(1), Alone, Lost, Alone], &[1, 2]),
+            ("at the mark, where the log ends", &[Begin, Of(1), Alone, Lost], &[1, 2]),
+            // Entries of the epoch before may have been copied behind the header.
+            ("at the mark, in a segment of a new epoch", &[Begin, Of(1), Alone, copied, Lost], &[1, 2]),
+        ] {
+            assert_eq!(Made::of(pieces).counted(4), counted, "{what}");
+        }
+    }
+}
