@@ -2,11 +2,12 @@
 //! nothing else.
 #![allow(missing_docs)]
 
-use duralog::{Geometry, Lsn, MemoryDevice};
+use duralog::{Config, Geometry, Log, Lsn, MemoryDevice};
 use duralog_core::{
     Begin, Commit, Durability, Entry, Error, Fault, Finding, Flow, Host, Object, Policy, Reader, Recovered, Recovery,
-    RecoveryOptions, SegmentId, StageError, Writer, WriterOptions, drive,
+    RecoveryOptions, Replay, SegmentId, StageError, Writer, WriterOptions, drive,
 };
+use duralog_tests::Counter;
 use uuid::Uuid;
 
 const GEOMETRY: Geometry =
@@ -95,6 +96,33 @@ fn what_is_skipped_and_what_is_read_behind_it_is_the_same_in_every_buffer() {
             assert_eq!(recovered.report, wide.report, "entry {entry}, {before} before it, {size} bytes");
             assert_eq!(told, expected, "entry {entry}, {before} before it, {size} bytes");
         }
+    }
+}
+
+#[test]
+fn what_is_committed_and_what_stands_behind_it_is_handed_out_alike_in_every_buffer() {
+    let device = MemoryDevice::new(GEOMETRY);
+    let mut medium = device.reader();
+    let config = Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::new("memory") };
+    let log = Log::open_device(device, config).unwrap();
+    let mut expected = Vec::new();
+    for n in 0..20 {
+        let payload = |what: u8| vec![what + n; PAYLOAD];
+        let transaction = log.transaction().unwrap();
+        let of_it = |what: u8| (transaction.append(&payload(what)[..]).unwrap().lsn().value(), payload(what));
+        let alone = |what: u8| (log.append(&payload(what)[..]).unwrap().lsn().value(), payload(what));
+        let (first, between, second) = (of_it(0), alone(50), of_it(100));
+        transaction.commit().unwrap();
+        expected.extend([between, first, second, alone(150)]);
+    }
+    log.close().unwrap();
+    drop(log);
+    for size in [128, 160, 256, 500, 1024, 4096, 64 * 1024] {
+        let (mut told, mut buf) = (Told::default(), vec![0; size].into_boxed_slice());
+        let recovered = drive(Recovery::new(RecoveryOptions::default()), &mut medium, &mut *buf, &mut ()).unwrap();
+        let replay = Replay::new(recovered.view, Lsn::FIRST, Policy::Default);
+        drive(replay, &mut medium, &mut *buf, &mut told).unwrap();
+        assert_eq!(told, Told { entries: expected.clone(), findings: vec![] }, "{size} bytes");
     }
 }
 
