@@ -581,6 +581,8 @@ mod tests {
         durable: Option<u64>,
         covered_below: u64,
         given_up: u64,
+        /// The last LSN that may count.
+        until: Lsn,
     }
 
     /// A segment that begins with LSN 10, of a log that was truncated below 4, and nothing else.
@@ -600,7 +602,7 @@ mod tests {
             ..SegmentHeader::NONE
         };
         assert_eq!(header.frames_at(), START);
-        Known { header, policy: Policy::Default, durable: None, covered_below: 0, given_up: 4 }
+        Known { header, policy: Policy::Default, durable: None, covered_below: 0, given_up: 4, until: Lsn::MAX }
     }
 
     fn caller(durable: u64) -> Claim {
@@ -614,7 +616,7 @@ mod tests {
             let (bytes, mut buf) = (bytes(&self.header, stands), [0; 512]);
             let below = Lsn::new(self.covered_below);
             let mut scan = TailScan::new(portable, &self.header, self.policy, self.durable.map(caller), below);
-            scan.given_up = Lsn::new(self.given_up);
+            (scan.given_up, scan.until) = (Lsn::new(self.given_up), self.until);
             let (mut answer, mut findings) = (Answer::Nothing, Vec::new());
             loop {
                 match Turn::run(&mut buf, answer, |turn| scan.next(turn)) {
@@ -864,6 +866,35 @@ mod tests {
             assert_eq!((finding.verdict, finding.lsns, finding.harmless), (Verdict::Rot, gone, false));
             assert_eq!((tail.last.value(), tail.lost.value(), tail.damaged), (10, 13, true));
         }
+    }
+
+    #[test]
+    fn damage_costs_nothing_where_a_checkpoint_holds_what_is_gone_or_its_loss_was_accepted() {
+        for (covered_below, accepted_loss, harmless) in
+            [(0, 0, false), (11, 0, false), (12, 0, true), (0, 10, false), (0, 11, true), (12, 11, true)]
+        {
+            let header = SegmentHeader { accepted_loss: Lsn::new(accepted_loss), ..known().header };
+            let known = Known { header, covered_below, durable: Some(12), ..known() };
+            let (tail, finding) = known.finding(&[Entry(10), Rotten(11, PLAIN), Entry(12)]);
+            assert_eq!((finding.lsns, finding.harmless), (lsns(11, 11), harmless));
+            assert_eq!((tail.last.value(), tail.damaged), if harmless { (12, false) } else { (10, true) });
+        }
+    }
+
+    #[test]
+    fn no_entry_counts_behind_the_last_that_may_and_a_batch_that_is_cut_there_is_whole() {
+        let is = |until: u64, stands: &[Stands]| {
+            let known = Known { until: Lsn::new(until), policy: Policy::Salvage, durable: Some(12), ..known() };
+            let tail = known.scan(stands).0;
+            (tail.last.value(), tail.behind)
+        };
+        let stands = [Entry(10), Batched(11), Entry(12), Entry(13)];
+        let each = [(9, START), (10, end(0)), (11, end(1)), (12, end(2)), (13, end(3)), (13, end(3))];
+        for (until, came_to) in (9..).zip(each) {
+            assert_eq!(is(until, &stands), came_to, "until {until}");
+        }
+        // The last itself may be gone.
+        assert_eq!(is(11, &[Entry(10), Rotten(11, PLAIN), Entry(12)]), (10, end(0)));
     }
 
     #[test]
