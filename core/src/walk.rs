@@ -347,3 +347,250 @@ impl Walk {
 fn makes_expected(frame: &Frame) -> Lsn {
     if frame.header.kind.is_mark() { frame.header.lsn.next_or_max() } else { frame.header.lsn }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use Piece::{Bad, Entry, Flipped, Mark};
+
+    use super::*;
+    use crate::{
+        SegmentId,
+        checksum::portable,
+        frame::{self, FRAME_HEADER_LEN, Salts},
+        window::tests::Medium,
+    };
+
+    const PLAIN: FrameType = FrameType::new(10);
+    const ON: FrameType = PLAIN.batch_continues();
+    /// Bytes of each frame here.
+    const LEN: u32 = 48;
+
+    /// What stands in a segment, one behind the other. The first entry expected is 5.
+    #[derive(Clone, Copy, Debug)]
+    enum Piece {
+        /// An entry of this LSN and type.
+        Entry(u64, FrameType),
+        /// The same with one wrong byte.
+        Flipped(u64, FrameType),
+        /// A mark behind the entry of this LSN.
+        Mark(u64),
+        /// Bytes that say nothing.
+        Bad,
+    }
+
+    /// What the way tells.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Told {
+        Entry(u64),
+        Mark(u64),
+        /// Damage that was skipped, and the entries gone with it.
+        Gone(Option<(u64, u64)>),
+    }
+
+    /// Where this piece stands.
+    fn place(number: u32) -> u32 {
+        header().frames_at() + number * LEN
+    }
+
+    fn header() -> SegmentHeader {
+        SegmentHeader { id: SegmentId::new(3), nonce: 7, blank: 0xFF, segment_size: 1024, ..SegmentHeader::NONE }
+    }
+
+    /// A segment of these pieces, in a buffer that holds all of it, and the way through it.
+    fn way(pieces: &[Piece]) -> (Medium, Walk) {
+        let (header, salts) = (header(), Salts::of(portable, &header()));
+        let mut bytes = vec![0xA5; header.frames_at() as usize];
+        for (piece, at) in pieces.iter().zip((header.frames_at()..).step_by(LEN as usize)) {
+            let (lsn, kind) = match *piece {
+                Entry(lsn, kind) | Flipped(lsn, kind) => (lsn, kind),
+                Mark(lsn) => (lsn, FrameType::new(frame::Mark::Durable.code())),
+                Bad => (0, PLAIN),
+            };
+            let mut frame = [0x11; LEN as usize];
+            salts.complete(&mut frame, at, Lsn::new(lsn), 1, kind);
+            match piece {
+                Flipped(..) => frame[FRAME_HEADER_LEN] ^= 1,
+                Bad => frame.fill(0x11),
+                Entry(..) | Mark(_) => {}
+            }
+            bytes.extend(frame);
+        }
+        bytes.resize(header.segment_size as usize, header.blank);
+        let (at, size) = (header.frames_at(), header.segment_size);
+        (Medium::new(bytes, 1024), Walk::new(portable, &header, at, size, Lsn::new(5), u32::MAX))
+    }
+
+    fn next(medium: &mut Medium, walk: &mut Walk) -> Event {
+        medium.run(|turn| walk.next(turn)).unwrap()
+    }
+
+    /// Goes on to the next place where the frame expected does not stand.
+    fn stop(medium: &mut Medium, walk: &mut Walk) -> Halt {
+        while next(medium, walk) != Event::Stop {}
+        *walk.halt()
+    }
+
+    /// All that is told of a segment, where each damage is skipped that has a frame behind it.
+    fn told(pieces: &[Piece]) -> Vec<Told> {
+        let ((mut medium, mut walk), mut told) = (way(pieces), Vec::new());
+        loop {
+            let event = next(&mut medium, &mut walk);
+            let lsn = walk.frame().header.lsn.value();
+            match event {
+                Event::Entry => told.push(Told::Entry(lsn)),
+                Event::Mark => told.push(Told::Mark(lsn)),
+                Event::Finding => {
+                    let lsns = walk.finding().lsns;
+                    told.push(Told::Gone(lsns.map(|(first, last)| (first.value(), last.value()))));
+                }
+                Event::Behind => {}
+                Event::Stop => {
+                    let Halt { at, seen, next: Some(next), .. } = *walk.halt() else { return told };
+                    let mut finding = Finding::rot(seen, Object::Segment(header().id), at);
+                    let first = walk.batch().map_or(walk.expected(), |batch| batch.first);
+                    finding.lsns = Some((first, next.expected.previous())).filter(|(first, last)| first <= last);
+                    walk.skip(&finding, next);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_sound_frames_behind_a_halt_are_counted_and_the_first_that_does_not_lead_back_is_gone_on_at() {
+        for (behind, frames, goes_on) in [
+            (&[][..], 0, None),
+            (&[Entry(4, PLAIN)], 1, None),
+            (&[Mark(5)], 1, Some((2, 6))),
+            (&[Entry(7, PLAIN)], 1, Some((2, 7))),
+            (&[Entry(7, PLAIN), Bad, Entry(8, PLAIN), Mark(8)], 3, Some((2, 7))),
+            (&[Entry(4, PLAIN), Mark(4), Entry(9, PLAIN), Entry(7, PLAIN)], 4, Some((4, 9))),
+        ] {
+            let (mut medium, mut walk) = way(&[&[Entry(5, PLAIN), Bad], behind].concat());
+            let halt = stop(&mut medium, &mut walk);
+            assert_eq!((halt.at, halt.seen, halt.frames), (place(1), Seen::BadHeader, frames), "{behind:?}");
+            let next = goes_on.map(|(number, lsn)| Next { at: place(number), expected: Lsn::new(lsn) });
+            assert_eq!(halt.next, next, "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_skipped_to_where_one_entry_alone_is_gone_whose_bytes_can_be_read() {
+        for (unreadable, last, is_skipped) in [
+            (false, 5, false),
+            (false, 6, true),
+            (false, 7, false),
+            (true, 5, false),
+            (true, 6, false),
+            (true, 7, false),
+        ] {
+            let (mut medium, mut walk) = way(&[Entry(5, PLAIN), Bad]);
+            if unreadable {
+                medium.unreadable = place(1) as usize..place(2) as usize;
+            }
+            let seen = stop(&mut medium, &mut walk).seen;
+            assert_eq!(seen, if unreadable { Seen::Unreadable } else { Seen::BadHeader });
+            let skipped = is_skipped.then_some(Next { at: 500, expected: Lsn::new(7) });
+            assert_eq!(walk.end_behind(Lsn::new(last), 500), skipped, "{seen:?}, and {last} is the last");
+        }
+    }
+
+    #[test]
+    fn the_way_goes_on_where_it_was_when_something_else_was_put_into_the_buffer() {
+        let (mut medium, mut walk) = way(&[Entry(5, PLAIN), Entry(6, PLAIN)]);
+        assert_eq!(next(&mut medium, &mut walk), Event::Entry);
+        medium.buf.fill(0xA5);
+        walk.forget();
+        assert!(!walk.ready(&mut medium.buf));
+        assert_eq!((next(&mut medium, &mut walk), walk.expected()), (Event::Entry, Lsn::new(7)));
+    }
+
+    #[test]
+    fn ready_is_the_entry_expected_that_stands_by_itself_and_it_is_taken_as_step_by_step() {
+        for (second, is_ready) in [
+            (Entry(6, PLAIN), true),
+            (Entry(6, FrameType::new(1)), true),
+            (Entry(5, PLAIN), false),
+            (Entry(7, PLAIN), false),
+            (Entry(6, ON), false),
+            (Entry(6, PLAIN.in_transaction()), false),
+            (Entry(6, FrameType::new(11)), false),
+            (Flipped(6, PLAIN), false),
+            (Mark(5), false),
+            (Mark(6), false),
+            (Bad, false),
+        ] {
+            let (mut medium, mut walk) = way(&[Entry(5, PLAIN), second, Entry(7, PLAIN)]);
+            assert!(!walk.ready(&mut medium.buf), "nothing was read");
+            assert_eq!(next(&mut medium, &mut walk), Event::Entry);
+            let mut steps = walk.clone();
+            assert_eq!(walk.ready(&mut medium.buf), is_ready, "{second:?}");
+            if is_ready {
+                assert_eq!(next(&mut medium, &mut steps), Event::Entry);
+            }
+            let where_it_is = |walk: &Walk| (walk.at(), walk.expected(), walk.frame().clone(), walk.batch_of_entry());
+            assert_eq!(where_it_is(&walk), where_it_is(&steps), "{second:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_ready_in_a_batch_or_while_the_place_behind_damage_is_searched() {
+        let (mut medium, mut walk) = way(&[Entry(5, ON), Entry(6, PLAIN), Entry(7, PLAIN)]);
+        assert_eq!(next(&mut medium, &mut walk), Event::Entry);
+        assert!(!walk.ready(&mut medium.buf), "it ends the batch");
+        assert_eq!((next(&mut medium, &mut walk), walk.batch_of_entry().is_some()), (Event::Entry, true));
+        assert_eq!((walk.ready(&mut medium.buf), walk.batch_of_entry()), (true, None), "the batch is over");
+        // The entry expected stands behind another one: it is no way through.
+        let (mut medium, mut walk) = way(&[Bad, Entry(6, PLAIN), Entry(5, PLAIN)]);
+        assert_eq!((next(&mut medium, &mut walk), walk.frame().at), (Event::Behind, place(1)));
+        assert!(!walk.ready(&mut medium.buf));
+        assert_eq!((next(&mut medium, &mut walk), walk.frame().at), (Event::Behind, place(2)));
+        assert_eq!(stop(&mut medium, &mut walk).at, place(0));
+    }
+
+    #[test]
+    fn with_the_one_entry_that_is_gone_goes_the_rest_of_its_batch_and_nothing_behind() {
+        let gone = |pieces: &[Piece]| told(&[&[Entry(5, PLAIN)], pieces].concat()).split_off(1);
+        assert_eq!(gone(&[Flipped(6, PLAIN), Entry(7, PLAIN)]), [Told::Gone(Some((6, 6))), Told::Entry(7)]);
+        let batch = [Flipped(6, ON), Entry(7, ON), Entry(8, PLAIN), Entry(9, PLAIN)];
+        assert_eq!(gone(&batch), [Told::Gone(Some((6, 8))), Told::Entry(9)]);
+        let by_a_mark = [Flipped(6, ON), Entry(7, ON), Mark(7), Entry(8, PLAIN)];
+        assert_eq!(gone(&by_a_mark), [Told::Gone(Some((6, 7))), Told::Mark(7), Told::Entry(8)]);
+        let by_more_damage = [Flipped(6, ON), Entry(7, ON), Flipped(8, PLAIN), Entry(9, PLAIN)];
+        assert_eq!(gone(&by_more_damage), [Told::Gone(Some((6, 7))), Told::Gone(Some((8, 8))), Told::Entry(9)]);
+        // The entry 8 is nowhere: that is other damage.
+        let by_a_hole = [Flipped(6, ON), Entry(7, ON), Entry(9, PLAIN), Mark(9), Entry(10, PLAIN)];
+        let told = [Told::Gone(Some((6, 7))), Told::Gone(Some((8, 9))), Told::Mark(9), Told::Entry(10)];
+        assert_eq!(gone(&by_a_hole), told);
+    }
+
+    #[test]
+    fn where_nothing_tells_what_was_gone_all_goes_with_it_up_to_the_next_mark() {
+        let gone = |pieces: &[Piece]| told(&[&[Entry(5, PLAIN)], pieces].concat()).split_off(1);
+        let unknown = [Bad, Entry(7, PLAIN), Entry(8, PLAIN), Mark(8), Entry(9, PLAIN)];
+        assert_eq!(gone(&unknown), [Told::Gone(Some((6, 8))), Told::Mark(8), Told::Entry(9)]);
+        // What the first was is no answer for the one behind it.
+        let two = [Flipped(6, PLAIN), Bad, Entry(8, PLAIN), Mark(8), Entry(9, PLAIN)];
+        assert_eq!(gone(&two), [Told::Gone(Some((6, 8))), Told::Mark(8), Told::Entry(9)]);
+        let in_a_batch = [Entry(6, ON), Bad, Entry(7, PLAIN), Mark(7), Entry(8, PLAIN)];
+        let told = [Told::Entry(6), Told::Gone(Some((6, 7))), Told::Mark(7), Told::Entry(8)];
+        assert_eq!(gone(&in_a_batch), told, "the batch has bad bytes inside, though no entry is missing");
+    }
+
+    #[test]
+    fn with_marks_alone_nothing_goes() {
+        let marks = [Entry(5, PLAIN), Bad, Entry(6, PLAIN), Bad, Mark(6), Entry(7, ON), Entry(8, PLAIN)];
+        let expected = [
+            Told::Entry(5),
+            Told::Gone(None),
+            Told::Entry(6),
+            Told::Gone(None),
+            Told::Mark(6),
+            Told::Entry(7),
+            Told::Entry(8),
+        ];
+        assert_eq!(told(&marks), expected);
+    }
+}

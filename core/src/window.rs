@@ -136,3 +136,150 @@ impl Window {
 fn distance(from: u64, to: u64) -> usize {
     usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{SegmentId, drive::Stop};
+
+    /// The object that is on it.
+    pub(crate) const OBJECT: Object = Object::Segment(SegmentId::new(3));
+
+    /// An object on a medium, and the buffer that it is looked at through.
+    #[derive(Clone)]
+    pub(crate) struct Medium {
+        pub(crate) bytes: Vec<u8>,
+        pub(crate) unreadable: Range<usize>,
+        pub(crate) buf: Vec<u8>,
+        /// No read brings more.
+        at_once: usize,
+        /// How long the buffer can be made.
+        room: usize,
+        /// What was read: where in the object, and where to.
+        reads: Vec<(u64, Range<usize>)>,
+    }
+
+    impl Medium {
+        pub(crate) fn new(bytes: Vec<u8>, buf: usize) -> Self {
+            Self { bytes, unreadable: 0..0, buf: vec![0; buf], at_once: usize::MAX, room: buf, reads: Vec::new() }
+        }
+
+        /// Goes on until it is done, which takes nothing but reads and a longer buffer.
+        pub(crate) fn run<T>(&mut self, mut look: impl FnMut(&mut Turn<'_>) -> Result<T, Stopped>) -> Result<T, Fault> {
+            let mut answer = Answer::Nothing;
+            loop {
+                answer = match Turn::run(&mut self.buf, answer, &mut look) {
+                    Ok(found) => return Ok(found),
+                    Err(Stop::Fault(fault)) => return Err(fault),
+                    Err(Stop::Need(Step::Grow { .. })) => {
+                        self.buf.resize(self.room, 0);
+                        Answer::Nothing
+                    }
+                    Err(Stop::Need(Step::Read { object: OBJECT, at, into })) => self.read(at, into),
+                    Err(Stop::Need(step)) => panic!("{step:?}"),
+                }
+            }
+        }
+
+        fn read(&mut self, at: u64, into: Range<usize>) -> Answer {
+            self.reads.push((at, into.clone()));
+            let at = usize::try_from(at).unwrap();
+            let rest = self.bytes.get(at..).unwrap_or_default();
+            let moved = into.len().min(rest.len()).min(self.at_once);
+            if at < self.unreadable.end && at + moved > self.unreadable.start {
+                return Answer::Unreadable;
+            }
+            self.buf[into][..moved].copy_from_slice(&rest[..moved]);
+            Answer::Moved(moved)
+        }
+
+        /// Looks at bytes that are all there, and tells what was read for it.
+        fn reads_for(&mut self, window: &mut Window, at: usize, len: usize) -> Vec<(u64, Range<usize>)> {
+            let Ok(Bytes::Whole(found)) = self.run(|turn| window.get(turn, at as u64, len)) else {
+                panic!("{len} bytes at {at}");
+            };
+            assert_eq!(self.buf[found], self.bytes[at..at + len]);
+            core::mem::take(&mut self.reads)
+        }
+    }
+
+    /// An object each of whose bytes is another, and a buffer of so many bytes.
+    fn medium(buf: usize) -> (Medium, Window) {
+        (Medium::new((0..64).collect(), buf), Window::new(OBJECT, 64))
+    }
+
+    #[test]
+    fn what_is_in_the_buffer_is_there_to_the_byte_and_nothing_before_or_behind_it() {
+        let (mut medium, mut window) = medium(8);
+        assert_eq!(window.there(0, 1), None, "nothing was read");
+        medium.reads_for(&mut window, 2, 4);
+        for (at, len, there) in [
+            (2, 8, Some(0..8)),
+            (2, 4, Some(0..4)),
+            (9, 1, Some(7..8)),
+            (1, 1, None),
+            (2, 9, None),
+            (9, 2, None),
+            (10, 1, None),
+            (2, usize::MAX, None),
+            (u64::MAX, 1, None),
+        ] {
+            assert_eq!(window.there(at, len), there, "{len} bytes at {at}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_there_while_something_that_was_asked_for_has_not_come() {
+        for wanted in [4, 9] {
+            let (mut medium, mut window) = medium(8);
+            medium.reads_for(&mut window, 2, 8);
+            let stopped = Turn::run(&mut medium.buf, Answer::Nothing, |turn| window.get(turn, 8, wanted));
+            assert!(matches!(stopped, Err(Stop::Need(_))), "{stopped:?}");
+            assert_eq!(window.there(8, 1), None, "{wanted} bytes were asked for");
+        }
+    }
+
+    #[test]
+    fn what_follows_is_read_behind_what_is_there_as_long_as_it_fits_and_both_stay() {
+        let (mut medium, mut window) = medium(16);
+        medium.at_once = 8;
+        assert_eq!(medium.reads_for(&mut window, 0, 8), [(0, 0..16)]);
+        assert_eq!(medium.reads_for(&mut window, 8, 8), [(8, 8..16)]);
+        assert_eq!(medium.reads_for(&mut window, 0, 16), []);
+        // The buffer is full: of what is there, what is wanted moves to the front.
+        assert_eq!(medium.reads_for(&mut window, 12, 8), [(16, 4..16)]);
+        assert_eq!(medium.reads_for(&mut window, 16, 8), [], "it came along");
+        // What lies further on, or before, leaves nothing of it.
+        assert_eq!(medium.reads_for(&mut window, 40, 8), [(40, 0..16)]);
+        assert_eq!(medium.reads_for(&mut window, 39, 1), [(39, 0..16)]);
+    }
+
+    #[test]
+    fn a_buffer_that_grew_as_was_asked_is_read_into_and_any_that_did_not_is_too_small() {
+        for (room, fits) in [(16, false), (19, false), (20, true), (21, true), (64, true)] {
+            let (mut medium, mut window) = medium(16);
+            medium.room = room;
+            let got = medium.run(|turn| window.get(turn, 5, 20));
+            let expected = if fits { Ok(Bytes::Whole(0..20)) } else { Err(Fault::BufferTooSmall { needed: 20 }) };
+            assert_eq!(got, expected, "made {room} bytes long");
+        }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_read_again_and_so_is_what_was_on_its_way() {
+        let (mut medium, mut window) = medium(16);
+        medium.reads_for(&mut window, 4, 8);
+        // Somebody else puts something into the buffer.
+        medium.buf.fill(0xA5);
+        window.forget();
+        assert_eq!(window.there(4, 1), None);
+        assert_eq!(medium.reads_for(&mut window, 6, 8), [(6, 0..16)]);
+        let stopped = Turn::run(&mut medium.buf, Answer::Nothing, |turn| window.get(turn, 30, 8));
+        assert!(matches!(stopped, Err(Stop::Need(_))), "{stopped:?}");
+        window.forget();
+        assert_eq!(medium.reads_for(&mut window, 30, 8), [(30, 0..16)]);
+    }
+}
