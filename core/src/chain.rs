@@ -148,8 +148,9 @@ impl MakeOut {
         header.transaction_floor = Lsn::FIRST;
         header.predecessor = Predecessor::default();
         let cursor = Cursor::new(update, &header, header.frames_at(), lost.size);
-        let empty = lost.size <= header.frames_at() || lost.last < first;
-        let attempt = if empty { Attempt::Empty } else { Attempt::First };
+        // A short one may end before the successor would have its first frame, and yet hold some.
+        let holds = |geometry: &SegmentHeader| lost.last >= first && lost.size > geometry.frames_at();
+        let attempt = if holds(&header) || before.is_some_and(holds) { Attempt::First } else { Attempt::Empty };
         let search = cursor.search(0);
         Self { update, successor: *successor, before: before.copied(), header, attempt, cursor, search }
     }
@@ -204,7 +205,8 @@ impl MakeOut {
                     &self.successor
                 }
                 _ => {
-                    self.attempt = Attempt::Nothing;
+                    let empty = self.successor.predecessor.size <= self.header.frames_at();
+                    self.attempt = if empty { Attempt::Empty } else { Attempt::Nothing };
                     return;
                 }
             };
@@ -667,6 +669,23 @@ pub(crate) mod tests {
         let mut bad = bytes;
         bad[lost.frames_at() as usize] ^= 1;
         assert_eq!(made_out(&successor, Some(&before), &bad), Some(as_the_successor));
+    }
+
+    #[test]
+    fn a_segment_that_ends_before_the_successor_has_a_frame_is_read_as_the_one_before_has_them() {
+        let of_old = |header| SegmentHeader { granule: 1, copy_offset: 128, ..header };
+        let (before, lost) = (of_old(before(5)), of_old(lost(7)));
+        let whole = successor(9);
+        let size = lost.frames_at() + FRAME_LEN;
+        assert!(size < whole.frames_at());
+        let predecessor = Predecessor { last: Lsn::new(FIRST), size, ..whole.predecessor };
+        let successor = SegmentHeader { predecessor, ..whole };
+        let mut bytes = segment(&lost, [(FIRST, ENTRY)]);
+        assert_eq!(made_out(&successor, Some(&before), &bytes), Some(lost));
+        // If nothing verifies there, it is one that holds nothing as the successor has it.
+        bytes[lost.frames_at() as usize] ^= 1;
+        let empty = Some(self::lost(9));
+        assert_eq!([made_out(&successor, Some(&before), &bytes), made_out(&successor, None, &bytes)], [empty, empty]);
     }
 
     #[test]

@@ -350,6 +350,31 @@ fn a_segment_without_a_header_is_read_whatever_its_epoch_and_though_its_first_fr
     }
 }
 
+#[test]
+fn a_short_segment_without_a_header_is_read_though_its_successor_is_laid_out_otherwise() {
+    let old = Geometry { granule: 1, copy_offset: 128, ..GEOMETRY };
+    let device = MemoryDevice::new(old);
+    let medium = device.reader();
+    let log = Log::open_device(device, config(Policy::Default)).unwrap();
+    fill(&log, 1);
+    log.close().unwrap();
+    drop(log);
+    let whole = again(&Bytes::of(&medium), |log| fill(log, 1));
+    let size = whole.header(3).predecessor.size;
+    assert!((old.frames_at()..GEOMETRY.frames_at()).contains(&size), "it ends where the next has no frames yet");
+    let mut bytes = whole.clone();
+    for at in [0, old.copy_offset as usize] {
+        bytes.0.get_mut(&segment(2)).unwrap()[at + 40] ^= 4;
+    }
+    let all = all_but(&whole, &[]);
+    assert_eq!(read(&bytes.reader(Policy::Default).unwrap()), all);
+    let report = bytes.verified(Policy::Inspect);
+    assert_eq!((report.entries_skipped, report.findings.len()), (0, 1), "{report:?}");
+    assert_eq!(report.findings[0].seen, Seen::BadSegmentHeader);
+    let (found, _) = bytes.given_up(Policy::Salvage).0.opened();
+    assert!(found.starts_with(&all), "{found:?}");
+}
+
 /// Every way in which five sealed segments may be there, be gone, or have lost their header.
 #[test]
 fn whatever_is_missing_salvage_reads_all_that_can_be_and_tells_the_rest() {
