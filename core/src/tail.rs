@@ -483,7 +483,8 @@ impl Transactions {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::{iter::repeat_n, vec, vec::Vec};
+    use core::iter::repeat_n;
+    use std::{vec, vec::Vec};
 
     use super::*;
     use crate::{
