@@ -1010,7 +1010,7 @@ mod tests {
     #[test]
     fn the_floor_at_a_mark_is_the_begin_of_the_oldest_transaction_that_is_open_there() {
         use Code::{Opaque, TxnBegin as Begin, TxnCommit as Commit, TxnRollback as Rollback};
-        // The floor before a mark behind these entries, the first of which has LSN 10; the segment begins with this floor.
+        // The floor at a mark behind these entries, from LSN 10 on, in a segment that begins with this floor.
         let floor_from = |at_begin: u64, entries: &[(Code, u64)], mark: Mark<'static>| {
             let header = SegmentHeader { transaction_floor: Lsn::new(at_begin), ..known().header };
             let mut stands: Vec<_> = (10..).zip(entries).map(|(lsn, &(code, id))| Of(lsn, code, id)).collect();
