@@ -144,3 +144,83 @@ impl Machine for Replay {
         Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{
+        SegmentId,
+        chain::{Dead, Mended},
+        checksum::portable,
+        frame::{FRAME_HEADER_LEN, FrameType, Salts},
+        segment::SegmentHeader,
+        window::tests::{Medium, OBJECT},
+    };
+
+    #[test]
+    fn in_every_buffer_a_transaction_counts_where_its_commit_stands_and_the_way_goes_on_behind() {
+        // The commit stands further behind the begin than most buffers reach, and so does the end behind it. Right
+        // before it ends a batch: whoever reads the transaction for it stops there, and leaves other bytes in the
+        // buffer.
+        let entries = (1..=40u64).map(|lsn| match lsn {
+            3 => (Code::TxnBegin, true),
+            4 | 9 | 23 | 24 => (Code::Opaque, true),
+            25 => (Code::TxnCommit, true),
+            _ => (Code::Opaque, false),
+        });
+        let id = SegmentId::new(3);
+        assert_eq!(OBJECT, crate::Object::Segment(id));
+        let header = SegmentHeader { id, epoch: 1, segment_size: 4096, write_limit: 1024, ..SegmentHeader::NONE };
+        let mut bytes = vec![0; header.frames_at() as usize];
+        for at in [0, header.copy_offset as usize] {
+            bytes[at..][..128].copy_from_slice(&header.encode(portable));
+        }
+        let salts = Salts::of(portable, &header);
+        for (lsn, (code, is_in_transaction)) in (1..).zip(entries) {
+            let kind = FrameType::new(code.value());
+            let kind = if is_in_transaction { kind.in_transaction() } else { kind };
+            let (mut frame, at) = ([0xA5; 50], u32::try_from(bytes.len()).unwrap());
+            let kind = if lsn == 23 { kind.batch_continues() } else { kind };
+            frame[FRAME_HEADER_LEN..][..8].copy_from_slice(&3u64.to_le_bytes());
+            salts.complete(&mut frame, at, Lsn::new(lsn), 1, kind);
+            bytes.extend(frame);
+        }
+        let view = View {
+            update: portable,
+            log: header.log,
+            oldest: id,
+            newest: id,
+            dead: Dead::default(),
+            mended: Mended::default(),
+            last: Lsn::new(40),
+            end: u32::try_from(bytes.len()).unwrap(),
+            low_water: Lsn::FIRST,
+            low_water_covered: false,
+            accepted_loss: Lsn::ZERO,
+        };
+        let counts = [1, 2].into_iter().chain(5..=8).chain(10..=22).chain([4, 9, 23, 24]).chain(26..=40);
+        let counts: Vec<u64> = counts.collect();
+        for policy in [Policy::Strict, Policy::Salvage] {
+            for size in [128, 160, 200, 333, 512, 1000, 4096] {
+                let (mut medium, mut told) = (Medium::new(bytes.clone(), size), Vec::new());
+                let mut replay = Replay::new(view.clone(), Lsn::FIRST, policy);
+                while let Some(lsn) = medium
+                    .run(|turn| match replay.advance(turn) {
+                        Ok(_) => Ok(None),
+                        Err(Stopped) => match turn.stop() {
+                            Stop::Need(Step::Entry(place)) => Ok(Some(place.lsn.value())),
+                            _ => Err(Stopped),
+                        },
+                    })
+                    .unwrap()
+                {
+                    told.push(lsn);
+                }
+                assert_eq!(told, counts, "{policy:?}, {size} bytes");
+            }
+        }
+    }
+}

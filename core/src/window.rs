@@ -145,7 +145,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::{SegmentId, drive::Stop};
 
-    const OBJECT: Object = Object::Segment(SegmentId::new(3));
+    /// The object that is on it.
+    pub(crate) const OBJECT: Object = Object::Segment(SegmentId::new(3));
 
     /// An object on a medium, and the buffer that it is looked at through.
     #[derive(Clone)]
