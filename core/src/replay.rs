@@ -162,10 +162,12 @@ mod tests {
 
     #[test]
     fn in_every_buffer_a_transaction_counts_where_its_commit_stands_and_the_way_goes_on_behind() {
-        // The commit stands further behind the begin than most buffers reach, and so does the end behind it.
+        // The commit stands further behind the begin than most buffers reach, and so does the end behind it. Right
+        // before it ends a batch: whoever reads the transaction for it stops there, and leaves other bytes in the
+        // buffer.
         let entries = (1..=40u64).map(|lsn| match lsn {
             3 => (Code::TxnBegin, true),
-            4 | 9 => (Code::Opaque, true),
+            4 | 9 | 23 | 24 => (Code::Opaque, true),
             25 => (Code::TxnCommit, true),
             _ => (Code::Opaque, false),
         });
@@ -181,6 +183,7 @@ mod tests {
             let kind = FrameType::new(code.value());
             let kind = if is_in_transaction { kind.in_transaction() } else { kind };
             let (mut frame, at) = ([0xA5; 50], u32::try_from(bytes.len()).unwrap());
+            let kind = if lsn == 23 { kind.batch_continues() } else { kind };
             frame[FRAME_HEADER_LEN..][..8].copy_from_slice(&3u64.to_le_bytes());
             salts.complete(&mut frame, at, Lsn::new(lsn), 1, kind);
             bytes.extend(frame);
@@ -198,7 +201,7 @@ mod tests {
             low_water_covered: false,
             accepted_loss: Lsn::ZERO,
         };
-        let counts = [1, 2].into_iter().chain(5..=8).chain(10..=24).chain([4, 9]).chain(26..=40);
+        let counts = [1, 2].into_iter().chain(5..=8).chain(10..=22).chain([4, 9, 23, 24]).chain(26..=40);
         let counts: Vec<u64> = counts.collect();
         for policy in [Policy::Strict, Policy::Salvage] {
             for size in [128, 160, 200, 333, 512, 1000, 4096] {
