@@ -158,7 +158,7 @@ impl Cursor {
     }
 
     /// The header of the frame that stands here, where it is sound and the whole frame in the buffer. It is none of what
-    /// [`next`](Self::next) passes over.
+    /// [`next`](Self::next) passes over, for no frame begins with a blank byte.
     pub(crate) fn ready(&self, buf: &[u8]) -> Option<(Range<usize>, FrameHeader)> {
         let head = self.window.there(u64::from(self.at), FRAME_HEADER_LEN)?;
         let header = self.salts.header(buf.get(head)?, self.at).ok()?;
