@@ -108,12 +108,14 @@ fn what_is_committed_and_what_stands_behind_it_is_handed_out_alike_in_every_buff
     let mut expected = Vec::new();
     for n in 0..20 {
         let payload = |what: u8| vec![what + n; PAYLOAD];
-        let transaction = log.transaction().unwrap();
-        let of_it = |what: u8| (transaction.append(&payload(what)[..]).unwrap().lsn().value(), payload(what));
         let alone = |what: u8| (log.append(&payload(what)[..]).unwrap().lsn().value(), payload(what));
-        let (first, between, second) = (of_it(0), alone(50), of_it(100));
+        let transaction = log.transaction().unwrap();
+        let first = transaction.append(&payload(0)[..]).unwrap().lsn().value();
+        let between = alone(50);
+        // A transaction is read again where its commit stands: as far as this batch, and the commit is read no second time.
+        let last = transaction.append_batch(&[payload(100), payload(150)]).unwrap().unwrap().last.value();
         transaction.commit().unwrap();
-        expected.extend([between, first, second, alone(150)]);
+        expected.extend([between, (first, payload(0)), (last - 1, payload(100)), (last, payload(150)), alone(200)]);
     }
     log.close().unwrap();
     drop(log);
