@@ -531,7 +531,7 @@ mod tests {
         end: Result<Read, Fault>,
     }
 
-    /// A log of segments in which these entries stand; they have epochs from 4 on, and no transaction open where they begin.
+    /// A log of segments in which these entries stand, with epochs from 4 on; no transaction is open where they begin.
     fn log(segments: &[&[(u64, FrameType)]]) -> Log {
         let mut before = None;
         let mut view =
@@ -556,11 +556,11 @@ mod tests {
             }
             let salts = Salts::of(portable, &header);
             for ((lsn, kind), at) in entries.iter().zip((header.frames_at()..).step_by(LEN as usize)) {
-                let mut frame = [*lsn as u8; LEN as usize];
+                let mut frame = [u8::try_from(*lsn).unwrap(); LEN as usize];
                 salts.complete(&mut frame, at, Lsn::new(*lsn), 1, *kind);
                 bytes.extend(frame);
             }
-            (view.last, view.end) = (Lsn::new(entries[entries.len() - 1].0), bytes.len() as u32);
+            (view.last, view.end) = (Lsn::new(entries[entries.len() - 1].0), u32::try_from(bytes.len()).unwrap());
             before = Some(header.cut(view.last, view.end));
             (header.id, bytes)
         });
@@ -672,7 +672,7 @@ mod tests {
         let mut reader = log.reader(1, 6, Policy::Strict);
         for lsn in 1..=6 {
             let Step::Entry(place) = log.next(&mut reader, &mut buf).unwrap().unwrap_err() else { panic!() };
-            assert_eq!((place.lsn.value(), buf[place.payload.start]), (lsn, lsn as u8));
+            assert_eq!((place.lsn.value(), u64::from(buf[place.payload.start])), (lsn, lsn));
             buf.fill(0xA5);
             reader.forget();
         }
