@@ -497,3 +497,260 @@ impl Machine for Reader {
         Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{ops::Range, vec, vec::Vec};
+
+    use super::*;
+    use crate::{
+        chain,
+        checksum::portable,
+        frame::{FRAME_HEADER_LEN, FrameType, Salts},
+    };
+
+    const PLAIN: FrameType = FrameType::new(10);
+    const ON: FrameType = PLAIN.batch_continues();
+    /// Bytes of each frame here.
+    const LEN: u32 = 48;
+
+    /// A log on a medium, and the view of it.
+    struct Log {
+        segments: Vec<(SegmentId, Vec<u8>)>,
+        view: View,
+        /// Where no segment can be read.
+        unreadable: Range<usize>,
+    }
+
+    /// What a read brought.
+    #[derive(Debug)]
+    struct Brought {
+        lsns: Vec<u64>,
+        findings: Vec<Finding>,
+        end: Result<Read, Fault>,
+    }
+
+    /// A log of segments in which these entries stand, with epochs from 4 on; no transaction is open where they begin.
+    fn log(segments: &[&[(u64, FrameType)]]) -> Log {
+        let mut before = None;
+        let mut view =
+            View { oldest: SegmentId::new(1), newest: SegmentId::new(segments.len() as u64), ..chain::tests::view() };
+        let segments = (1..).zip(segments).map(|(id, entries)| {
+            let first = Lsn::new(entries[0].0);
+            let mut header = SegmentHeader {
+                id: SegmentId::new(id),
+                epoch: 3 + id,
+                first,
+                transaction_floor: first,
+                segment_size: 4096,
+                write_limit: 1024,
+                ..SegmentHeader::NONE
+            };
+            if let Some(predecessor) = before {
+                header.predecessor = predecessor;
+            }
+            let mut bytes = vec![0; header.frames_at() as usize];
+            for at in [0, header.copy_offset as usize] {
+                bytes[at..][..128].copy_from_slice(&header.encode(portable));
+            }
+            let salts = Salts::of(portable, &header);
+            for ((lsn, kind), at) in entries.iter().zip((header.frames_at()..).step_by(LEN as usize)) {
+                let mut frame = [u8::try_from(*lsn).unwrap(); LEN as usize];
+                salts.complete(&mut frame, at, Lsn::new(*lsn), 1, *kind);
+                bytes.extend(frame);
+            }
+            (view.last, view.end) = (Lsn::new(entries[entries.len() - 1].0), u32::try_from(bytes.len()).unwrap());
+            before = Some(header.cut(view.last, view.end));
+            (header.id, bytes)
+        });
+        let segments = segments.collect();
+        Log { segments, view, unreadable: 0..0 }
+    }
+
+    /// Entries that stand alone.
+    fn plain(lsns: impl IntoIterator<Item = u64>) -> Vec<(u64, FrameType)> {
+        lsns.into_iter().map(|lsn| (lsn, PLAIN)).collect()
+    }
+
+    /// Where the frame of this number stands in its segment.
+    fn place(number: u32) -> u32 {
+        SegmentHeader::NONE.frames_at() + number * LEN
+    }
+
+    impl Log {
+        /// With a wrong byte in the entry of this number of the first segment.
+        fn flipped(mut self, number: u32) -> Self {
+            self.segments[0].1[place(number) as usize + FRAME_HEADER_LEN] ^= 0xFF;
+            self.segments[0].1[place(number) as usize + FRAME_HEADER_LEN + 4] ^= 0xFF;
+            self
+        }
+
+        fn reader(&self, from: u64, to: u64, policy: Policy) -> Reader {
+            Reader::new(self.view.clone(), Lsn::new(from), Lsn::new(to), policy)
+        }
+
+        /// Goes on to what is handed over next, or to the end.
+        fn next(&self, reader: &mut Reader, buf: &mut [u8]) -> Result<Result<Read, Step>, Fault> {
+            let mut answer = Answer::Nothing;
+            loop {
+                let ids = self.segments.iter().map(|(id, _)| *id);
+                answer = match reader.step(buf, answer) {
+                    Ok(read) => return Ok(Ok(read)),
+                    Err(Stop::Fault(fault)) => return Err(fault),
+                    Err(Stop::Need(Step::Prev { before: Some(Object::Segment(before)) })) => {
+                        Answer::Object(ids.rev().find(|id| *id < before).map(Object::Segment))
+                    }
+                    Err(Stop::Need(Step::Next { after: Some(Object::Segment(after)) })) => {
+                        Answer::Object({ ids }.find(|id| *id > after).map(Object::Segment))
+                    }
+                    Err(Stop::Need(Step::Read { object: Object::Segment(id), at, into })) => {
+                        let (_, bytes) = self.segments.iter().find(|(found, _)| *found == id).unwrap();
+                        let at = usize::try_from(at).unwrap();
+                        let rest = bytes.get(at..).unwrap_or_default();
+                        let moved = into.len().min(rest.len());
+                        if at < self.unreadable.end && at + moved > self.unreadable.start {
+                            Answer::Unreadable
+                        } else {
+                            buf[into][..moved].copy_from_slice(&rest[..moved]);
+                            Answer::Moved(moved)
+                        }
+                    }
+                    Err(Stop::Need(step)) => return Ok(Err(step)),
+                };
+            }
+        }
+
+        /// All that is read from `from` to `to`.
+        fn read(&self, from: u64, to: u64, policy: Policy) -> Brought {
+            let (mut lsns, mut findings, mut buf) = (Vec::new(), Vec::new(), [0; 512]);
+            let mut reader = self.reader(from, to, policy);
+            let end = loop {
+                match self.next(&mut reader, &mut buf) {
+                    Ok(Err(Step::Entry(place))) => lsns.push(place.lsn.value()),
+                    Ok(Err(Step::Finding(finding))) => findings.push(finding),
+                    Ok(Err(step)) => panic!("{step:?}"),
+                    Ok(Ok(read)) => break Ok(read),
+                    Err(fault) => break Err(fault),
+                }
+            };
+            Brought { lsns, findings, end }
+        }
+    }
+
+    fn lsns(first: u64, last: u64) -> Option<(Lsn, Lsn)> {
+        Some((Lsn::new(first), Lsn::new(last)))
+    }
+
+    #[test]
+    fn what_is_asked_for_is_read_from_the_segment_on_that_holds_it_and_counted() {
+        let log = log(&[&plain(1..=4), &plain(5..=8)]);
+        for (from, to, verified_from) in [(1, 8, 1), (3, 6, 1), (4, 4, 1), (4, 5, 1), (5, 8, 5), (6, 7, 5), (8, 99, 5)]
+        {
+            let Brought { lsns, findings, end } = log.read(from, to, Policy::Strict);
+            let read = end.unwrap();
+            assert!(lsns.iter().copied().eq(from..=to.min(8)), "{from} to {to}: {lsns:?}");
+            assert_eq!((read.entries, read.damage, findings), (lsns.len() as u64, 0, vec![]), "{from} to {to}");
+            assert_eq!(read.verified.unwrap().0, Lsn::new(verified_from), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn a_reader_tells_the_epochs_and_the_floor_of_the_segments_on_its_way() {
+        let (log, mut buf) = (log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12)]), [0; 512]);
+        for (from, epoch, floor) in [(3, 4, 1), (5, 5, 5), (7, 5, 5), (12, 6, 9)] {
+            let mut reader = log.reader(from, 12, Policy::Strict);
+            log.next(&mut reader, &mut buf).unwrap().unwrap_err();
+            assert_eq!((reader.marked_epoch(), reader.newest_epoch()), (epoch, 6), "from {from}");
+            assert_eq!(reader.floor(), Lsn::new(floor), "from {from}");
+        }
+    }
+
+    #[test]
+    fn a_reader_whose_buffer_another_one_used_reads_again_what_it_held() {
+        let (log, mut buf) = (log(&[&plain(1..=6)]), [0; 512]);
+        let mut reader = log.reader(1, 6, Policy::Strict);
+        for lsn in 1..=6 {
+            let Step::Entry(place) = log.next(&mut reader, &mut buf).unwrap().unwrap_err() else { panic!() };
+            assert_eq!((place.lsn.value(), u64::from(buf[place.payload.start])), (lsn, lsn));
+            buf.fill(0xA5);
+            reader.forget();
+        }
+    }
+
+    #[test]
+    fn entries_that_are_ready_are_handed_out_at_once_until_a_pause_and_counted() {
+        let (log, mut buf) = (log(&[&plain(1..=8)]), [0; 1024]);
+        let mut reader = log.reader(1, 7, Policy::Strict);
+        assert_eq!(reader.ready(&mut buf, |_| panic!()), Flow::Continue, "nothing was read");
+        log.next(&mut reader, &mut buf).unwrap().unwrap_err();
+        let mut seen = Vec::new();
+        let flow = reader.ready(&mut buf, |entry| {
+            seen.push(entry.lsn.value());
+            if seen.len() == 2 { Flow::Pause } else { Flow::Continue }
+        });
+        assert_eq!((flow, reader.read.entries), (Flow::Pause, 3));
+        let flow = reader.ready(&mut buf, |entry| {
+            seen.push(entry.lsn.value());
+            Flow::Continue
+        });
+        assert_eq!((flow, seen), (Flow::Continue, (2..=7).collect()));
+        assert_eq!(log.next(&mut reader, &mut buf).unwrap().unwrap().entries, 7);
+    }
+
+    #[test]
+    fn what_is_missing_between_two_segments_is_told_where_some_of_it_is_asked_for() {
+        let log = log(&[&plain(1..=4), &plain(9..=12)]);
+        for (from, to, damage) in [(1, 12, 1), (1, 5, 1), (1, 4, 0), (8, 12, 1), (9, 12, 0)] {
+            let Brought { findings, end, .. } = log.read(from, to, Policy::Salvage);
+            let found: Vec<_> = findings.iter().map(|finding| finding.lsns).collect();
+            let expected = if damage == 1 { vec![lsns(5, 8)] } else { vec![] };
+            assert_eq!((found, end.unwrap().damage), (expected, damage), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_below_the_first_entry_asked_for_is_nobodys_loss_and_ends_what_is_verified() {
+        let log = log(&[&plain(1..=8)]).flipped(1);
+        let Brought { lsns: read, findings, end } = log.read(1, 8, Policy::Salvage);
+        assert_eq!(read, [1, 3, 4, 5, 6, 7, 8]);
+        let [finding] = findings[..] else { panic!("{findings:?}") };
+        assert_eq!((finding.lsns, finding.offset, finding.len), (lsns(2, 2), place(1).into(), LEN.into()));
+        assert_eq!((finding.harmless, end.unwrap().damage), (false, 1));
+        let Brought { findings, end, .. } = log.read(5, 8, Policy::Strict);
+        assert_eq!((findings, end), (vec![], Ok(Read { entries: 4, verified: lsns(3, 8), damage: 0 })));
+    }
+
+    #[test]
+    fn a_batch_that_lost_an_entry_below_the_first_one_asked_for_is_lost_up_to_its_end() {
+        let log = log(&[&[(1, PLAIN), (2, PLAIN), (3, ON), (4, ON), (5, PLAIN), (6, PLAIN)]]).flipped(2);
+        for (from, is_lost) in [(3, true), (4, true), (5, true), (6, false)] {
+            let Brought { findings, end, .. } = log.read(from, 6, Policy::Salvage);
+            let found: Vec<_> = findings.iter().map(|finding| (finding.lsns, finding.harmless)).collect();
+            let expected = if is_lost { vec![(lsns(3, 5), false)] } else { vec![] };
+            assert_eq!((found, end.unwrap().damage), (expected, u32::from(is_lost)), "from {from}");
+        }
+    }
+
+    #[test]
+    fn a_loss_that_was_accepted_covers_no_entry_behind_it_of_the_same_batch() {
+        let mut log = log(&[&[(1, PLAIN), (2, PLAIN), (3, ON), (4, ON), (5, PLAIN), (6, PLAIN)]]).flipped(3);
+        for (accepted_loss, is_lost) in [(2, true), (3, true), (4, false)] {
+            log.view.accepted_loss = Lsn::new(accepted_loss);
+            let Brought { findings, end, .. } = log.read(4, 6, Policy::Salvage);
+            let found: Vec<_> = findings.iter().map(|finding| (finding.lsns, finding.harmless)).collect();
+            assert_eq!((found, end.unwrap().damage), (vec![(lsns(3, 5), !is_lost)], u32::from(is_lost)));
+        }
+    }
+
+    #[test]
+    fn the_last_entry_is_lost_where_it_cannot_be_read() {
+        let mut log = log(&[&plain(1..=8)]);
+        log.unreadable = place(7) as usize..place(8) as usize;
+        let Brought { lsns: read, findings, end } = log.read(1, 8, Policy::Salvage);
+        assert!(read.iter().copied().eq(1..=7));
+        let [finding] = findings[..] else { panic!("{findings:?}") };
+        assert_eq!((finding.seen, finding.lsns, finding.harmless), (Seen::Unreadable, lsns(8, 8), false));
+        assert_eq!(end.unwrap().damage, 1);
+    }
+}

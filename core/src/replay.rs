@@ -207,19 +207,21 @@ mod tests {
             for size in [128, 160, 200, 333, 512, 1000, 4096] {
                 let (mut medium, mut told) = (Medium::new(bytes.clone(), size), Vec::new());
                 let mut replay = Replay::new(view.clone(), Lsn::FIRST, policy);
-                while let Some(lsn) = medium
-                    .run(|turn| match replay.advance(turn) {
-                        Ok(_) => Ok(None),
+                let read = loop {
+                    let next = medium.run(|turn| match replay.advance(turn) {
+                        Ok(read) => Ok(Err(read)),
                         Err(Stopped) => match turn.stop() {
-                            Stop::Need(Step::Entry(place)) => Ok(Some(place.lsn.value())),
+                            Stop::Need(Step::Entry(place)) => Ok(Ok(place.lsn.value())),
                             _ => Err(Stopped),
                         },
-                    })
-                    .unwrap()
-                {
-                    told.push(lsn);
-                }
+                    });
+                    match next.unwrap() {
+                        Ok(lsn) => told.push(lsn),
+                        Err(read) => break read,
+                    }
+                };
                 assert_eq!(told, counts, "{policy:?}, {size} bytes");
+                assert_eq!(read.entries, told.len() as u64, "{policy:?}, {size} bytes");
             }
         }
     }

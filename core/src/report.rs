@@ -404,3 +404,52 @@ impl Report {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+
+    fn finding(seen: Seen) -> Finding {
+        Finding::rot(seen, Object::Segment(SegmentId::new(3)), 640)
+    }
+
+    #[test]
+    fn a_finding_is_told_in_one_sentence_with_all_that_is_known_of_it() {
+        let lsns = |first, last| Some((Lsn::new(first), Lsn::new(last)));
+        let is_behind = Some(Witness::Successor(SegmentId::new(4)));
+        for (verdict, lsns, witness, told) in [
+            (Verdict::Rot, None, None, ""),
+            (Verdict::Rot, lsns(7, 7), None, ", LSN(7)"),
+            (Verdict::Rot, lsns(7, 9), None, ", LSN(7) to LSN(9)"),
+            (Verdict::Rot, lsns(7, 7), is_behind, ", LSN(7); segment_0000000000000004.wal was begun behind it"),
+            (Verdict::Foreign, None, None, ", for what stands there is of another log"),
+            (Verdict::Unproven, None, None, "; nothing proves that it was durable"),
+            (Verdict::Unsynced, lsns(7, 7), None, ", LSN(7); nothing proves that it was durable"),
+        ] {
+            let finding = Finding { verdict, lsns, witness, ..finding(Seen::BadEntry) };
+            let place = "an entry whose checksum does not fit in segment_0000000000000003.wal at offset 640";
+            assert_eq!(finding.to_string(), [place, told].concat());
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_torn_by_what_is_gone_behind_its_begin_and_before_its_commit() {
+        for (first, last, tears) in
+            [(1, 3, false), (3, 3, false), (3, 4, true), (4, 8, true), (8, 8, true), (8, 12, true), (9, 12, false)]
+        {
+            let finding = Finding { lsns: Some((Lsn::new(first), Lsn::new(last))), ..finding(Seen::BadEntry) };
+            assert_eq!(finding.tears(Lsn::new(3), Lsn::new(9)), tears, "{first} to {last}");
+        }
+        assert!(!finding(Seen::BadEntry).tears(Lsn::new(3), Lsn::new(9)), "nothing is gone");
+    }
+
+    #[test]
+    fn bytes_that_cannot_be_read_are_no_damage_for_nothing_is_known_of_them() {
+        let (unreadable, bad) = (finding(Seen::Unreadable), finding(Seen::BadEntry));
+        assert_eq!(unreadable.fault(), Fault::Unreadable { object: unreadable.object, offset: 640 });
+        assert_eq!(bad.fault(), Fault::Damaged(bad));
+    }
+}
