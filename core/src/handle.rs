@@ -620,7 +620,14 @@ mod tests {
     use std::string::ToString;
 
     use super::*;
-    use crate::device::tests::{Failure, GEOMETRY};
+    use crate::{
+        begin::Begin,
+        device::{
+            Room,
+            tests::{Failure, GEOMETRY},
+        },
+        drive::{Answer, Machine, Step, Stop},
+    };
 
     /// A new log, of which nothing is on a medium.
     fn handle(buf: &mut [u8], granule: u32) -> Handle<'_> {
@@ -686,6 +693,45 @@ mod tests {
         let mut handle = handle(&mut buf, 16);
         handle.writer.poison();
         assert!(matches!(handle.check::<Failure>(), Err(LogError::Poisoned { cause: Cause::Abandoned })));
+    }
+
+    /// Begins the first segment, on a medium that takes everything.
+    fn begin(handle: &mut Handle<'_>) {
+        let mut begin = Begin::new(handle.writer.plan(0, 0).unwrap());
+        let (mut buf, mut answer) = ([0; 4096], Answer::Nothing);
+        let begun = loop {
+            answer = match begin.step(&mut buf, answer) {
+                Ok(begun) => break begun,
+                Err(Stop::Need(Step::Create { .. })) => Answer::Created(Room::Blank),
+                Err(Stop::Need(Step::Free)) => Answer::Free(None),
+                Err(Stop::Need(Step::Next { .. } | Step::Prev { .. })) => Answer::Object(None),
+                Err(Stop::Need(_)) => Answer::Nothing,
+                Err(Stop::Fault(fault)) => panic!("{fault}"),
+            };
+        };
+        handle.begun(&begun);
+    }
+
+    #[test]
+    fn the_figures_count_writes_and_syncs_each_by_itself() {
+        let mut buf = [0; 4096];
+        let mut handle = handle(&mut buf, 16);
+        begin(&mut handle);
+        let mut bytes = 0;
+        for round in 1..=2 {
+            handle.writer.stage(handle.buf, 0, None, &[&[1; 60][..]]).unwrap();
+            // The bytes alone, then a sync alone.
+            let written = handle.take::<Failure>(Durability::Os).unwrap().unwrap();
+            bytes += u64::from(written.len());
+            handle.landed(written);
+            let stats = handle.stats();
+            assert_eq!((stats.groups, stats.syncs, stats.bytes), (round, round - 1, bytes));
+            let synced = handle.take::<Failure>(Durability::Durable).unwrap().unwrap();
+            assert!(synced.is_empty());
+            handle.landed(synced);
+            let stats = handle.stats();
+            assert_eq!((stats.groups, stats.syncs, stats.bytes), (round, round, bytes));
+        }
     }
 
     #[test]
