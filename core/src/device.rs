@@ -357,11 +357,294 @@ impl<D: AsyncDevice + ?Sized> AsyncDevice for &mut D {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     extern crate std;
-    use std::string::ToString;
+    use core::{
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
+    use std::{
+        format,
+        string::{String, ToString},
+        vec,
+        vec::Vec,
+    };
 
     use super::*;
+
+    /// An error of this kind.
+    #[derive(Debug)]
+    pub(crate) struct Failure(pub(crate) ErrorKind);
+
+    impl fmt::Display for Failure {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("it is worn out")
+        }
+    }
+
+    impl core::error::Error for Failure {}
+
+    impl DeviceError for Failure {
+        fn kind(&self) -> ErrorKind {
+            self.0
+        }
+    }
+
+    pub(crate) const GEOMETRY: Geometry =
+        Geometry { segment_size: 4096, granule: 16, copy_offset: 512, blank: 0xFF, settled: true, slots: Some(9) };
+
+    /// What a future that waits for nothing comes to.
+    pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => output,
+            Poll::Pending => panic!("it waits"),
+        }
+    }
+
+    /// A device of which no object is asked anything, and which says of itself what the trait does.
+    pub(crate) struct Untouched;
+
+    impl AsyncDevice for Untouched {
+        type Error = Failure;
+
+        fn geometry(&self) -> Geometry {
+            GEOMETRY
+        }
+
+        async fn next(&mut self, _: Option<Object>) -> Result<Option<Object>, Failure> {
+            unreachable!()
+        }
+
+        async fn prev(&mut self, _: Option<Object>) -> Result<Option<Object>, Failure> {
+            unreachable!()
+        }
+
+        async fn create(&mut self, _: Object, _: u64) -> Result<Room, Failure> {
+            unreachable!()
+        }
+
+        async fn read(&mut self, _: Object, _: u64, _: &mut [u8]) -> Result<usize, Failure> {
+            unreachable!()
+        }
+
+        async fn write(&mut self, _: Object, _: u64, _: &[u8]) -> Result<(), Failure> {
+            unreachable!()
+        }
+
+        async fn trim(&mut self, _: Object, _: u64) -> Result<(), Failure> {
+            unreachable!()
+        }
+
+        async fn remove(&mut self, _: Object) -> Result<(), Failure> {
+            unreachable!()
+        }
+
+        async fn sync(&mut self) -> Result<(), Failure> {
+            unreachable!()
+        }
+    }
+
+    /// A device that keeps what it was asked, and answers what no trait would by itself.
+    #[derive(Default)]
+    struct Asked(Vec<String>);
+
+    const SEGMENT: Object = Object::Segment(SegmentId::new(3));
+
+    impl Device for Asked {
+        type Error = Failure;
+
+        fn geometry(&self) -> Geometry {
+            GEOMETRY
+        }
+
+        fn old_writer(&self) -> OldWriter {
+            OldWriter::Gone
+        }
+
+        fn reaches(&self, _: Durability) -> Durability {
+            Durability::Os
+        }
+
+        fn free(&self) -> Option<u32> {
+            Some(7)
+        }
+
+        fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, Failure> {
+            self.0.push(format!("next {after:?}"));
+            Ok(Some(SEGMENT))
+        }
+
+        fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, Failure> {
+            self.0.push(format!("prev {before:?}"));
+            Ok(Some(Object::Meta))
+        }
+
+        fn create(&mut self, object: Object, size: u64) -> Result<Room, Failure> {
+            self.0.push(format!("create {object} {size}"));
+            Ok(Room::Recycled)
+        }
+
+        fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+            self.0.push(format!("read {object} {at}"));
+            buf.fill(5);
+            Ok(2)
+        }
+
+        fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Failure> {
+            self.0.push(format!("write {object} {at} {bytes:?}"));
+            Err(Failure(ErrorKind::NoSpace))
+        }
+
+        fn trim(&mut self, object: Object, at: u64) -> Result<(), Failure> {
+            self.0.push(format!("trim {object} {at}"));
+            Err(Failure(ErrorKind::ReadOnly))
+        }
+
+        fn remove(&mut self, object: Object) -> Result<(), Failure> {
+            self.0.push(format!("remove {object}"));
+            Err(Failure(ErrorKind::Gone))
+        }
+
+        fn sync(&mut self) -> Result<(), Failure> {
+            self.0.push("sync".to_string());
+            Err(Failure(ErrorKind::Fenced))
+        }
+    }
+
+    impl AsyncDevice for Asked {
+        type Error = Failure;
+
+        fn geometry(&self) -> Geometry {
+            Device::geometry(self)
+        }
+
+        fn old_writer(&self) -> OldWriter {
+            Device::old_writer(self)
+        }
+
+        fn reaches(&self, asked: Durability) -> Durability {
+            Device::reaches(self, asked)
+        }
+
+        fn free(&self) -> Option<u32> {
+            Device::free(self)
+        }
+
+        async fn next(&mut self, after: Option<Object>) -> Result<Option<Object>, Failure> {
+            Device::next(self, after)
+        }
+
+        async fn prev(&mut self, before: Option<Object>) -> Result<Option<Object>, Failure> {
+            Device::prev(self, before)
+        }
+
+        async fn create(&mut self, object: Object, size: u64) -> Result<Room, Failure> {
+            Device::create(self, object, size)
+        }
+
+        async fn read(&mut self, object: Object, at: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+            Device::read(self, object, at, buf)
+        }
+
+        async fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), Failure> {
+            Device::write(self, object, at, bytes)
+        }
+
+        async fn trim(&mut self, object: Object, at: u64) -> Result<(), Failure> {
+            Device::trim(self, object, at)
+        }
+
+        async fn remove(&mut self, object: Object) -> Result<(), Failure> {
+            Device::remove(self, object)
+        }
+
+        async fn sync(&mut self) -> Result<(), Failure> {
+            Device::sync(self)
+        }
+    }
+
+    /// Asks a device everything, and keeps what it answers.
+    fn answers<D: Device>(mut device: D) -> Vec<String> {
+        let mut buf = [0; 4];
+        vec![
+            format!("{:?}", device.geometry() == GEOMETRY),
+            format!("{:?}", device.old_writer()),
+            format!("{:?}", device.reaches(Durability::Durable)),
+            format!("{:?}", device.free()),
+            format!("{:?}", device.next(None)),
+            format!("{:?}", device.prev(Some(SEGMENT))),
+            format!("{:?}", device.create(SEGMENT, 4096)),
+            format!("{:?}", device.read(SEGMENT, 16, &mut buf)),
+            format!("{buf:?}"),
+            format!("{:?}", device.write(SEGMENT, 32, &[8, 9])),
+            format!("{:?}", device.trim(SEGMENT, 48)),
+            format!("{:?}", device.remove(Object::Meta)),
+            format!("{:?}", device.sync()),
+        ]
+    }
+
+    /// The same, awaited.
+    async fn answers_awaited<D: AsyncDevice>(mut device: D) -> Vec<String> {
+        let mut buf = [0; 4];
+        vec![
+            format!("{:?}", device.geometry() == GEOMETRY),
+            format!("{:?}", device.old_writer()),
+            format!("{:?}", device.reaches(Durability::Durable)),
+            format!("{:?}", device.free()),
+            format!("{:?}", device.next(None).await),
+            format!("{:?}", device.prev(Some(SEGMENT)).await),
+            format!("{:?}", device.create(SEGMENT, 4096).await),
+            format!("{:?}", device.read(SEGMENT, 16, &mut buf).await),
+            format!("{buf:?}"),
+            format!("{:?}", device.write(SEGMENT, 32, &[8, 9]).await),
+            format!("{:?}", device.trim(SEGMENT, 48).await),
+            format!("{:?}", device.remove(Object::Meta).await),
+            format!("{:?}", device.sync().await),
+        ]
+    }
+
+    #[test]
+    fn a_device_that_is_lent_is_asked_everything_and_answers_for_itself() {
+        let expected = [
+            "true",
+            "Gone",
+            "Os",
+            "Some(7)",
+            "Ok(Some(Segment(SegmentId(3))))",
+            "Ok(Some(Meta))",
+            "Ok(Recycled)",
+            "Ok(2)",
+            "[5, 5, 5, 5]",
+            "Err(Failure(NoSpace))",
+            "Err(Failure(ReadOnly))",
+            "Err(Failure(Gone))",
+            "Err(Failure(Fenced))",
+        ];
+        let asked = [
+            "next None",
+            "prev Some(Segment(SegmentId(3)))",
+            "create segment_0000000000000003.wal 4096",
+            "read segment_0000000000000003.wal 16",
+            "write segment_0000000000000003.wal 32 [8, 9]",
+            "trim segment_0000000000000003.wal 48",
+            "remove wal.meta",
+            "sync",
+        ];
+        let mut device = Asked::default();
+        assert_eq!(answers(&mut device), expected);
+        assert_eq!(device.0, asked);
+        let mut device = Asked::default();
+        assert_eq!(ready(answers_awaited(&mut device)), expected);
+        assert_eq!(device.0, asked);
+    }
+
+    #[test]
+    fn a_device_that_says_nothing_of_itself_is_shared_keeps_what_it_is_asked_and_has_no_fixed_room() {
+        assert_eq!(Untouched.geometry(), GEOMETRY);
+        assert_eq!(Untouched.old_writer(), OldWriter::MayWrite);
+        assert_eq!(Untouched.reaches(Durability::Durable), Durability::Durable);
+        assert_eq!(Untouched.free(), None);
+    }
 
     #[test]
     fn a_kind_of_error_is_the_same_behind_embedded_io() {

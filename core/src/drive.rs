@@ -758,3 +758,118 @@ fn stopped<E>(fault: Fault, unreadable: Option<(Object, E)>) -> Error<E> {
         (fault, _) => Error::Fault(fault),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use core::error::Error as _;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::{
+        CheckpointId,
+        device::tests::{Failure, Untouched, ready},
+    };
+
+    #[test]
+    fn what_is_asked_for_a_part_of_the_buffer_is_asked_for_the_whole_of_it() {
+        let object = Object::Meta;
+        for (asked, whole) in [
+            (Step::Grow { needed: 20 }, Step::Grow { needed: 25 }),
+            (Step::Read { object, at: 7, into: 1..3 }, Step::Read { object, at: 7, into: 6..8 }),
+            (Step::Sync, Step::Sync),
+        ] {
+            let stopped = Turn::run(&mut [0; 16], Answer::Nothing, |turn| {
+                turn.behind(5, |part| {
+                    assert_eq!(part.buf.len(), 11);
+                    Err::<(), _>(part.need(asked))
+                })
+            });
+            assert_eq!(stopped, Err(Stop::Need(whole)));
+        }
+    }
+
+    #[test]
+    fn an_entry_is_as_long_on_the_medium_as_its_payload_with_the_transaction_and_33_bytes() {
+        let buf = [7; 24];
+        for (kind, transaction, rest) in
+            [(FrameType::new(10), None, 20), (FrameType::new(10).in_transaction(), Some(0x0707_0707_0707_0707), 12)]
+        {
+            let (lsn, segment) = (Lsn::FIRST, SegmentId::new(1));
+            let entry = Entry::new(&Place { lsn, timestamp: 0, kind, segment, offset: 0, payload: 2..22 }, &buf);
+            assert_eq!((entry.transaction, entry.payload.len()), (transaction, rest));
+            assert_eq!(entry.serialized_size(), 53);
+        }
+    }
+
+    /// Works in a buffer of 32 bytes, and asks once for one.
+    struct Long(bool);
+
+    impl Machine for Long {
+        type Output = usize;
+
+        fn step(&mut self, buf: &mut [u8], answer: Answer) -> Result<usize, Stop> {
+            assert_eq!(answer, Answer::Nothing);
+            if core::mem::replace(&mut self.0, true) {
+                return Ok(buf.len());
+            }
+            Err(Step::Grow { needed: 32 }.into())
+        }
+    }
+
+    /// A buffer that is as long as was asked for last.
+    struct Lent([u8; 64], usize);
+
+    impl Scratch for Lent {
+        fn bytes(&mut self) -> &mut [u8] {
+            &mut self.0[..self.1]
+        }
+
+        fn grow(&mut self, needed: usize) {
+            self.1 = needed;
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_is_lent_is_made_longer_for_a_machine_that_asks_for_it() {
+        fn grown(mut buf: impl Scratch, needed: usize) -> usize {
+            buf.grow(needed);
+            buf.bytes().len()
+        }
+        assert_eq!(grown(&mut Lent([0; 64], 8), 20), 20);
+        let mut buf = Lent([0; 64], 8);
+        assert_eq!(ready(drive_async(Long(false), &mut Untouched, &mut buf, &mut ())).unwrap(), 32);
+    }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_vector_is_made_longer_and_never_shorter() {
+        let mut buf = std::vec![1, 2, 3];
+        for (needed, len) in [(2, 3), (5, 5), (4, 5)] {
+            buf.grow(needed);
+            assert_eq!(buf.len(), len);
+        }
+        assert_eq!(buf, [1, 2, 3, 0, 0]);
+    }
+
+    #[test]
+    fn an_error_says_what_could_not_be_done_to_what_and_why() {
+        let checkpoint = Some(Object::Checkpoint(CheckpointId::new(26)));
+        for (action, object, text) in [
+            (Action::List, None, "cannot list the log's objects: it is worn out"),
+            (Action::Create, checkpoint, "cannot create checkpoint_000000000000001a.ckpt: it is worn out"),
+            (Action::Read, Some(Object::Meta), "cannot read wal.meta: it is worn out"),
+            (Action::Write, Some(Object::Meta), "cannot write wal.meta: it is worn out"),
+            (Action::Trim, Some(Object::Meta), "cannot trim wal.meta: it is worn out"),
+            (Action::Remove, Some(Object::Meta), "cannot remove wal.meta: it is worn out"),
+            (Action::Sync, None, "cannot sync: it is worn out"),
+        ] {
+            let error = Error::Device { action, object, error: Failure(ErrorKind::Other) };
+            assert_eq!(error.to_string(), text);
+            assert!(error.source().unwrap().is::<Failure>());
+        }
+        let error = Error::<Failure>::Fault(Fault::Full);
+        assert_eq!(error.to_string(), Fault::Full.to_string());
+        assert_eq!(error.source().unwrap().downcast_ref(), Some(&Fault::Full));
+    }
+}

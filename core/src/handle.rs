@@ -612,3 +612,200 @@ impl Report {
         Self { log, epoch: 1, ..Self::nothing(policy) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use core::error::Error as _;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::{
+        begin::Begin,
+        device::{
+            Room,
+            tests::{Failure, GEOMETRY},
+        },
+        drive::{Answer, Machine, Step, Stop},
+    };
+
+    /// A new log, of which nothing is on a medium.
+    fn handle(buf: &mut [u8], granule: u32) -> Handle<'_> {
+        let options = LogOptions::default();
+        let geometry = Geometry { segment_size: 0x4000, granule, ..GEOMETRY };
+        let writer = options.writer(geometry, OldWriter::MayWrite);
+        Handle::create::<Failure>(buf, options, (geometry, writer), Uuid::nil()).unwrap()
+    }
+
+    fn device(action: Action, kind: ErrorKind) -> Error<Failure> {
+        Error::Device { action, object: Some(Object::Meta), error: Failure(kind) }
+    }
+
+    const ACTIONS: [Action; 7] =
+        [Action::List, Action::Create, Action::Read, Action::Write, Action::Trim, Action::Remove, Action::Sync];
+
+    #[test]
+    fn recovery_is_asked_for_what_the_log_is_opened_with() {
+        let options = LogOptions {
+            policy: Policy::Strict,
+            expect_log: Some(Uuid::from_u128(5)),
+            expect_durable: Some(Lsn::new(6)),
+            checksum: |_, _| 77,
+            ..LogOptions::default()
+        };
+        let recovery = options.recovery();
+        assert_eq!(recovery.policy, options.policy);
+        assert_eq!(recovery.expect_log, options.expect_log);
+        assert_eq!(recovery.expect_durable, options.expect_durable);
+        assert_eq!((recovery.checksum)(0, &[]), 77);
+    }
+
+    #[test]
+    fn a_handle_is_poisoned_by_what_is_not_on_the_medium_as_it_must_be_and_by_nothing_else() {
+        for action in ACTIONS {
+            let kind = ErrorKind::Gone;
+            let mut buf = [];
+            let mut handle = handle(&mut buf, 16);
+            assert!(handle.check::<Failure>().is_ok());
+            let error = handle.unfit(device(action, kind));
+            assert!(matches!(error, LogError::Drive(Error::Device { action: was, .. }) if was == action), "{error:?}");
+            let changes = matches!(action, Action::Create | Action::Write | Action::Sync);
+            match handle.check::<Failure>() {
+                Err(LogError::Poisoned { cause }) if changes => assert_eq!(cause, Cause::Device { action, kind }),
+                Ok(()) if !changes => {}
+                checked => panic!("{action}: {checked:?}"),
+            }
+            assert_eq!(handle.writer.is_poisoned(), changes, "{action}");
+        }
+        let damage = Fault::Damaged(Finding::rot(Seen::BadCheckpoint, Object::Meta, 0));
+        for (fault, is_poisoned) in [(damage, true), (Fault::Full, false)] {
+            let mut buf = [];
+            let mut handle = handle(&mut buf, 16);
+            handle.unfit::<Failure>(Error::Fault(fault));
+            match handle.check::<Failure>() {
+                Err(LogError::Poisoned { cause: Cause::Fault }) if is_poisoned => {}
+                Ok(()) if !is_poisoned => {}
+                checked => panic!("{checked:?}"),
+            }
+        }
+        // Nobody said why.
+        let mut buf = [];
+        let mut handle = handle(&mut buf, 16);
+        handle.writer.poison();
+        assert!(matches!(handle.check::<Failure>(), Err(LogError::Poisoned { cause: Cause::Abandoned })));
+    }
+
+    /// Begins the first segment, on a medium that takes everything.
+    fn begin(handle: &mut Handle<'_>) {
+        let mut begin = Begin::new(handle.writer.plan(0, 0).unwrap());
+        let (mut buf, mut answer) = ([0; 4096], Answer::Nothing);
+        let begun = loop {
+            answer = match begin.step(&mut buf, answer) {
+                Ok(begun) => break begun,
+                Err(Stop::Need(Step::Create { .. })) => Answer::Created(Room::Blank),
+                Err(Stop::Need(Step::Free)) => Answer::Free(None),
+                Err(Stop::Need(Step::Next { .. } | Step::Prev { .. })) => Answer::Object(None),
+                Err(Stop::Need(_)) => Answer::Nothing,
+                Err(Stop::Fault(fault)) => panic!("{fault}"),
+            };
+        };
+        handle.begun(&begun);
+    }
+
+    #[test]
+    fn the_figures_count_writes_and_syncs_each_by_itself() {
+        let mut buf = [0; 4096];
+        let mut handle = handle(&mut buf, 16);
+        begin(&mut handle);
+        let mut bytes = 0;
+        for round in 1..=2 {
+            handle.writer.stage(handle.buf, 0, None, &[&[1; 60][..]]).unwrap();
+            // The bytes alone, then a sync alone.
+            let written = handle.take::<Failure>(Durability::Os).unwrap().unwrap();
+            bytes += u64::from(written.len());
+            handle.landed(written);
+            let stats = handle.stats();
+            assert_eq!((stats.groups, stats.syncs, stats.bytes), (round, round - 1, bytes));
+            let synced = handle.take::<Failure>(Durability::Durable).unwrap().unwrap();
+            assert!(synced.is_empty());
+            handle.landed(synced);
+            let stats = handle.stats();
+            assert_eq!((stats.groups, stats.syncs, stats.bytes), (round, round, bytes));
+        }
+    }
+
+    #[test]
+    fn a_device_refuses_where_it_has_no_room_for_what_was_not_done_yet() {
+        let mut buf = [];
+        let handle = handle(&mut buf, 16);
+        for action in ACTIONS {
+            let refused = !matches!(action, Action::Sync | Action::Remove);
+            assert_eq!(handle.is_refusal(&device(action, ErrorKind::NoSpace)), refused, "{action}");
+            assert!(!handle.is_refusal(&device(action, ErrorKind::Other)), "{action}");
+        }
+        assert!(!handle.is_refusal::<Failure>(&Error::Fault(Fault::Full)));
+    }
+
+    #[test]
+    fn the_least_buffer_holds_the_head_of_a_checkpoint_and_the_longest_append() {
+        // The head of a checkpoint has 80 bytes twice; frames have up to 49 bytes of marks before them.
+        for (granule, len, min) in
+            [(1, 0, 161), (16, 0, 176), (512, 0, 672), (16, 127, 176), (16, 128, 192), (512, 1000, 1536), (1, 300, 349)]
+        {
+            let mut buf = [];
+            assert_eq!(handle(&mut buf, granule).buffer_min(len), min, "granule {granule}, {len} bytes");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_they_are_and_have_as_source_what_they_carry() {
+        let full = || Error::<Failure>::Fault(Fault::Full);
+        let poisoned = |cause| LogError::<Failure>::Poisoned { cause };
+        let cause = Cause::Device { action: Action::Sync, kind: ErrorKind::Other };
+        for (error, text) in [
+            (LogError::Full, "the medium is full: truncate the log"),
+            (LogError::TooLarge { len: 12, max: 10 }, "12 bytes are too large, 10 may be appended at once"),
+            (LogError::BufferTooSmall { needed: 9 }, "the log's buffer is too small: 9 bytes are needed"),
+            (LogError::Reserved { code: 3 }, "the code 3 is the log's own"),
+            (LogError::NoTransaction, "the transaction is not open"),
+            (LogError::TooManyTransactions { max: 4 }, "no more than 4 transactions may be open at once"),
+            (LogError::Exhausted, "no LSN, epoch or segment id is left"),
+            (poisoned(cause), "open the log again: the device failed to sync"),
+            (poisoned(Cause::Fault), "open the log again: the medium holds what it must not"),
+            (
+                poisoned(Cause::Dropped),
+                "open the log again: the medium was full, and appends not yet written were lost",
+            ),
+            (poisoned(Cause::Abandoned), "open the log again: an operation was abandoned half-way"),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert!(error.source().is_none(), "{text}");
+        }
+        let error = LogError::Drive(full());
+        assert_eq!(error.to_string(), full().to_string());
+        assert!(error.source().unwrap().is::<Error<Failure>>());
+
+        let finding = Finding::rot(Seen::BadCheckpoint, Object::Meta, 5);
+        for (error, text) in [
+            (
+                OpenError::<Failure>::Policy(Policy::Salvage),
+                "under this policy the core reads a log and does not write to it".to_string(),
+            ),
+            (OpenError::Exists, "there is a log already".to_string()),
+            (OpenError::Refused(Some(finding)), "damage: ".to_string() + &finding.to_string()),
+            (OpenError::Refused(None), "the log ends before what is known to have been durable".to_string()),
+        ] {
+            assert_eq!(error.to_string(), text);
+            assert!(error.source().is_none(), "{text}");
+        }
+        let error = OpenError::<Failure>::Options(InvalidOptions::Granule);
+        assert_eq!(error.to_string(), InvalidOptions::Granule.to_string());
+        assert!(error.source().unwrap().is::<InvalidOptions>());
+        let error = OpenError::TakeOver(LogError::<Failure>::Full);
+        assert_eq!(error.to_string(), "the medium is full: truncate the log");
+        assert!(error.source().unwrap().is::<LogError<Failure>>());
+        let error = OpenError::Drive(full());
+        assert_eq!(error.to_string(), full().to_string());
+        assert!(error.source().unwrap().is::<Error<Failure>>());
+    }
+}
