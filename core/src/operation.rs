@@ -1144,6 +1144,46 @@ mod tests {
     }
 
     #[test]
+    fn what_an_operation_holds_is_shown_value_by_value() {
+        let (nothing, values) = (empty_item(), Embedding::from(&VALUES[3..]));
+        let id = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+        let shown = |item: Item<'_>, embedding: &str| {
+            let rest = std::format!("kind: Document, content: \"\", embedding: {embedding} }}");
+            assert_eq!(std::format!("{item:?}"), std::format!("Item {{ id: {id}, {rest}"));
+            std::format!("{item:?}")
+        };
+        let list = [nothing, Item { embedding: values, ..nothing }];
+        let [first, second] = [shown(list[0], "[]"), shown(list[1], "[-0.0, 1.0]")];
+        assert_eq!(std::format!("{:?}", Items::from(&list[..])), std::format!("[{first}, {second}]"));
+        let ids = std::format!("[30313233-3435-3637-3839-616263646566, {id}]");
+        assert_eq!(std::format!("{:?}", Ids::from(&IDS[..])), ids);
+        assert_eq!(
+            EncodeError::BufferTooSmall { needed: 19 }.to_string(),
+            "the buffer is too small: the payload takes 19 bytes"
+        );
+    }
+
+    #[test]
+    fn the_items_of_a_decoded_batch_are_written_as_they_stand() {
+        // The length of the content stands in two bytes, where one would do.
+        let long = [&[1][..], &[0xFF; 16], &[0, 0x80, 0, 0]].concat();
+        let batch = OperationRef::decode(4, None, &long).unwrap();
+        assert_eq!(batch, OperationRef::BatchInsert { items: [empty_item()][..].into() });
+        let mut buf = [0; 32];
+        let len = batch.encode(&mut buf).unwrap();
+        assert_eq!((batch.encoded_len(), &buf[..len]), (long.len(), &long[..]));
+    }
+
+    #[test]
+    fn a_serializer_that_ends_tells_how_many_bytes_there_were_room_or_not() {
+        for room in 0..4 {
+            let mut buf = [0; 4];
+            let to = Counted { buf: &mut buf[..room], len: 0 };
+            assert_eq!(postcard::serialize_with_flavor(&(300_u64, 1_u64), to), Ok(3));
+        }
+    }
+
+    #[test]
     fn payloads_that_break_a_rule_are_refused_by_name() {
         let truncated = Err(DecodeError::Truncated);
         let mut other = item_bytes();
@@ -1250,6 +1290,8 @@ mod tests {
         assert_ne!(insert, Operation::update(ID, "text", [1.0, 2.0]));
 
         let item = BatchItem::new(ID, "text", VALUES);
+        assert_eq!(item, BatchItem::from(item.borrowed()), "a NaN is the same NaN");
+        assert_ne!(item, BatchItem::new(ID, "texts", VALUES));
         let batch = Operation::batch_insert([item.clone()]).with_kind(Kind::Chunk);
         assert_eq!(batch, Operation::BatchInsert { items: vec![item.with_kind(Kind::Chunk)] });
         assert_eq!(Operation::delete(ID).with_kind(Kind::Chunk), Operation::Delete { id: ID });

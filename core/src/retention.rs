@@ -197,3 +197,211 @@ impl Machine for &mut Retire {
         Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    extern crate std;
+    use core::ops::Bound::{Excluded, Unbounded};
+    use std::{
+        collections::{BTreeMap, BTreeSet},
+        vec,
+        vec::Vec,
+    };
+
+    use super::*;
+    use crate::{
+        chain::{Cut, tests::view},
+        checksum::portable,
+        segment::SEGMENT_HEADER_LEN,
+    };
+
+    /// The header of a segment as small as a log has them.
+    pub(crate) fn header(id: u64, first: u64) -> SegmentHeader {
+        SegmentHeader {
+            id: SegmentId::new(id),
+            epoch: 1,
+            nonce: id,
+            first: Lsn::new(first),
+            transaction_floor: Lsn::new(first),
+            blank: 0xFF,
+            granule: 16,
+            segment_size: 8192,
+            write_limit: 1024,
+            ..SegmentHeader::NONE
+        }
+    }
+
+    /// The bytes before the frames of a segment: both copies of its header.
+    pub(crate) fn copies(header: &SegmentHeader) -> Vec<u8> {
+        let mut bytes = vec![header.blank; header.frames_at() as usize];
+        for at in [0, header.copy_offset as usize] {
+            bytes[at..][..SEGMENT_HEADER_LEN].copy_from_slice(&header.encode(portable));
+        }
+        bytes
+    }
+
+    fn segment(id: u64) -> Object {
+        Object::Segment(SegmentId::new(id))
+    }
+
+    fn checkpoint(id: u64) -> Object {
+        Object::Checkpoint(CheckpointId::new(id))
+    }
+
+    /// A medium that holds segments of which only the headers matter, and checkpoints.
+    struct Medium {
+        objects: BTreeSet<Object>,
+        headers: BTreeMap<Object, Vec<u8>>,
+        /// What was looked at, what was removed and what was made durable, in order.
+        steps: Vec<Step>,
+    }
+
+    impl Medium {
+        /// Segments by their ids, first LSNs and transaction floors, and two checkpoints.
+        fn new(segments: &[(u64, u64, u64)]) -> Self {
+            let headers: BTreeMap<_, _> = segments
+                .iter()
+                .map(|&(id, first, floor)| {
+                    let header = SegmentHeader { transaction_floor: Lsn::new(floor), ..header(id, first) };
+                    (segment(id), copies(&header))
+                })
+                .collect();
+            let objects = headers.keys().copied().chain([checkpoint(1), checkpoint(2)]).collect();
+            Self { objects, headers, steps: Vec::new() }
+        }
+
+        /// The next step, once the one before is done.
+        fn step(&mut self, retire: &mut Retire, answer: &mut Answer, buf: &mut [u8]) -> Option<Step> {
+            let step = match { retire }.step(buf, core::mem::replace(answer, Answer::Nothing)) {
+                Ok(()) => return None,
+                Err(Stop::Need(step)) => step,
+                Err(stop) => panic!("{stop:?}"),
+            };
+            match &step {
+                Step::Read { object, at, into } => {
+                    let bytes = &self.headers[object][usize::try_from(*at).unwrap()..];
+                    let moved = into.len().min(bytes.len());
+                    buf[into.clone()][..moved].copy_from_slice(&bytes[..moved]);
+                    *answer = Answer::Moved(moved);
+                }
+                Step::Prev { before: Some(before) } => {
+                    *answer = Answer::Object(self.objects.range(..before).next_back().copied());
+                }
+                Step::Next { after } => {
+                    let from = after.map_or(Unbounded, Excluded);
+                    *answer = Answer::Object(self.objects.range((from, Unbounded)).next().copied());
+                }
+                Step::Remove { object } => assert!(self.objects.remove(object)),
+                Step::Sync => {}
+                step => panic!("{step:?}"),
+            }
+            self.steps.push(step.clone());
+            Some(step)
+        }
+
+        /// Goes on to the end; which is the oldest segment then.
+        fn retire(&mut self, view: &View, retention: Retention) -> u64 {
+            let mut retire = Retire::new(view.clone(), retention);
+            let (mut answer, mut buf) = (Answer::Nothing, [0; 256]);
+            while self.step(&mut retire, &mut answer, &mut buf).is_some() {}
+            retire.oldest().value()
+        }
+
+        fn removed(&self) -> Vec<Object> {
+            let removed = |step: &Step| if let Step::Remove { object } = step { Some(*object) } else { None };
+            self.steps.iter().filter_map(removed).collect()
+        }
+    }
+
+    /// A log of the segments `oldest` to `newest`, truncated below `low_water`.
+    fn log(oldest: u64, newest: u64, low_water: u64) -> View {
+        let (oldest, newest) = (SegmentId::new(oldest), SegmentId::new(newest));
+        View { oldest, newest, low_water: Lsn::new(low_water), ..view() }
+    }
+
+    #[test]
+    fn segments_stay_from_the_one_on_that_holds_the_low_water_mark() {
+        for (low_water, oldest) in [(1, 1), (9, 1), (10, 2), (19, 2), (20, 3), (29, 3), (30, 4), (40, 4)] {
+            let mut medium = Medium::new(&[(1, 1, 1), (2, 10, 10), (3, 20, 20), (4, 30, 30)]);
+            assert_eq!(medium.retire(&log(1, 4, low_water), Retention::default()), oldest, "{low_water}");
+            assert!(medium.removed().into_iter().eq((1..oldest).map(segment)), "{low_water}");
+        }
+    }
+
+    #[test]
+    fn with_it_stay_the_transactions_open_where_its_segment_begins_and_no_others() {
+        // One began at 15 and was open at 20 and 30; another began at 5, and was over before 20.
+        let segments = [(1, 1, 1), (2, 10, 5), (3, 20, 15), (4, 30, 15)];
+        for (low_water, oldest) in [(35, 2), (25, 2), (19, 1)] {
+            let mut medium = Medium::new(&segments);
+            assert_eq!(medium.retire(&log(1, 4, low_water), Retention::default()), oldest, "{low_water}");
+        }
+    }
+
+    #[test]
+    fn what_is_dead_does_not_tell_what_is_kept_and_goes_with_what_it_lies_before() {
+        let mut view = log(1, 4, 12);
+        view.dead.found(Cut { above: SegmentId::new(2), below: SegmentId::new(4) }).unwrap();
+        let segments = [(1, 1, 1), (2, 10, 10), (3, 12, 12), (4, 20, 20)];
+        let mut medium = Medium::new(&segments);
+        assert_eq!(medium.retire(&view, Retention::default()), 2);
+        assert_eq!(medium.removed(), [segment(1)], "the other is evidence");
+        view.low_water = Lsn::new(20);
+        let mut medium = Medium::new(&segments);
+        assert_eq!(medium.retire(&view, Retention::default()), 4);
+        assert_eq!(medium.removed(), [segment(1), segment(2), segment(3)]);
+    }
+
+    #[test]
+    fn evidence_and_checkpoints_go_when_that_is_asked_for_and_what_counts_stays() {
+        let mut view = log(1, 4, 1);
+        view.dead.found(Cut { above: SegmentId::new(2), below: SegmentId::new(4) }).unwrap();
+        for (evidence, checkpoints_from, removed) in [
+            (false, 1, &[][..]),
+            (true, 1, &[segment(3)]),
+            (false, 2, &[checkpoint(1)]),
+            (true, 3, &[segment(3), checkpoint(1), checkpoint(2)]),
+        ] {
+            // The last one was begun by somebody else since: it is none of this log's business.
+            let mut medium = Medium::new(&[(1, 1, 1), (2, 10, 10), (3, 12, 12), (4, 12, 12), (5, 20, 20)]);
+            let checkpoints_from = CheckpointId::new(checkpoints_from);
+            assert_eq!(medium.retire(&view, Retention { evidence, checkpoints_from, unsaid: None }), 1);
+            assert_eq!(medium.removed(), removed);
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_below_the_oldest_goes_and_is_not_looked_at() {
+        for oldest in [2, 3] {
+            // Of the segments 1 and 2 no header is on the medium.
+            let mut medium = Medium::new(&[(3, 20, 20), (4, 30, 30)]);
+            medium.objects.extend([segment(1), segment(2)].iter().filter(|left| **left < segment(oldest)));
+            assert_eq!(medium.retire(&log(oldest, 4, 15), Retention::default()), 3);
+            assert!(medium.removed().into_iter().eq((1..oldest).map(segment)));
+            // Behind the oldest that is there, one look at most.
+            let looks = medium.steps.iter().filter(|step| matches!(step, Step::Prev { .. })).count();
+            assert_eq!(looks, if oldest == 3 { 1 } else { 2 });
+        }
+    }
+
+    #[test]
+    fn until_it_is_known_what_stays_the_oldest_is_the_one_that_it_was() {
+        let mut medium = Medium::new(&[(1, 1, 1), (2, 10, 10), (3, 20, 20), (4, 30, 30)]);
+        let unsaid = Some(Lsn::new(5));
+        let mut retire = Retire::new(log(1, 4, 25), Retention { unsaid, ..Retention::default() });
+        let (mut answer, mut buf, mut is_known) = (Answer::Nothing, [0; 256], false);
+        loop {
+            let step = medium.step(&mut retire, &mut answer, &mut buf);
+            is_known |= matches!(step, Some(Step::Next { .. }));
+            let kept = if is_known { (3, 20) } else { (1, 5) };
+            assert_eq!((retire.oldest().value(), retire.kept_unsaid().unwrap().value()), kept, "{step:?}");
+            if step.is_none() {
+                break;
+            }
+        }
+        // Nothing on the medium says so: each is gone for good before the next goes.
+        let ends = medium.steps.iter().filter(|step| matches!(step, Step::Remove { .. } | Step::Sync));
+        let remove = |id| Step::Remove { object: segment(id) };
+        assert!(ends.eq(&[remove(1), Step::Sync, remove(2), Step::Sync]));
+    }
+}

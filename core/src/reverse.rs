@@ -334,3 +334,52 @@ impl Machine for ReverseReader {
         Turn::run(buf, answer, |turn| self.advance_for(turn, &|_| true))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::chain::tests::view;
+
+    #[test]
+    fn places_stand_at_equal_distances_and_are_never_much_fewer_than_there_is_room_for() {
+        let mut level = Level { places: heapless::Vec::new(), stride: 1, end: u32::MAX, is_in_batch: false };
+        let mut seen = 0;
+        for count in 1..=20 * PLACES as u64 {
+            let lsn = Lsn::new(count);
+            level.take(Known { at: 0, lsn, is_batch: false }, &mut seen);
+            assert!(seen == count && level.stride.is_power_of_two());
+            let places: Vec<u64> = level.places.iter().map(|place| place.lsn.value()).collect();
+            let stride = usize::try_from(level.stride).unwrap();
+            assert!(places.iter().copied().eq((1..=count).step_by(stride)), "of {count}: {places:?}");
+            assert!(stride == 1 || places.len() > PLACES / 2, "of {count}: {places:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_asked_for_nothing_is_read() {
+        let mut reader = ReverseReader::new(view(), Lsn::new(8), Lsn::new(7));
+        assert_eq!(reader.step(&mut [], Answer::Nothing), Ok(Read::default()));
+        let mut beyond = ReverseReader::new(view(), Lsn::new(41), Lsn::MAX);
+        assert_eq!(beyond.step(&mut [], Answer::Nothing), Ok(Read::default()));
+    }
+
+    #[test]
+    fn damage_concerns_whoever_asked_for_some_of_it_unless_its_loss_was_accepted() {
+        let view = View { accepted_loss: Lsn::new(20), ..view() };
+        let reader = ReverseReader::new(view, Lsn::new(10), Lsn::new(30));
+        let concerns = |lsns: Option<(u64, u64)>| {
+            let mut finding = Finding::rot(Seen::Hole, Object::Segment(SegmentId::new(1)), 0);
+            finding.lsns = lsns.map(|(first, last)| (Lsn::new(first), Lsn::new(last)));
+            reader.concerns(&finding)
+        };
+        for (first, last, is_concern) in
+            [(20, 25, false), (21, 21, true), (30, 40, true), (31, 40, false), (5, 30, false), (5, 9, false)]
+        {
+            assert_eq!(concerns(Some((first, last))), is_concern, "{first} to {last}");
+        }
+        assert!(!concerns(None));
+    }
+}

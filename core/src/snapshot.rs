@@ -260,3 +260,161 @@ impl Machine for ReadCheckpoint {
         Turn::run(buf, answer, |turn| self.advance(turn))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::checksum::portable;
+
+    const GRANULE: usize = 16;
+    /// The shortest buffer that takes a checkpoint.
+    const LEAST: usize = 2 * HEADER_LEN + GRANULE;
+    /// One document, two chunks, and a pair of metadata.
+    const FIXED: &[u8] = b"ddddddddddddddddccccccccccccccccCCCCCCCCCCCCCCCC\x01\x01k\x01v";
+
+    fn header() -> CheckpointHeader {
+        CheckpointHeader {
+            log: Uuid::from_u128(7),
+            epoch: 1,
+            id: CheckpointId::new(3),
+            documents: 1,
+            chunks: 2,
+            metadata_len: 5,
+            ..CheckpointHeader::default()
+        }
+    }
+
+    /// What is written for this snapshot, and in how many writes, through a buffer of so many bytes.
+    fn written(snapshot: &[u8], buf: usize) -> Result<(Vec<u8>, usize), Fault> {
+        let geometry = Geometry {
+            segment_size: 8192,
+            granule: u32::try_from(GRANULE).unwrap(),
+            copy_offset: 128,
+            blank: 0xEE,
+            settled: false,
+            slots: None,
+        };
+        let mut put = PutCheckpoint::new(portable, header(), geometry);
+        let object = Object::Checkpoint(header().id);
+        let (mut buf, mut answer, mut bytes) = (vec![0; buf], Answer::Nothing, Vec::new());
+        let (mut fixed, mut snapshot, mut writes, mut is_synced) = (FIXED, snapshot, 0, false);
+        loop {
+            let step = match put.step(&mut buf, answer) {
+                Ok(len) => {
+                    assert!(is_synced);
+                    assert!(bytes.split_off(usize::try_from(len).unwrap()).iter().all(|byte| *byte == 0xEE));
+                    return Ok((bytes, writes));
+                }
+                Err(Stop::Need(step)) => step,
+                Err(Stop::Fault(fault)) => return Err(fault),
+            };
+            answer = Answer::Nothing;
+            match step {
+                Step::Create { object: created, size } => assert_eq!((created, size), (object, 80 + 53 + 12)),
+                Step::Write { object: to, at, from } => {
+                    assert_eq!((to, at), (object, bytes.len() as u64), "one write follows the other");
+                    assert!(!from.is_empty() && from.len().is_multiple_of(GRANULE), "{from:?}");
+                    bytes.extend(&buf[from]);
+                    writes += 1;
+                }
+                Step::Fill { into } => {
+                    assert!(!into.is_empty(), "there is room for a byte at least");
+                    let source = if fixed.is_empty() { &mut snapshot } else { &mut fixed };
+                    let (now, later) = source.split_at(into.len().min(source.len()));
+                    buf[into][..now.len()].copy_from_slice(now);
+                    *source = later;
+                    answer = Answer::Moved(now.len());
+                }
+                Step::Sync => is_synced = true,
+                step => panic!("{step:?}"),
+            }
+        }
+    }
+
+    /// What a reader for this log and checkpoint makes of these bytes, and the parts that it hands out.
+    fn read(
+        bytes: &[u8],
+        log: u128,
+        id: u64,
+        reading: Reading,
+    ) -> (Result<CheckpointHeader, CheckpointError>, Vec<(Section, Vec<u8>)>) {
+        let mut read = ReadCheckpoint::new(portable, Uuid::from_u128(log), CheckpointId::new(id), reading);
+        let (mut buf, mut answer, mut parts) = ([0; 100], Answer::Nothing, Vec::<(_, Vec<u8>)>::new());
+        loop {
+            answer = match read.step(&mut buf, answer) {
+                Ok(header) => return (header, parts),
+                Err(Stop::Need(Step::Read { at, into, .. })) => {
+                    let rest = &bytes[usize::try_from(at).unwrap()..];
+                    let moved = into.len().min(rest.len());
+                    buf[into][..moved].copy_from_slice(&rest[..moved]);
+                    Answer::Moved(moved)
+                }
+                Err(Stop::Need(Step::Piece { section, bytes })) => {
+                    match parts.last_mut().filter(|(last, _)| *last == section) {
+                        Some((_, part)) => part.extend(&buf[bytes]),
+                        None => parts.push((section, buf[bytes].to_vec())),
+                    }
+                    Answer::Nothing
+                }
+                Err(stop) => panic!("{stop:?}"),
+            };
+        }
+    }
+
+    #[test]
+    fn whatever_the_buffer_what_was_filled_in_is_written_whole_and_in_whole_granules() {
+        let snapshot: Vec<u8> = (0..=150).collect();
+        for buf in LEAST..LEAST + 3 * GRANULE {
+            for len in 0..snapshot.len() {
+                let (bytes, _) = written(&snapshot[..len], buf).unwrap();
+                let (header_read, parts) = read(&bytes, 7, 3, Reading::HandOut);
+                assert_eq!(header_read, Ok(header()), "{len} bytes through {buf}");
+                let expected = [
+                    (Section::DocumentIds, &FIXED[..16]),
+                    (Section::ChunkIds, &FIXED[16..48]),
+                    (Section::Metadata, &FIXED[48..]),
+                    (Section::Block, &snapshot[..len]),
+                ];
+                let is_some = |(_, bytes): &&(Section, &[u8])| !bytes.is_empty();
+                assert!(
+                    parts
+                        .iter()
+                        .map(|(section, bytes)| (*section, &bytes[..]))
+                        .eq(expected.iter().filter(is_some).copied()),
+                    "{len} bytes through {buf}: {parts:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_is_too_short_where_it_does_not_hold_two_headers_and_a_granule() {
+        for buf in [0, 97, 98, LEAST - 1] {
+            assert_eq!(written(b"", buf), Err(Fault::BufferTooSmall { needed: LEAST }));
+        }
+        assert!(written(b"", LEAST).is_ok());
+    }
+
+    #[test]
+    fn what_fits_the_buffer_to_the_last_byte_is_written_at_once() {
+        // The header, the ids and the metadata, one block, and the end.
+        let whole = |snapshot: usize| HEADER_LEN + FIXED.len() + BLOCK_LEN + snapshot + BLOCK_LEN + TRAILER_LEN;
+        let snapshot = vec![1; 256 - whole(0)];
+        let (bytes, writes) = written(&snapshot, 256).unwrap();
+        assert_eq!((bytes.len(), writes), (256, 1));
+        let (bytes, writes) = written(&snapshot, 255).unwrap();
+        assert_eq!((bytes.len(), writes), (256, 2));
+    }
+
+    #[test]
+    fn a_checkpoint_is_the_one_of_this_log_and_number_and_only_then_any() {
+        let (bytes, _) = written(b"abc", 1024).unwrap();
+        for (log, id, is_ours) in [(7, 3, true), (8, 3, false), (7, 4, false), (8, 4, false)] {
+            let expected = if is_ours { Ok(header()) } else { Err(CheckpointError::WrongMagic) };
+            assert_eq!(read(&bytes, log, id, Reading::Check), (expected, Vec::new()), "and nothing is handed out");
+        }
+    }
+}
