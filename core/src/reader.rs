@@ -501,7 +501,8 @@ impl Machine for Reader {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::{ops::Range, vec, vec::Vec};
+    use core::ops::Range;
+    use std::{vec, vec::Vec};
 
     use super::*;
     use crate::{

@@ -334,13 +334,10 @@ mod tests {
         }
     }
 
+    type Parts = Vec<(Section, Vec<u8>)>;
+
     /// What a reader for this log and checkpoint makes of these bytes, and the parts that it hands out.
-    fn read(
-        bytes: &[u8],
-        log: u128,
-        id: u64,
-        reading: Reading,
-    ) -> (Result<CheckpointHeader, CheckpointError>, Vec<(Section, Vec<u8>)>) {
+    fn read(bytes: &[u8], log: u128, id: u64, reading: Reading) -> (Result<CheckpointHeader, CheckpointError>, Parts) {
         let mut read = ReadCheckpoint::new(portable, Uuid::from_u128(log), CheckpointId::new(id), reading);
         let (mut buf, mut answer, mut parts) = ([0; 100], Answer::Nothing, Vec::<(_, Vec<u8>)>::new());
         loop {
