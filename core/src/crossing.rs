@@ -269,7 +269,7 @@ mod tests {
     use super::*;
     use crate::{
         SegmentId,
-        chain::{Dead, Mended},
+        chain::tests::view,
         checksum::portable,
         device::Object,
         frame::{FRAME_HEADER_LEN, FRAME_TRAILER_LEN, FrameType, Mark, Salts, TRANSACTION_ID_LEN},
@@ -386,17 +386,13 @@ mod tests {
         fn view(&self, low_water: u64) -> View {
             let [oldest, newest] = [self.segments.first(), self.segments.last()].map(|segment| segment.unwrap().0);
             View {
-                update: portable,
                 log: newest.log,
                 oldest: oldest.id,
                 newest: newest.id,
-                dead: Dead::default(),
-                mended: Mended::default(),
                 last: self.last,
                 end: self.end(),
                 low_water: Lsn::new(low_water),
-                low_water_covered: false,
-                accepted_loss: Lsn::ZERO,
+                ..view()
             }
         }
 

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         SegmentId,
-        chain::{Dead, Mended},
+        chain::tests::view,
         checksum::portable,
         frame::{FRAME_HEADER_LEN, FrameType, Salts},
         segment::SegmentHeader,
@@ -188,19 +188,8 @@ mod tests {
             salts.complete(&mut frame, at, Lsn::new(lsn), 1, kind);
             bytes.extend(frame);
         }
-        let view = View {
-            update: portable,
-            log: header.log,
-            oldest: id,
-            newest: id,
-            dead: Dead::default(),
-            mended: Mended::default(),
-            last: Lsn::new(40),
-            end: u32::try_from(bytes.len()).unwrap(),
-            low_water: Lsn::FIRST,
-            low_water_covered: false,
-            accepted_loss: Lsn::ZERO,
-        };
+        let end = u32::try_from(bytes.len()).unwrap();
+        let view = View { log: header.log, oldest: id, newest: id, end, ..view() };
         let counts = [1, 2].into_iter().chain(5..=8).chain(10..=22).chain([4, 9, 23, 24]).chain(26..=40);
         let counts: Vec<u64> = counts.collect();
         for policy in [Policy::Strict, Policy::Salvage] {

@@ -445,14 +445,19 @@ fn behind_a_missing_segment_nothing_comes_back_that_was_passed_over() {
     }
 }
 
+/// A log of five segments without the fourth and the metadata; in the fifth, nothing stands behind the header.
+fn empty_behind_a_gap(whole: &Bytes) -> Bytes {
+    let mut bytes = whole.without(&[4]);
+    bytes.0.remove(&Object::Meta);
+    bytes.0.get_mut(&segment(5)).unwrap()[GEOMETRY.frames_at() as usize..].fill(GEOMETRY.blank);
+    bytes
+}
+
 #[test]
 fn a_newest_segment_that_is_passed_over_takes_the_gap_before_it_along() {
     let whole = sample(5);
     let spans = whole.spans();
-    let mut bytes = whole.without(&[4]);
-    bytes.0.remove(&Object::Meta);
-    bytes.0.get_mut(&segment(5)).unwrap()[GEOMETRY.frames_at() as usize..].fill(GEOMETRY.blank);
-    let device = bytes.device();
+    let device = empty_behind_a_gap(&whole).device();
     let medium = device.reader();
     let log = Log::open_device(device, config(Policy::Salvage)).unwrap();
     append(&log, 1);
@@ -479,10 +484,7 @@ fn a_newest_segment_that_is_passed_over_takes_a_gap_along_that_a_checkpoint_hold
         log.checkpoint(place, &Snapshot::default()).unwrap();
     });
     let spans = whole.spans();
-    let mut bytes = whole.without(&[4]);
-    bytes.0.remove(&Object::Meta);
-    bytes.0.get_mut(&segment(5)).unwrap()[GEOMETRY.frames_at() as usize..].fill(GEOMETRY.blank);
-    let device = bytes.device();
+    let device = empty_behind_a_gap(&whole).device();
     let medium = device.reader();
     let log = Log::open_device(device, config(Policy::Default)).unwrap();
     append(&log, 1);
