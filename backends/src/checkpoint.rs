@@ -744,8 +744,9 @@ impl<D: SharedDevice> Shared<D> {
     }
 
     fn poisoned_by(&self, error: Error) -> Error {
-        let error = self.lock().poison(error);
-        self.changed.notify_all();
+        let mut guard = self.lock();
+        let error = guard.poison(error);
+        self.wake_all(&mut guard);
         error
     }
 

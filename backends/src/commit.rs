@@ -30,15 +30,19 @@ use crate::{
     log::Receipt,
     read::{scratch, scratch_len},
     sync::{Condvar, Mutex, MutexGuard, thread},
+    waiters::{Answers, Told, Waiter, Waiters, tell},
 };
 
+/// Bytes of a group that is written at once, whoever is still on the way: with so many a sync takes its time for the bytes, and
+/// one sync more costs little beside.
+const MUCH: u32 = 1 << 20;
 /// Bytes that are staged at most, about, before the background thread writes them, where no append waits for that: as many
 /// as stay in a processor's cache.
 const HAND_OVER: u32 = 1 << 20;
 
 pub(crate) struct Shared<D> {
     pub(crate) state: Mutex<State>,
-    /// Something landed, failed, or was closed.
+    /// Whoever led has ended, or the log was closed: for those who wait for anything but an entry.
     pub(crate) changed: Condvar,
     /// There may be something to do for the background thread.
     pub(crate) woken: Condvar,
@@ -116,7 +120,9 @@ pub(crate) struct State {
     pub(crate) refusals: Vec<Refusal>,
     /// How many refusals there ever were.
     pub(crate) refused: u64,
-    /// Threads that wait for a leader.
+    /// Threads that wait for an entry to become durable, or written.
+    pub(crate) waiters: Waiters,
+    /// Threads that wait for whoever leads to end, for another reason.
     pub(crate) waiting: usize,
     /// Appends that are staged by someone who will wait for them, and does not yet.
     pub(crate) unanswered: usize,
@@ -252,6 +258,22 @@ impl State {
         match proof {
             Proof::WithNextWrite => self.writer.durable(),
             Proof::BeforeAcknowledging => self.writer.proven(),
+        }
+    }
+
+    /// Whether a leader has nobody to wait for, or much to write already.
+    fn is_gathered(&self) -> bool {
+        self.gathering.is_complete() || self.writer.staged() >= MUCH
+    }
+
+    /// What one who waits is to be told, if there is anything: that the entry is as durable as asked, or that it will not be.
+    fn answer(&self, waiter: &Waiter, proof: Proof) -> Option<Told> {
+        if self.refusal(waiter.before, waiter.lsn).is_some() {
+            Some(Told::Look)
+        } else if self.has_reached(waiter.lsn, waiter.durability, proof) {
+            Some(Told::Reached(self.acknowledged(proof)))
+        } else {
+            self.check().is_err().then_some(Told::Look)
         }
     }
 
@@ -422,6 +444,15 @@ impl<D: SharedDevice> Shared<D> {
         if durability == Durability::Durable && guard.writer.staged() > 0 {
             guard.gathering.join();
         }
+        let waited = self.wait_or_lead(guard, before, lsn, durability);
+        if waited.is_err() {
+            // Who waits may have been about to be led by this thread.
+            self.hand_on(&mut self.lock());
+        }
+        waited
+    }
+
+    fn wait_or_lead<'a>(&'a self, mut guard: Guard<'a>, before: u64, lsn: Lsn, durability: Durability) -> Result<Lsn> {
         loop {
             let reached = guard.has_reached(lsn, durability, self.proof);
             // What was written before a refusal stays; what was not was dropped, and its LSN given out again.
@@ -429,20 +460,28 @@ impl<D: SharedDevice> Shared<D> {
                 return Err(error);
             }
             if reached {
+                self.hand_on(&mut guard);
                 return Ok(guard.acknowledged(self.proof));
             }
             guard.check()?;
             // What is durable and not proved yet is not acknowledged; a write that comes anyway carries the proof.
             let idle = guard.writer.staged() == 0 && !guard.writer.needs_sync();
             guard = if guard.leading {
-                self.wait_for_leader(guard)
+                let place = guard.waiters.join(lsn, durability, before);
+                drop(guard);
+                if let Told::Reached(durable) = place.wait() {
+                    return Ok(durable);
+                }
+                let mut guard = self.lock();
+                guard.waiters.looks();
+                guard
             } else if durability == Durability::Durable && idle {
                 let durable = guard.writer.durable();
                 self.prove(guard).map_err(|error| match error {
                     Error::NoSpace(source) if durable >= lsn => Error::Unproven { lsn, source },
                     error => error,
                 })?
-            } else if durability == Durability::Durable && guard.writer.staged() > 0 && !guard.gathering.is_complete() {
+            } else if durability == Durability::Durable && guard.writer.staged() > 0 && !guard.is_gathered() {
                 self.gather(guard)
             } else {
                 self.lead(guard, durability)
@@ -477,7 +516,7 @@ impl<D: SharedDevice> Shared<D> {
         guard.leading = true;
         let mut patience = guard.gathering.patience();
         // Not asleep: that takes longer than they need.
-        while !guard.gathering.is_complete() && patience.is_left() {
+        while !guard.is_gathered() && patience.is_left() {
             drop(guard);
             thread::yield_now();
             guard = self.lock();
@@ -486,7 +525,7 @@ impl<D: SharedDevice> Shared<D> {
         guard.leading = false;
         if guard.check().is_err() {
             // Nobody leads any more, and those who wait have to see it.
-            self.changed.notify_all();
+            self.wake_all(&mut guard);
         }
         guard
     }
@@ -507,7 +546,7 @@ impl<D: SharedDevice> Shared<D> {
     /// Commits what is staged, for everyone; nobody else leads.
     pub(crate) fn lead<'a>(&'a self, mut guard: Guard<'a>, durability: Durability) -> Guard<'a> {
         let state = &mut *guard;
-        if state.waiting == 0 && state.unanswered == 0 {
+        if state.waiting == 0 && state.waiters.is_empty() && state.unanswered == 0 {
             state.refusals.clear();
         }
         if durability < Durability::Durable && state.syncing.is_some() && state.writer.is_at_limit() {
@@ -565,7 +604,18 @@ impl<D: SharedDevice> Shared<D> {
             state.resting = false;
             self.woken.notify_all();
         }
-        self.done(guard)
+        let mut answers = self.ended(&mut guard);
+        if answers.is_empty() {
+            guard.waiters.told(answers);
+        } else {
+            // Those who are woken come for the lock at once: they are to find it free.
+            drop(guard);
+            tell(&mut answers);
+            guard = self.lock();
+            guard.waiters.told(answers);
+        }
+        self.hand_on(&mut guard);
+        guard
     }
 
     /// Commits a group. Tells besides how a sync beside the groups went, if it is over, and whether one was begun, where one
@@ -615,11 +665,38 @@ impl<D: SharedDevice> Shared<D> {
 
     /// Hands over: whoever waits goes on.
     fn done<'a>(&self, mut guard: Guard<'a>) -> Guard<'a> {
-        guard.leading = false;
-        if guard.waiting > 0 {
+        let mut answers = self.ended(&mut guard);
+        tell(&mut answers);
+        guard.waiters.told(answers);
+        self.hand_on(&mut guard);
+        guard
+    }
+
+    /// Nobody leads any more; who is to be told what of it.
+    fn ended(&self, state: &mut State) -> Answers {
+        state.leading = false;
+        if state.waiting > 0 {
             self.changed.notify_all();
         }
-        guard
+        let mut waiters = core::mem::take(&mut state.waiters);
+        let answers = waiters.answered(|waiter| state.answer(waiter, self.proof));
+        state.waiters = waiters;
+        answers
+    }
+
+    /// Has one of those who wait lead, where nobody does.
+    fn hand_on(&self, state: &mut State) {
+        if !state.leading {
+            state.waiters.have_next_look();
+        }
+    }
+
+    /// Has all look who wait for anything.
+    pub(crate) fn wake_all(&self, state: &mut State) {
+        self.changed.notify_all();
+        let mut answers = state.waiters.answered(|_| Some(Told::Look));
+        tell(&mut answers);
+        state.waiters.told(answers);
     }
 
     pub(crate) fn failed(&self, state: &mut State, error: DriveError<D::Error>) {
@@ -860,7 +937,7 @@ impl<D: SharedDevice> Shared<D> {
             guard = self.lock();
         };
         guard.closed = true;
-        self.changed.notify_all();
+        self.wake_all(&mut guard);
         if let Some(cause) = &guard.cause {
             return Err(Error::Poisoned { cause: cause.clone() });
         }

@@ -62,6 +62,8 @@ mod truncation;
 #[cfg(feature = "std")]
 mod verify;
 #[cfg(feature = "std")]
+mod waiters;
+#[cfg(feature = "std")]
 mod wal;
 
 #[cfg(feature = "std")]

@@ -23,6 +23,7 @@ use crate::{
     report::RecoveryReport,
     segments::objects,
     sync::{Condvar, Mutex, thread::JoinHandle},
+    waiters::Waiters,
 };
 
 /// What an append returns: where the entries are in the log, and how durable they are.
@@ -246,6 +247,7 @@ impl<D: SharedDevice> Log<D> {
                 cause: None,
                 refusals: Vec::new(),
                 refused: 0,
+                waiters: Waiters::default(),
                 waiting: 0,
                 unanswered: 0,
                 ending: false,

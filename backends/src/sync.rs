@@ -4,10 +4,10 @@
 #[cfg(loom)]
 pub(crate) use loom::{
     sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard},
-    thread,
+    thread, thread_local,
 };
 #[cfg(not(loom))]
 pub(crate) use std::{
     sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard},
-    thread,
+    thread, thread_local,
 };

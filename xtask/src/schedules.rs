@@ -20,20 +20,28 @@ struct Planted {
     says: &'static str,
 }
 
-const PLANTED: [Planted; 10] = [
+const PLANTED: [Planted; 11] = [
     Planted {
         what: "who has led wakes nobody",
+        file: "backends/src/waiters.rs",
+        from: "answers.drain(..).for_each(|(place, told)| place.tell(told));",
+        to: "answers.clear();",
+        test: "who_appends_at_the_same_time_shares_syncs_and_each_is_durable_when_told_so",
+        says: "deadlock",
+    },
+    Planted {
+        what: "who has led has nobody lead next",
         file: "backends/src/commit.rs",
-        from: "guard.leading = false;\n        if guard.waiting > 0 {\n            self.changed.notify_all();\n        }",
-        to: "guard.leading = false;",
+        from: "if !state.leading {\n            state.waiters.have_next_look();\n        }",
+        to: "let _ = state;",
         test: "who_appends_at_the_same_time_shares_syncs_and_each_is_durable_when_told_so",
         says: "deadlock",
     },
     Planted {
         what: "the lock is let go between the look and the wait",
         file: "backends/src/commit.rs",
-        from: "guard = if guard.leading {\n                self.wait_for_leader(guard)\n            }",
-        to: "guard = if guard.leading {\n                drop(guard);\n                self.wait_for_leader(self.lock())\n            }",
+        from: "guard = if guard.leading {\n                let place = guard.waiters.join(",
+        to: "guard = if guard.leading {\n                drop(guard);\n                guard = self.lock();\n                let place = guard.waiters.join(",
         test: "who_appends_at_the_same_time_shares_syncs_and_each_is_durable_when_told_so",
         says: "deadlock",
     },
