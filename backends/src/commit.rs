@@ -605,15 +605,13 @@ impl<D: SharedDevice> Shared<D> {
             self.woken.notify_all();
         }
         let mut answers = self.ended(&mut guard);
-        if answers.is_empty() {
-            guard.waiters.told(answers);
-        } else {
+        if !answers.is_empty() {
             // Those who are woken come for the lock at once: they are to find it free.
             drop(guard);
             tell(&mut answers);
             guard = self.lock();
-            guard.waiters.told(answers);
         }
+        guard.waiters.told(answers);
         self.hand_on(&mut guard);
         guard
     }
@@ -677,6 +675,9 @@ impl<D: SharedDevice> Shared<D> {
         state.leading = false;
         if state.waiting > 0 {
             self.changed.notify_all();
+        }
+        if !state.waiters.any() {
+            return Answers::new();
         }
         let mut waiters = core::mem::take(&mut state.waiters);
         let answers = waiters.answered(|waiter| state.answer(waiter, self.proof));

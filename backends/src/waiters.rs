@@ -89,7 +89,12 @@ pub(crate) struct Waiters {
 impl Waiters {
     /// Whether nobody waits, nor is about to look.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiters.is_empty() && self.looking == 0
+        !self.any() && self.looking == 0
+    }
+
+    /// Whether anybody waits.
+    pub(crate) fn any(&self) -> bool {
+        !self.waiters.is_empty()
     }
 
     /// This thread waits too, at the place that is returned.
@@ -126,9 +131,83 @@ impl Waiters {
 
     /// The one that waits longest is to look.
     pub(crate) fn have_next_look(&mut self) {
-        if !self.waiters.is_empty() {
+        if self.any() {
             self.looking += 1;
             self.waiters.remove(0).place.tell(Told::Look);
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn reached(up_to: u64) -> impl Fn(&Waiter) -> Option<Told> {
+        move |waiter| (waiter.lsn <= Lsn::new(up_to)).then_some(Told::Reached(Lsn::new(up_to)))
+    }
+
+    /// A thread that waits for the entry at `lsn`.
+    fn waiting(waiters: &mut Waiters, lsn: u64) -> thread::JoinHandle<Told> {
+        // The place is that of the thread that waits: it comes back through a channel.
+        let mut joined = core::mem::take(waiters);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let place = joined.join(Lsn::new(lsn), Durability::Durable, 0);
+            sender.send(joined).unwrap();
+            place.wait()
+        });
+        *waiters = receiver.recv().unwrap();
+        thread
+    }
+
+    #[test]
+    fn who_waits_is_told_what_it_waits_for_and_the_others_wait_on() {
+        let mut waiters = Waiters::default();
+        let threads: Vec<_> = [3, 8, 5].map(|lsn| waiting(&mut waiters, lsn)).into();
+        let mut answers = waiters.answered(reached(5));
+        assert_eq!(answers.len(), 2);
+        tell(&mut answers);
+        waiters.told(answers);
+        let mut threads = threads.into_iter();
+        assert_eq!(threads.next().unwrap().join().unwrap(), Told::Reached(Lsn::new(5)));
+        let other = threads.next().unwrap();
+        assert_eq!(threads.next().unwrap().join().unwrap(), Told::Reached(Lsn::new(5)));
+        assert!(waiters.any() && !waiters.is_empty());
+        tell(&mut waiters.answered(reached(9)));
+        assert_eq!(other.join().unwrap(), Told::Reached(Lsn::new(9)));
+        assert!(!waiters.any() && waiters.is_empty(), "who was told the outcome does not look any more");
+    }
+
+    #[test]
+    fn who_is_told_to_look_comes_first_in_the_order_of_coming_and_counts_until_it_does() {
+        let mut waiters = Waiters::default();
+        let first = waiting(&mut waiters, 7);
+        let second = waiting(&mut waiters, 4);
+        waiters.have_next_look();
+        assert_eq!(first.join().unwrap(), Told::Look);
+        waiters.have_next_look();
+        assert_eq!(second.join().unwrap(), Told::Look);
+        waiters.have_next_look();
+        assert!(!waiters.any());
+        for _ in 0..2 {
+            assert!(!waiters.is_empty(), "what it is to see must not be forgotten before");
+            waiters.looks();
+        }
+        assert!(waiters.is_empty());
+    }
+
+    #[test]
+    fn one_thread_waits_again_and_again_at_one_place() {
+        let mut waiters = Waiters::default();
+        for lsn in 1..=3 {
+            let place = waiters.join(Lsn::new(lsn), Durability::Os, 0);
+            let mut answers = waiters.answered(reached(lsn));
+            tell(&mut answers);
+            waiters.told(answers);
+            assert_eq!(place.wait(), Told::Reached(Lsn::new(lsn)));
+            assert!(Arc::ptr_eq(&place, &OWN.with(Arc::clone)));
         }
     }
 }
