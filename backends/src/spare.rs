@@ -142,7 +142,11 @@ impl<T: OneFile> Spares<T> {
                 continue;
             }
             match files.rename_new(&dir.join(name(spare.number)), path) {
-                Ok(()) => return Taken::Segment(spare.file, spare.room),
+                Ok(()) => {
+                    // What filled the segment before asks for no spare any more.
+                    self.filled.store(0, Ordering::Relaxed);
+                    return Taken::Segment(spare.file, spare.room);
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     state.spares.push(spare);
                     return Taken::Exists;
@@ -239,9 +243,12 @@ mod tests {
 
     use duralog_core::{Device, DeviceError, ErrorKind, Object, SegmentId};
 
-    use crate::file::{
-        Access, FileDevice, FileError, FileOptions,
-        tests::{failing, writer},
+    use crate::{
+        file::{
+            Access, FileDevice, FileError, FileOptions,
+            tests::{failing, writer},
+        },
+        fs::StdFs,
     };
 
     use super::*;
@@ -304,6 +311,16 @@ mod tests {
             before = ready;
         }
         assert_eq!(before, SIZE);
+    }
+
+    #[test]
+    fn a_spare_that_was_just_taken_is_not_made_again_for_the_segment_that_it_ends() {
+        let (_dir, device) = full();
+        prepare(&device);
+        let mut preparer = device.preparer().unwrap();
+        let path = device.dir().join(segment(2).to_string());
+        assert!(matches!(preparer.spares.take(&StdFs, device.dir(), &path), Taken::Segment(..)));
+        assert!(!preparer.try_step(), "nothing is in the new segment yet");
     }
 
     #[test]

@@ -11,7 +11,13 @@ use std::path::PathBuf;
 
 pub(crate) use opening::fill_and_die;
 
-use crate::{Result, peers, ratio::Side, scale::Scale, table::Row};
+use crate::{
+    Result,
+    peers::{self, Task},
+    ratio::Side,
+    scale::Scale,
+    table::Row,
+};
 
 /// Payloads: small, an embedding of 384 dimensions with its text, large.
 pub(crate) const PAYLOADS: [usize; 3] = [128, 1638, 65536];
@@ -26,9 +32,9 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// Other logs at durable appends, if they were asked for.
-    fn peers(&self, payload: usize, threads: usize) -> Result<Vec<Box<dyn Side>>> {
-        if self.peers { peers::durable(&self.dir, payload, threads) } else { Ok(Vec::new()) }
+    /// Other logs at this, if they were asked for.
+    fn peers(&self, payload: usize, task: Task) -> Result<Vec<Box<dyn Side>>> {
+        if self.peers { peers::sides(&self.dir, payload, task) } else { Ok(Vec::new()) }
     }
 }
 

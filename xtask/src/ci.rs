@@ -130,6 +130,8 @@ fn speed() -> Vec<Step> {
     vec![
         Step::new("fmt", with(bench_cargo(), "fmt --check")).needing([RUSTFMT]),
         Step::new("clippy", with(bench_cargo(), "clippy --all-targets -- -D warnings")).needing([CLIPPY]),
+        Step::new("clippy with other logs", with(bench_cargo(), "clippy --features peers -- -D warnings"))
+            .needing([CLIPPY]),
         Step::new("instructions", with(itself(), "instructions")).needing([VALGRIND]),
     ]
 }

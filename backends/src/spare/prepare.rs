@@ -13,7 +13,7 @@ use super::{ROOM, Spare, Spares, State, discard, name};
 use crate::fs::{Files, OneFile};
 
 /// Zeros written at once.
-const ZEROS: usize = 64 << 10;
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// What prepares spares, beside the log's own work.
 #[derive(Debug)]
@@ -21,7 +21,6 @@ pub(crate) struct Preparer<F: Files> {
     files: F,
     dir: PathBuf,
     pub(super) spares: Arc<Spares<F::File>>,
-    zeros: Vec<u8>,
 }
 
 /// What is to be done next.
@@ -32,7 +31,7 @@ enum Piece {
 
 impl<F: Files> Preparer<F> {
     pub(crate) fn new(files: F, dir: PathBuf, spares: Arc<Spares<F::File>>) -> Self {
-        Self { files, dir, spares, zeros: Vec::new() }
+        Self { files, dir, spares }
     }
 
     /// Waits until there is something to prepare, and does one piece of it; `false`: the directory was closed.
@@ -111,12 +110,11 @@ impl<F: Files> Preparer<F> {
             spare.file.allocate(size)?;
             spare.whole = true;
         }
-        self.zeros.resize(ZEROS, 0);
         let end = size.min(spare.ready + self.spares.piece());
         let mut at = spare.ready;
         while at < end {
-            let len = usize::try_from(end - at).unwrap_or(ZEROS).min(ZEROS);
-            match spare.file.write_at(&self.zeros[..len], at) {
+            let len = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROS.len());
+            match spare.file.write_at(&ZEROS[..len], at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => at += written as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -9,6 +9,7 @@ use super::{Ground, PAYLOADS};
 use crate::{
     Result,
     baseline::RawLoop,
+    peers::Task,
     ratio::{Block, Side, compare},
     subject::{Condition, FRAME, Subject, growing_segment},
     table::Row,
@@ -67,9 +68,9 @@ fn steady(ground: &Ground, name: &str, threads: usize, batch: usize, targets: [f
         let raw = || RawLoop::zeroed(&ground.dir, payload * batch);
         let writers = Writers { subject: &mut subject, threads, batch, bytes: vec![3; payload] };
         let mut sides: Vec<Box<dyn Side + '_>> = vec![Box::new(writers), Box::new(raw()?), Box::new(raw()?)];
-        if batch == 1 {
-            sides.extend(ground.peers(payload, threads)?.into_iter().map(|side| side as Box<dyn Side>));
-        }
+        sides.extend(
+            ground.peers(payload, Task::Durable { threads, batch })?.into_iter().map(|side| side as Box<dyn Side>),
+        );
         let outcomes = compare(&ground.scale, &mut sides)?;
         let name = format!("{name}, {}", Condition::Steady.name());
         rows.extend(Row::of(&name, payload, Some(target), &outcomes));
