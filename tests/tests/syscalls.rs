@@ -236,6 +236,25 @@ fn a_thread_alone_syncs_each_append_and_many_sync_each_group() {
 }
 
 /// From one call on, all of them fail: what was acknowledged before is there once the disk is well again.
+/// Linux makes the next write to a file whose times were asked for take a time of its own, which the file system has to note:
+/// the sync behind it takes half as long again.
+#[test]
+fn no_look_at_a_segment_asks_for_its_times() {
+    if !can_trace() {
+        return;
+    }
+    let place = folder();
+    let log = place.path().join("reference");
+    let trace = Run::new(&log, &["-e", "trace=?statx,?fstat,?newfstatat,?stat,?lstat"]).trace;
+    let looks: Vec<&str> = trace.lines().filter(|line| line.contains(".wal")).collect();
+    assert!(!looks.is_empty(), "{trace}");
+    for look in looks {
+        let asks = ["STATX_ALL", "STATX_BASIC_STATS", "STATX_MTIME", "STATX_CTIME"];
+        let (asked, _) = look.split_once(", {").unwrap_or((look, ""));
+        assert!(asked.contains("statx(") && !asks.iter().any(|times| asked.contains(times)), "{look}");
+    }
+}
+
 #[test]
 fn a_disk_that_fails_for_good_takes_nothing_that_was_acknowledged() {
     if !can_trace() {
