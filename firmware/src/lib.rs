@@ -12,10 +12,10 @@ use uuid::Uuid;
 pub const WORD: usize = 8;
 /// Bytes that it erases at once.
 pub const SECTOR: usize = 1024;
-/// Bytes of a slot: what is best erased at once, a few sectors.
-pub const SLOT: u32 = 4096;
+/// Bytes of a slot: what is best erased at once, a few sectors. A segment of files, whose second header stands at 4096, fits.
+pub const SLOT: u32 = 8192;
 /// How many slots the log has.
-pub const SLOTS: u16 = 7;
+pub const SLOTS: u16 = 6;
 /// Bytes of the flash that the log has.
 pub const FLASH: usize = SLOT as usize * SLOTS as usize;
 /// The log's UUID, given once when the flash is formatted.

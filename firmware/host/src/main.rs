@@ -1,6 +1,7 @@
 //! Runs the firmware in the emulator, life after life on one image of its flash, and cuts its power. It keeps what the
 //! firmware acknowledged, and looks at the image with the library of the host: nothing of that may be lost, nothing else may
-//! come back, and firmware and host find the same.
+//! come back, and firmware and host find the same. First it does that with an image that no firmware made: a log of the host's
+//! file device, whose segments are copied into the slots.
 //!
 //! ```text
 //! firmware-host LIVES TARGET=FILE ...
@@ -13,14 +14,25 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use duralog::slots::{ImageDevice, OpenSlotsError};
-use duralog_core::{Each, Entry, Error, Fault, Flow, Lsn, Policy, Reader, Recovery, RecoveryOptions, drive};
-use firmware::{FLASH, parse, print};
+use duralog::{
+    Config, Log, SyncMode,
+    slots::{ImageDevice, Medium as _, Nor, OpenSlotsError, Slot, Slots, chip::Chip},
+};
+use duralog_core::{
+    Device as _, Each, Entry, Error, Fault, Flow, Lsn, Object, Policy, Reader, Recovery, RecoveryOptions, SegmentId,
+    drive,
+};
+use firmware::{FLASH, PAYLOAD_MAX, SECTOR, SLOTS, WORD, layout, parse, payload, print};
 
 /// Seconds after which a life hangs.
 const LIFETIME: &str = "60";
 /// The exit status of a power cut.
 const POWER_CUT: i32 = 2;
+/// Entries of the log that the host makes: some segments of them. Of a life that no firmware has.
+const MADE: u32 = 50;
+const HOST: u32 = u32::MAX;
+/// So many lives on it.
+const LIVES_ON_IT: u32 = 12;
 
 fn main() -> ExitCode {
     let mut arguments = env::args().skip(1);
@@ -31,14 +43,18 @@ fn main() -> ExitCode {
             eprintln!("`{board}` is not TARGET=FILE");
             return ExitCode::FAILURE;
         };
-        match Board::new(target, program).and_then(|board| board.live(lives)) {
-            Ok(done) => {
-                println!("{target}: {done}");
-                cuts += done.cuts;
-            }
-            Err(why) => {
-                println!("{target}: {why}");
-                failed = true;
+        let blank = || Board::new(target, program, &[0xFF; FLASH])?.live(lives);
+        let made = || Board::new(target, program, &made_on_the_host()?)?.expecting_the_host()?.live(LIVES_ON_IT);
+        for (what, done) in [("a log of files, copied", made()), ("its own log", blank())] {
+            match done {
+                Ok(done) => {
+                    println!("{target}, {what}: {done}");
+                    cuts += done.cuts;
+                }
+                Err(why) => {
+                    println!("{target}, {what}: {why}");
+                    failed = true;
+                }
             }
         }
     }
@@ -52,6 +68,8 @@ struct Board {
     program: PathBuf,
     folder: PathBuf,
     model: Model,
+    /// The report that the next life must give, if there is a log.
+    expected: Option<String>,
     done: Done,
 }
 
@@ -94,18 +112,31 @@ struct Found {
 }
 
 impl Board {
-    fn new(target: &str, program: &str) -> Result<Self, String> {
+    fn new(target: &str, program: &str, image: &[u8]) -> Result<Self, String> {
         let folder = env::temp_dir().join(format!("duralog-firmware-{}-{target}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        fs::write(folder.join("flash.bin"), vec![0xFF; FLASH]).map_err(|error| error.to_string())?;
+        fs::write(folder.join("flash.bin"), image).map_err(|error| error.to_string())?;
         let program = PathBuf::from(program);
-        Ok(Self { target: target.into(), program, folder, model: Model::default(), done: Done::default() })
+        let (model, done) = (Model::default(), Done::default());
+        Ok(Self { target: target.into(), program, folder, model, expected: None, done })
+    }
+
+    /// The image holds what the host appended, all of it, and the first life must find that.
+    fn expecting_the_host(mut self) -> Result<Self, String> {
+        let found = find(&self.image()?)?.ok_or("the host finds no log in its own image")?;
+        let appended: BTreeMap<_, _> = (0..MADE).map(|number| (u64::from(number) + 1, (HOST, number))).collect();
+        if found.entries != appended {
+            return Err(format!("of {MADE} entries the host finds {} in its own image", found.entries.len()));
+        }
+        self.model.appended = appended.values().map(|entry| (*entry, None)).collect();
+        self.model.kept = appended;
+        self.expected = Some(found.report);
+        Ok(self)
     }
 
     /// Lives so many lives: most end by a power cut, each at another step.
     fn live(mut self, lives: u32) -> Result<Done, String> {
         let mut steps = 200;
-        let mut expected = None;
         for number in 0..lives {
             // Every tenth life goes to its end and says how long it was.
             let cut = (number % 10 != 0).then(|| number.wrapping_mul(0x9E37_79B9) % steps);
@@ -122,7 +153,7 @@ impl Board {
                 _ => return Err(format!("the firmware failed: {}", told())),
             }
             self.model
-                .read(number, &output, &mut steps, &mut self.done, expected.as_deref())
+                .read(number, &output, &mut steps, &mut self.done, self.expected.as_deref())
                 .map_err(|why| format!("{why}: {}", told()))?;
             let found = find(&self.image()?).map_err(|why| format!("{why}: {}", told()))?;
             if let Some(found) = &found {
@@ -130,7 +161,7 @@ impl Board {
             } else if !self.model.kept.is_empty() {
                 return Err(format!("the log is gone: {}", told()));
             }
-            expected = found.map(|found| found.report);
+            self.expected = found.map(|found| found.report);
             self.done.lives += 1;
         }
         let _ = fs::remove_dir_all(&self.folder);
@@ -152,7 +183,7 @@ impl Board {
         if let Some(cut) = cut {
             semihosting += &format!(",arg={cut}");
             // Every third cut goes for an erase, which are rare among the words.
-            if life % 3 == 0 {
+            if life.is_multiple_of(3) {
                 semihosting += &format!(",arg={}", cut % 5);
             }
         }
@@ -242,6 +273,31 @@ impl Model {
         self.kept = found.entries.clone();
         Ok(())
     }
+}
+
+/// An image of the flash with a log of the file device: its segments, copied slot by slot.
+fn made_on_the_host() -> Result<Vec<u8>, String> {
+    let told = |error: &dyn std::fmt::Display| format!("the host cannot make an image: {error}");
+    let folder = env::temp_dir().join(format!("duralog-firmware-{}-files", std::process::id()));
+    let flash = Chip::<WORD, SECTOR>::new(FLASH / SECTOR, 0xFF);
+    let medium = Nor::new(flash, 0, u32::try_from(FLASH).map_err(|error| told(&error))?);
+    let layout = layout(medium.info());
+    let config = Config::new(&folder).with_segment_size(layout.room()).with_sync_mode(SyncMode::Immediate);
+    let log = Log::open(config).map_err(|error| told(&error))?;
+    for number in 0..MADE {
+        log.append(payload(HOST, number, &mut [0; PAYLOAD_MAX])).map_err(|error| told(&error))?;
+    }
+    log.close().map_err(|error| told(&error))?;
+    let mut slots = Slots::format(medium, layout, [Slot::default(); SLOTS as usize]).map_err(|error| told(&error))?;
+    for id in 1.. {
+        let object = Object::Segment(SegmentId::new(id));
+        let Ok(mut bytes) = fs::read(folder.join(object.to_string())) else { break };
+        bytes.resize(bytes.len().next_multiple_of(WORD), 0);
+        slots.create(object, layout.room().into()).map_err(|error| told(&error))?;
+        slots.write(object, 0, &bytes).map_err(|error| told(&error))?;
+    }
+    let _ = fs::remove_dir_all(&folder);
+    Ok(slots.medium().flash().bytes().to_vec())
 }
 
 /// What the library of the host finds; `None` where there is no log yet.
