@@ -115,10 +115,25 @@ pub enum OpenSlotsError<E> {
     Layout(InvalidLayout),
     /// It is blank throughout: it was never formatted.
     Blank,
+    /// A formatting was interrupted: nothing on the medium counts, and formatting it again loses nothing.
+    Unfinished,
     /// It holds something, and no log.
     Foreign,
-    /// An erase or a formatting was interrupted: there are remains of a log and no more. Format it.
+    /// There is no label, and there are remains of a log: an erase was interrupted, or the labels are damaged. Whoever
+    /// formats it gives that up.
     HalfErased,
+    /// It was formatted by a newer version: use that one.
+    Newer {
+        /// The version of its labels.
+        version: u8,
+    },
+    /// It was formatted with this layout from another place: there is a log, and it begins elsewhere.
+    Moved {
+        /// The number of a slot, counted from where the medium begins now.
+        slot: u16,
+        /// The number that the label of this slot says.
+        index: u16,
+    },
     /// It was formatted with another layout.
     OtherLayout {
         /// Bytes of a slot there.
@@ -145,8 +160,20 @@ impl<E: fmt::Debug> fmt::Display for OpenSlotsError<E> {
         match self {
             Self::Layout(invalid) => invalid.fmt(f),
             Self::Blank => f.write_str("the medium is blank: format it"),
-            Self::Foreign => f.write_str("the medium holds something that is no log"),
-            Self::HalfErased => f.write_str("the medium was half erased: format it again"),
+            Self::Foreign => f.write_str("the medium holds something that is no log: formatting it would erase that"),
+            Self::Unfinished => {
+                f.write_str("the formatting of the medium was interrupted: format it again, which loses nothing")
+            }
+            Self::HalfErased => {
+                f.write_str("the medium holds remains of a log and no label: formatting it would give them up")
+            }
+            Self::Newer { version } => {
+                write!(f, "the medium was formatted by a newer version, with labels of version {version}: use that one")
+            }
+            Self::Moved { slot, index } => write!(
+                f,
+                "slot {slot} is labelled as slot {index}: check where the medium begins, it was formatted from elsewhere"
+            ),
             Self::OtherLayout { slot_size, granule, blank } => write!(
                 f,
                 "the medium was formatted with slots of {slot_size} bytes, a granule of {granule} and the blank byte {blank:#04x}"

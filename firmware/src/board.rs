@@ -39,7 +39,9 @@ impl Life {
     }
 }
 
-/// The log's flash as it is found, or formatted where no log ever was.
+/// The log's flash as it is found, or formatted where no log ever was: where it is blank, or a formatting of it was
+/// interrupted. Whatever else is no log may be what is left of one, or a log that this program does not know how to
+/// open: the error tells whoever looks after the device, and only they can give it up.
 ///
 /// Whatever is done once has a frame of its own: inlined into the one that lives as long as the device does, it would take
 /// stack for ever.
@@ -49,7 +51,7 @@ fn device(medium: Medium<'_>) -> Device<'_> {
     let found = Slots::open(&mut *medium, layout, [Slot::default(); SLOTS as usize]).map(drop);
     let opened = match found {
         Ok(()) => Slots::open(medium, layout, [Slot::default(); SLOTS as usize]),
-        Err(OpenSlotsError::Blank | OpenSlotsError::HalfErased | OpenSlotsError::Foreign) => {
+        Err(OpenSlotsError::Blank | OpenSlotsError::Unfinished) => {
             println!("formatting");
             Slots::format(medium, layout, [Slot::default(); SLOTS as usize])
         }

@@ -96,7 +96,7 @@ impl<const WRITE: usize, const ERASE: usize> Flash<WRITE, ERASE> {
         match tried {
             Ok(()) => {}
             // A formatting that was interrupted is begun again; nothing was ever appended.
-            Err(OpenSlotsError::Blank | OpenSlotsError::HalfErased | OpenSlotsError::Foreign) if fresh => {
+            Err(OpenSlotsError::Blank | OpenSlotsError::Unfinished) if fresh => {
                 let made = Slots::format(Nor::new(&mut *chip, 0, len), layout, [Slot::default(); SLOTS_MAX]);
                 made.map(drop).map_err(|error| Ended::Failed(error.to_string()))?;
             }

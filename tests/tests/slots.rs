@@ -10,9 +10,9 @@ use duralog_core::{AsyncLog, Device, Each, Entry, Flow, Log, LogError, LogOption
 use duralog_tests::{
     Ended, Flash, Op,
     handle::{Kind, both},
-    payload, poll_times,
+    now, payload, poll_times,
 };
-use embedded_storage::nor_flash::NorFlash;
+use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use uuid::Uuid;
 
 const ID: Uuid = Uuid::from_u128(77);
@@ -68,36 +68,178 @@ fn the_chip_finds_a_word_that_is_written_twice() {
     chip.write(16, &[0; 8]).unwrap();
 }
 
-#[test]
-fn what_a_medium_holds_is_told_apart_before_anything_is_written() {
+/// Opens a medium by the device of this kind.
+fn open<M: Medium>(kind: Kind, medium: M, layout: Layout) -> Result<(), OpenSlotsError<M::Error>> {
+    match kind {
+        Kind::Blocking => Slots::open(medium, layout, table()).map(drop),
+        Kind::Awaited => now(AsyncSlots::open(&mut Lazy(medium), layout, table())).map(drop),
+    }
+}
+
+/// Formats a medium by the device of this kind.
+fn format<M: Medium>(kind: Kind, medium: M, layout: Layout) -> Result<(), OpenSlotsError<M::Error>> {
+    match kind {
+        Kind::Blocking => Slots::format(medium, layout, table()).map(drop),
+        Kind::Awaited => now(AsyncSlots::format(&mut Lazy(medium), layout, table())).map(drop),
+    }
+}
+
+/// A chip with a log on it.
+fn chip_with_a_log() -> (Small, Layout) {
     let mut chip = Small::new(12, 0xFF);
     let layout = layout(&mut chip);
-    let open = |chip: &mut Small, layout| Slots::open(medium(chip), layout, table()).map(drop);
-    assert_eq!(open(&mut chip, layout), Err(OpenSlotsError::Blank));
-    let mut foreign = chip.clone();
-    foreign.change(|bytes| bytes[5000..5010].fill(0));
-    assert_eq!(open(&mut foreign, layout), Err(OpenSlotsError::Foreign));
-
-    let mut formatted = chip.clone();
-    Slots::format(medium(&mut formatted), layout, table()).map(drop).unwrap();
-    assert_eq!(open(&mut formatted, layout), Ok(()));
-    let other = Layout { slot_size: 4096, slots: 3, ..layout };
-    let found = OpenSlotsError::OtherLayout { slot_size: SLOT, granule: 8, blank: 0xFF };
-    assert_eq!(open(&mut formatted, other), Err(found));
-    // Formatted again it costs no erase.
-    let erases: u32 = formatted.erases().iter().sum();
-    Slots::format(medium(&mut formatted), layout, table()).map(drop).unwrap();
-    assert_eq!(formatted.erases().iter().sum::<u32>(), erases);
-
+    let device = Slots::format(medium(&mut chip), layout, table()).unwrap();
     let mut buf = [0; 2048];
-    let device = Slots::open(medium(&mut formatted), layout, table()).unwrap();
-    Log::format(device, &mut buf, LogOptions::default(), ID, 0).map(drop).unwrap();
-    let mut half = formatted.clone();
-    // The labels are gone, the header of a segment is not.
-    half.change(|bytes| bytes.chunks_mut(2048).for_each(|slot| slot[..40].fill(0xFF)));
-    assert_eq!(open(&mut half, layout), Err(OpenSlotsError::HalfErased));
-    for refused in [&foreign, &half] {
-        assert_eq!(refused.violation(), None);
+    let mut log = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap();
+    for n in 0..30 {
+        log.append(0, &payload(n, 50)[..]).unwrap();
+    }
+    drop(log);
+    (chip, layout)
+}
+
+#[test]
+fn what_a_medium_holds_is_told_apart_before_anything_is_written() {
+    for kind in both() {
+        let open = |chip: &mut Small, layout| open(kind, medium(chip), layout);
+        let mut chip = Small::new(12, 0xFF);
+        let layout = layout(&mut chip);
+        assert_eq!(open(&mut chip, layout), Err(OpenSlotsError::Blank));
+        let mut foreign = chip.clone();
+        foreign.change(|bytes| bytes[5000..5010].fill(0));
+        assert_eq!(open(&mut foreign, layout), Err(OpenSlotsError::Foreign));
+
+        let mut formatted = chip.clone();
+        format(kind, medium(&mut formatted), layout).unwrap();
+        assert_eq!(open(&mut formatted, layout), Ok(()));
+        let other = Layout { slot_size: 4096, slots: 3, ..layout };
+        let found = OpenSlotsError::OtherLayout { slot_size: SLOT, granule: 8, blank: 0xFF };
+        assert_eq!(open(&mut formatted, other), Err(found));
+        // Formatted again it costs no erase.
+        format(kind, medium(&mut formatted), layout).unwrap();
+        assert_eq!(formatted.erases().iter().sum::<u32>(), 0);
+
+        let (log, layout) = chip_with_a_log();
+        let mut half = log.clone();
+        // The labels are gone, the header of a segment is not.
+        half.change(|bytes| bytes.chunks_mut(2048).for_each(|slot| slot[..40].fill(0xFF)));
+        assert_eq!(open(&mut half, layout), Err(OpenSlotsError::HalfErased));
+        let mut open_one = formatted.clone();
+        // The mark that ended the formatting.
+        open_one.change(|bytes| bytes[32..40].fill(0xFF));
+        assert_eq!(open(&mut open_one, layout), Err(OpenSlotsError::Unfinished));
+        for refused in [&foreign, &half, &open_one] {
+            assert_eq!(refused.violation(), None);
+            let mut refused = refused.clone();
+            format(kind, medium(&mut refused), layout).unwrap();
+            assert_eq!(open(&mut refused, layout), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_named_and_not_taken_for_remains() {
+    for kind in both() {
+        let (mut chip, layout) = chip_with_a_log();
+        // The checksums are wrong then: nothing is known of how a newer version makes them.
+        chip.change(|bytes| bytes.chunks_mut(2048).filter(|slot| slot[0] == b'W').for_each(|slot| slot[4] = 2));
+        let newer = open(kind, medium(&mut chip), layout);
+        assert_eq!(newer, Err(OpenSlotsError::Newer { version: 2 }));
+        assert_eq!(
+            newer.unwrap_err().to_string(),
+            "the medium was formatted by a newer version, with labels of version 2: use that one"
+        );
+        // Formatting is told to give up whatever there is.
+        format(kind, medium(&mut chip), layout).unwrap();
+        assert_eq!(open(kind, medium(&mut chip), layout), Ok(()));
+    }
+}
+
+#[test]
+fn a_log_that_is_opened_from_another_place_is_named_and_not_taken_for_remains() {
+    for kind in both() {
+        let (mut chip, whole) = chip_with_a_log();
+        let layout = Layout { slots: whole.slots - 1, ..whole };
+        let moved = open(kind, Nor::new(&mut chip, SLOT, 5 * SLOT), layout);
+        assert_eq!(moved, Err(OpenSlotsError::Moved { slot: 4, index: 5 }));
+        assert_eq!(
+            moved.unwrap_err().to_string(),
+            "slot 4 is labelled as slot 5: check where the medium begins, it was formatted from elsewhere"
+        );
+        assert_eq!(open(kind, medium(&mut chip), whole), Ok(()), "nothing was harmed");
+        format(kind, Nor::new(&mut chip, SLOT, 5 * SLOT), layout).unwrap();
+        assert_eq!(open(kind, Nor::new(&mut chip, SLOT, 5 * SLOT), layout), Ok(()));
+    }
+}
+
+/// Formats a chip, cut at every step of this formatting, and of as many later ones as there are `cuts`; how many cuts
+/// there were.
+fn cut_formattings<const WRITE: usize, const ERASE: usize>(
+    kind: Kind,
+    chip: &Chip<WRITE, ERASE>,
+    layout: Layout,
+    tear: Tear,
+    cuts: u32,
+) -> u32 {
+    let mut made = 0;
+    let len = u32::try_from(chip.bytes().len()).unwrap();
+    for after in 0.. {
+        let mut chip = chip.clone();
+        chip.power_up((cuts > 0).then_some(Cut { after, tear }));
+        let formatted = format(kind, Nor::new(&mut chip, 0, len), layout);
+        let is_cut = chip.is_off();
+        chip.power_up(None);
+        let found = open(kind, Nor::new(&mut chip, 0, len), layout);
+        let name = format!("words of {WRITE}, {tear:?} after {after}, {cuts} cuts to come, {kind:?}");
+        assert_eq!(chip.violation(), None, "{name}");
+        assert_eq!(chip.erases().iter().sum::<u32>(), 0, "{name}");
+        if !is_cut {
+            assert_eq!((formatted, found), (Ok(()), Ok(())), "{name}");
+            break;
+        }
+        made += 1;
+        match found {
+            Ok(()) => {}
+            Err(OpenSlotsError::Blank | OpenSlotsError::Unfinished) => {
+                made += cut_formattings(kind, &chip, layout, tear, cuts - 1);
+            }
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    made
+}
+
+#[test]
+fn a_first_formatting_that_is_interrupted_again_and_again_is_known_for_one_and_erases_nothing() {
+    fn all<const WRITE: usize>(slot_size: u32, blank: u8, cuts: u32) -> u32 {
+        let chip = Chip::<WRITE, 1024>::new(6 * slot_size as usize / 1024, blank);
+        let info = Nor::new(&mut chip.clone(), 0, 6 * slot_size).info();
+        let layout = Layout { blank, ..Layout::new(info, slot_size) };
+        let tears = [Tear::Before, Tear::After, Tear::Mix(1), Tear::Mix(7), Tear::Weak];
+        let each = |kind| tears.map(|tear| cut_formattings(kind, &chip, layout, tear, cuts)).into_iter().sum::<u32>();
+        both().map(each).sum()
+    }
+    let cuts = [
+        all::<1>(2048, 0xFF, 2),
+        all::<4>(2048, 0x00, 3),
+        all::<8>(2048, 0xFF, 4),
+        all::<32>(4096, 0x00, 4),
+        all::<512>(16384, 0xFF, 4),
+    ];
+    assert!(cuts.iter().all(|cuts| *cuts > 50), "{cuts:?} power cuts");
+}
+
+#[test]
+fn a_medium_that_is_torn_all_over_is_formatted_all_the_same() {
+    for kind in both() {
+        let mut chip = Small::new(12, 0xFF);
+        let layout = layout(&mut chip);
+        // So many formattings were interrupted within the label that no slot has a blank head.
+        chip.change(|bytes| bytes.chunks_mut(2048).for_each(|slot| slot[..8].copy_from_slice(b"WSLT\x01\x03\x03\x01")));
+        assert_eq!(open(kind, medium(&mut chip), layout), Err(OpenSlotsError::Unfinished));
+        format(kind, medium(&mut chip), layout).unwrap();
+        assert_eq!(open(kind, medium(&mut chip), layout), Ok(()));
+        assert_eq!(chip.violation(), None);
     }
 }
 
@@ -145,7 +287,132 @@ fn a_slot_that_cannot_be_erased_is_passed_over() {
     let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap();
     let entries = life(&mut device);
     assert_eq!(entries.last().unwrap().0, 62);
-    assert_eq!(chip.erases()[4], 1, "only the formatting had erased it");
+    assert_eq!(chip.erases()[4], 0, "nothing had erased it");
+}
+
+/// What wears out the first slots of a chip.
+#[derive(Clone, Copy, Debug)]
+enum Worn {
+    /// It cannot be erased.
+    Sector,
+    /// The first word, of the label.
+    Label,
+    /// The last word of the label.
+    LabelsEnd,
+    /// The word of the mark that ends a formatting.
+    Mark,
+}
+
+#[test]
+fn a_medium_whose_first_slots_are_worn_out_is_formatted_by_the_next_and_goes_round() {
+    let worn = [Worn::Sector, Worn::Label, Worn::LabelsEnd, Worn::Mark];
+    let cases =
+        worn.into_iter().flat_map(|worn| [(worn, 1), (worn, 2)]).flat_map(|case| both().map(move |kind| (case, kind)));
+    for ((worn, count), kind) in cases {
+        for is_blank in [true, false] {
+            let mut chip = Small::new(40, 0xFF);
+            let layout = layout(&mut chip);
+            if !is_blank {
+                chip.change(|bytes| bytes.fill(0x5A));
+            }
+            for slot in 0..count {
+                match worn {
+                    Worn::Sector => chip.wear_sector(slot * 2048),
+                    Worn::Label => chip.wear_word(slot * 2048),
+                    Worn::LabelsEnd => chip.wear_word(slot * 2048 + 24),
+                    Worn::Mark => chip.wear_word(slot * 2048 + 32),
+                }
+            }
+            let name = format!("{worn:?} of {count} slots, blank {is_blank}, {kind:?}");
+            let fresh = chip.clone();
+            format(kind, medium(&mut chip), layout).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let steps = chip.steps() - fresh.steps();
+            let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            for _ in 0..3 {
+                let entries = life(&mut device);
+                assert_eq!(entries.last().unwrap().0, 62, "{name}");
+                device = Slots::format(device.into_medium(), layout, table()).unwrap();
+            }
+            assert_eq!(chip.violation(), None, "{name}");
+            // The last step is the mark. Before it, the label stands in another slot than the first.
+            let mut cut = fresh;
+            cut.power_up(Some(Cut { after: steps - 1, tear: Tear::Before }));
+            assert!(format(kind, medium(&mut cut), layout).is_err(), "{name}");
+            cut.power_up(None);
+            assert_eq!(open(kind, medium(&mut cut), layout), Err(OpenSlotsError::Unfinished), "{name}");
+            format(kind, medium(&mut cut), layout).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(open(kind, medium(&mut cut), layout), Ok(()), "{name}");
+        }
+    }
+}
+
+/// A chip that says of one write, counted from 1, that it failed, and made it all the same. Where marks fail, it does
+/// not make the next write if that is one.
+struct Doubtful<'a> {
+    chip: Nor<&'a mut Small>,
+    failing: u32,
+    marks_fail: bool,
+}
+
+impl Medium for Doubtful<'_> {
+    type Error = ChipError;
+
+    fn info(&self) -> Info {
+        self.chip.info()
+    }
+
+    fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), ChipError> {
+        self.chip.read(at, buf)
+    }
+
+    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), ChipError> {
+        self.failing = self.failing.wrapping_sub(1);
+        match self.failing {
+            0 => self.chip.write(at, bytes).and(Err(ChipError::WornOut { at })),
+            u32::MAX if self.marks_fail && at % SLOT == 32 => Err(ChipError::WornOut { at }),
+            _ => self.chip.write(at, bytes),
+        }
+    }
+
+    fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), ChipError> {
+        self.chip.erase(from, to, blank)
+    }
+
+    fn flush(&mut self) -> Result<(), ChipError> {
+        self.chip.flush()
+    }
+}
+
+#[test]
+fn a_label_whose_writing_failed_and_that_is_there_all_the_same_does_not_count() {
+    for (marks_fail, failing) in [false, true].into_iter().flat_map(|fail| (1..60).map(move |n| (fail, n))) {
+        let mut chip = Small::new(24, 0xFF);
+        let layout = layout(&mut chip);
+        let name = format!("write {failing} fails, and the mark behind it {marks_fail}");
+        let doubtful = Doubtful { chip: medium(&mut chip), failing, marks_fail };
+        let device = Slots::format(doubtful, layout, table()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut buf = [0; 2048];
+        let mut acknowledged = 0;
+        match Log::format(device, &mut buf, LogOptions::default(), ID, 0) {
+            Ok(mut log) => {
+                while acknowledged < 60 && log.append(0, &payload(acknowledged, 50)[..]).is_ok() {
+                    acknowledged += 1;
+                }
+            }
+            Err(_) => assert!(failing < 20, "{name}"),
+        }
+        let device = Slots::open(medium(&mut chip), layout, table()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        match Log::open(device, &mut buf, LogOptions::default(), 0) {
+            Ok(mut log) => {
+                assert_eq!(log.report().damage, 0, "{name}");
+                let found = entries(&mut log);
+                assert!(found.len() as u64 >= acknowledged, "{name}: {} of {acknowledged}", found.len());
+                log.append(0, &b"goes on"[..]).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            Err(error) => assert_eq!(acknowledged, 0, "{name}: {error}"),
+        }
+        assert_eq!(chip.violation(), None, "{name}");
+    }
 }
 
 #[test]
@@ -497,6 +764,62 @@ fn a_checkpoint_takes_as_many_slots_as_it_needs_and_leaves_one() {
     assert_eq!(device.read(Object::Checkpoint(first), 4500, &mut [0; 8]).unwrap(), 8);
     let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
     assert_eq!(log.load_checkpoint(&mut ()).unwrap(), Some(Lsn::new(1)));
+}
+
+/// A chip that is read in whole words of `READ` bytes alone.
+struct Words<'a, const READ: usize>(&'a mut Small);
+
+impl<const READ: usize> ErrorType for Words<'_, READ> {
+    type Error = ChipError;
+}
+
+impl<const READ: usize> ReadNorFlash for Words<'_, READ> {
+    const READ_SIZE: usize = READ;
+
+    fn read(&mut self, at: u32, bytes: &mut [u8]) -> Result<(), ChipError> {
+        let word = READ.max(1);
+        assert!((at as usize).is_multiple_of(word) && bytes.len().is_multiple_of(word), "{at}, {} bytes", bytes.len());
+        self.0.read(at, bytes)
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
+impl<const READ: usize> NorFlash for Words<'_, READ> {
+    const WRITE_SIZE: usize = Small::WRITE_SIZE;
+    const ERASE_SIZE: usize = Small::ERASE_SIZE;
+
+    fn erase(&mut self, from: u32, to: u32) -> Result<(), ChipError> {
+        self.0.erase(from, to)
+    }
+
+    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), ChipError> {
+        self.0.write(at, bytes)
+    }
+}
+
+#[test]
+fn a_chip_is_read_in_words_of_whatever_size_its_driver_asks_for() {
+    /// What is read of each piece that begins and ends near the edge of a word.
+    fn read<const READ: usize>(chip: &mut Small) -> Vec<Vec<u8>> {
+        let mut medium = Nor::new(Words::<READ>(chip), 1024, 4096);
+        let pieces = (0..70).flat_map(|at| [1, 2, 31, 32, 33, 100].map(|len| (at, vec![0; len])));
+        pieces
+            .map(|(at, mut buf)| {
+                Medium::read(&mut medium, at, &mut buf).unwrap();
+                buf
+            })
+            .collect()
+    }
+    let mut chip = Small::new(8, 0xFF);
+    chip.change(|bytes| bytes.iter_mut().zip(0..).for_each(|(byte, at)| *byte = payload(at, 1)[0]));
+    let expected = read::<1>(&mut chip);
+    assert_eq!(expected[7], chip.bytes()[1025..1027]);
+    assert!(read::<0>(&mut chip) == expected && read::<2>(&mut chip) == expected);
+    assert!(read::<3>(&mut chip) == expected && read::<24>(&mut chip) == expected);
+    assert!(read::<31>(&mut chip) == expected && read::<32>(&mut chip) == expected);
 }
 
 /// A medium whose every call is pending once.

@@ -7,7 +7,7 @@ use super::{
     label::{LABEL_LEN, Use},
     layout::Layout,
     medium::Medium,
-    table::{PIECE, ROOM, Seen, Slot, Table, Verdict, offset, pieces},
+    table::{LARGE, PIECE, ROOM, Seen, Slot, Table, offset, pieces},
 };
 
 /// A log's device on a medium without names: a fixed number of slots, used in a ring.
@@ -21,66 +21,98 @@ pub struct Slots<M, T> {
 }
 
 impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
-    /// Opens a medium that was formatted with this layout. Reads the head of each slot, and writes nothing.
+    /// Opens a medium that was formatted with this layout. Reads the head of each slot, and writes nothing. A medium
+    /// that is lent (`&mut medium`) is there again after an error, to be formatted or looked at.
     ///
     /// # Errors
     /// [`OpenSlotsError`] tells apart a medium that is blank, one that holds something else, one whose formatting was
-    /// interrupted, and one that was formatted with another layout.
+    /// interrupted, and one that was formatted with another layout, from another place or by a newer version.
     pub fn open(medium: M, layout: Layout, table: T) -> Result<Self, OpenSlotsError<M::Error>> {
         let mut slots = Self::new(medium, layout, table)?;
-        let mut seen = Seen::default();
-        for slot in 0..slots.table.len() {
-            let base = slots.table.base(slot);
-            let mut head = [0; LABEL_LEN];
-            slots.medium.read(base, &mut head).map_err(OpenSlotsError::Medium)?;
-            let retired = slots.is_marked(base + layout.retired_at()).map_err(OpenSlotsError::Medium)?;
-            slots.table.scanned(slot, &head, retired, &mut seen);
-        }
-        match seen.verdict() {
-            Verdict::Formatted => {}
-            Verdict::HalfErased => return Err(OpenSlotsError::HalfErased),
-            Verdict::OtherLayout(label) => return Err(OpenSlotsError::other(&label)),
-            Verdict::NoLabel => return Err(slots.what_else(seen)?),
+        let mut seen = slots.scan()?;
+        if !seen.is_formatted()? {
+            slots.look_further(&mut seen)?;
+            return Err(seen.without_label());
         }
         slots.table.complete();
         Ok(slots)
     }
 
     /// Formats the medium, whatever it holds: afterwards it holds no log. What was formatted with this layout before is
-    /// only given up, slot by slot, and costs no erase; anything else is erased.
+    /// only given up, slot by slot, and costs no erase; nor does a medium that is blank. Anything else is erased.
     ///
     /// # Errors
     /// The medium's. Interrupted, it is to be done again.
     pub fn format(medium: M, layout: Layout, table: T) -> Result<Self, OpenSlotsError<M::Error>> {
         let mut slots = Self::new(medium, layout, table)?;
-        let mut seen = Seen::default();
-        for slot in 0..slots.table.len() {
-            let base = slots.table.base(slot);
-            let mut head = [0; LABEL_LEN];
-            slots.medium.read(base, &mut head).map_err(OpenSlotsError::Medium)?;
-            let retired = slots.is_marked(base + layout.retired_at()).map_err(OpenSlotsError::Medium)?;
-            slots.table.scanned(slot, &head, retired, &mut seen);
-        }
+        let mut seen = slots.scan()?;
         slots.table.complete();
-        if seen.verdict() == Verdict::Formatted {
+        if matches!(seen.is_formatted::<M::Error>(), Ok(true)) {
             while let Some(object) = slots.table.oldest() {
                 slots.remove(object).map_err(OpenSlotsError::Slot)?;
                 slots.sync().map_err(OpenSlotsError::Slot)?;
             }
             return Ok(slots);
         }
-        // The first slot says that formatting is under way, until all others are blank.
-        let label = slots.table.label(0, Use::Formatting, 0, 0);
-        slots.clear(0)?;
-        slots.fill(0, &label.encode()).map_err(OpenSlotsError::Medium)?;
-        slots.medium.flush().map_err(OpenSlotsError::Medium)?;
-        for slot in 1..slots.table.len() {
-            slots.clear(slot)?;
-        }
-        slots.fill(layout.retired_at(), &[]).map_err(OpenSlotsError::Medium)?;
-        slots.medium.flush().map_err(OpenSlotsError::Medium)?;
-        slots.table.taken(0, &label);
+        slots.look_further(&mut seen)?;
+        slots.begin(&seen)?;
         Ok(slots)
+    }
+
+    /// Formats a medium that is not formatted. The first slot that takes it says that formatting is under way, until
+    /// nothing of what was there before is left.
+    fn begin(&mut self, seen: &Seen) -> Result<(), OpenSlotsError<M::Error>> {
+        let mut failed = OpenSlotsError::Slot(SlotError::Full);
+        let mut first = seen.formatted_from();
+        // Where nothing is erased, no power cut leaves anything but blank and labels that are torn.
+        for mut to_erase in [seen.written, true] {
+            let from = first;
+            for slot in from..self.table.len() {
+                let label = self.table.label(slot, Use::Formatting, 0, 0);
+                let ready = if to_erase { self.erase(slot) } else { self.is_blank(slot) };
+                let announced = match ready {
+                    Ok(true) => self.announce(slot, &label.encode()),
+                    other => other,
+                };
+                match announced {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        failed = OpenSlotsError::Slot(SlotError::Verify { at: self.table.base(slot) });
+                        continue;
+                    }
+                    Err(error) => {
+                        failed = OpenSlotsError::Medium(error);
+                        continue;
+                    }
+                }
+                // A slot that cannot be erased is passed over when its turn comes.
+                for other in (0..self.table.len()).filter(|other| to_erase && *other != slot) {
+                    let _ = self.erase(other);
+                }
+                (first, to_erase) = (slot, false);
+                if self.retire(slot) {
+                    self.medium.flush().map_err(OpenSlotsError::Medium)?;
+                    self.table.taken(slot, &label);
+                    return Ok(());
+                }
+                failed = OpenSlotsError::Slot(SlotError::Verify { at: self.table.base(slot) });
+            }
+        }
+        Err(failed)
+    }
+
+    /// Reads the heads of all slots.
+    fn scan(&mut self) -> Result<Seen, OpenSlotsError<M::Error>> {
+        let mut seen = Seen::default();
+        for slot in 0..self.table.len() {
+            let base = self.table.base(slot);
+            let mut head = [0; LABEL_LEN];
+            self.medium.read(base, &mut head).map_err(OpenSlotsError::Medium)?;
+            let mark = base + self.table.layout.retired_at();
+            let retired = self.is_marked(mark).map_err(OpenSlotsError::Medium)?;
+            self.table.scanned(slot, &head, retired, &mut seen);
+        }
+        Ok(seen)
     }
 
     fn new(medium: M, layout: Layout, table: T) -> Result<Self, OpenSlotsError<M::Error>> {
@@ -127,10 +159,24 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
     }
 
     fn is_filled(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
-        for piece in pieces(len) {
-            let mut bytes = [0; PIECE];
-            let bytes = &mut bytes[..piece.len()];
-            self.medium.read(offset(at, piece.start), bytes)?;
+        if self.write_size <= PIECE {
+            self.is_filled_by::<PIECE>(at, len, byte)
+        } else {
+            self.is_filled_large(at, len, byte)
+        }
+    }
+
+    /// Media that write much at once read as much at once, whatever is asked of them.
+    #[inline(never)]
+    fn is_filled_large(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
+        self.is_filled_by::<LARGE>(at, len, byte)
+    }
+
+    fn is_filled_by<const N: usize>(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
+        for from in (0..len).step_by(N) {
+            let mut bytes = [0; N];
+            let bytes = &mut bytes[..N.min(len - from)];
+            self.medium.read(offset(at, from), bytes)?;
             if bytes.iter().any(|other| *other != byte) {
                 return Ok(false);
             }
@@ -138,27 +184,24 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
         Ok(true)
     }
 
-    /// What a medium without a label is: blank, something else, or what an interrupted erase left of a log.
-    fn what_else(&mut self, mut seen: Seen) -> Result<OpenSlotsError<M::Error>, OpenSlotsError<M::Error>> {
-        let layout = self.table.layout;
+    /// Looks at what stands behind the heads of a medium without a label: whether there is anything, and whether of a
+    /// log.
+    fn look_further(&mut self, seen: &mut Seen) -> Result<(), OpenSlotsError<M::Error>> {
+        let Layout { slot_size, copy_offset, blank, .. } = self.table.layout;
         for slot in 0..self.table.len() {
             let base = self.table.base(slot);
-            for at in [0, layout.copy_offset] {
+            for at in [0, copy_offset] {
                 let mut magic = [0; 4];
-                let at = base + layout.label_area() + at;
+                let at = base + self.table.layout.label_area() + at;
                 self.medium.read(at, &mut magic).map_err(OpenSlotsError::Medium)?;
                 seen.traces |= magic == duralog_core::segment::SEGMENT_MAGIC;
             }
             if !seen.written {
-                let len = layout.slot_size as usize;
-                seen.written = !self.is_filled(base, len, layout.blank).map_err(OpenSlotsError::Medium)?;
+                let (at, len) = (offset(base, LABEL_LEN), slot_size as usize - LABEL_LEN);
+                seen.written = !self.is_filled(at, len, blank).map_err(OpenSlotsError::Medium)?;
             }
         }
-        Ok(match (seen.written, seen.traces) {
-            (false, _) => OpenSlotsError::Blank,
-            (true, true) => OpenSlotsError::HalfErased,
-            (true, false) => OpenSlotsError::Foreign,
-        })
+        Ok(())
     }
 
     /// Erases a slot, its label first: a cache that loses the rest must not leave the label without the mark that it was given up.
@@ -171,19 +214,6 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
             self.medium.erase(base + head, base + slot_size, blank)?;
         }
         if verify { self.is_filled(base, slot_size as usize, blank) } else { Ok(true) }
-    }
-
-    /// Erases a slot while formatting; one that cannot be erased is passed over when its turn comes.
-    fn clear(&mut self, slot: usize) -> Result<(), OpenSlotsError<M::Error>> {
-        match self.erase(slot) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) if slot > 0 => {
-                self.table.bad(slot);
-                Ok(())
-            }
-            Ok(_) => Err(OpenSlotsError::Slot(SlotError::Verify { at: self.table.base(slot) })),
-            Err(error) => Err(OpenSlotsError::Medium(error)),
-        }
     }
 
     /// Writes `head` and fills up the granule; with no head it is a mark, which is anything but blank.
@@ -201,7 +231,7 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
     /// Media that write much at once have the stack for it.
     #[inline(never)]
     fn fill_large(&mut self, at: u32, head: &[u8], len: usize, fill: u8) -> Result<(), M::Error> {
-        self.fill_by::<4096>(at, head, len, fill)
+        self.fill_by::<LARGE>(at, head, len, fill)
     }
 
     fn fill_by<const N: usize>(&mut self, at: u32, head: &[u8], len: usize, fill: u8) -> Result<(), M::Error> {
@@ -238,12 +268,40 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
     }
 
     fn prepare(&mut self, slot: usize, label: &[u8]) -> Result<bool, M::Error> {
-        let base = self.table.base(slot);
         if !self.erase(slot)? {
             return Ok(false);
         }
+        let labelled = self.labelled(slot, label);
+        // A label that failed may be there all the same, and must not count.
+        if !matches!(labelled, Ok(true)) {
+            self.retire(slot);
+        }
+        labelled
+    }
+
+    /// Labels a slot that is blank; whether the label reads back.
+    fn labelled(&mut self, slot: usize, label: &[u8]) -> Result<bool, M::Error> {
+        let base = self.table.base(slot);
         self.fill(base, label)?;
         self.reads_back(base, label)
+    }
+
+    /// Whether nothing stands where the label does.
+    fn is_blank(&mut self, slot: usize) -> Result<bool, M::Error> {
+        self.is_filled(self.table.base(slot), LABEL_LEN, self.table.layout.blank)
+    }
+
+    /// Says in a blank slot that formatting is under way; whether it does.
+    fn announce(&mut self, slot: usize, label: &[u8]) -> Result<bool, M::Error> {
+        let announced = self.labelled(slot, label)?;
+        self.medium.flush()?;
+        Ok(announced)
+    }
+
+    /// Writes the mark of a slot that was given up; whether it shows.
+    fn retire(&mut self, slot: usize) -> bool {
+        let mark = self.table.base(slot) + self.table.layout.retired_at();
+        self.fill(mark, &[]).is_ok() && matches!(self.is_marked(mark), Ok(true))
     }
 
     fn reads_back(&mut self, at: u32, written: &[u8]) -> Result<bool, M::Error> {
@@ -331,11 +389,9 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Device for Slots<M, T> {
 
     fn remove(&mut self, object: Object) -> Result<(), Self::Error> {
         if let Some(slot) = self.table.first_of(object) {
-            let mark = self.table.base(slot) + self.table.layout.retired_at();
-            let marked = self.fill(mark, &[]).is_ok() && matches!(self.is_marked(mark), Ok(true));
             // A power cut may have left a mark that shows nothing and takes no writing any more: an erase does it too.
-            if !marked && !self.erase(slot).map_err(SlotError::Medium)? {
-                return Err(SlotError::Verify { at: mark });
+            if !self.retire(slot) && !self.erase(slot).map_err(SlotError::Medium)? {
+                return Err(SlotError::Verify { at: self.table.base(slot) + self.table.layout.retired_at() });
             }
             self.table.removed(object);
         }

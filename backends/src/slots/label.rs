@@ -9,6 +9,9 @@ pub const LABEL_VERSION: u8 = 1;
 /// Bytes of a label.
 pub const LABEL_LEN: usize = 32;
 
+/// Where the version stands, in labels of every version.
+pub(crate) const VERSION_AT: usize = 4;
+
 const SEGMENT: u8 = 1;
 const CHECKPOINT: u8 = 2;
 const FORMATTING: u8 = 3;
@@ -43,7 +46,7 @@ impl Label {
     pub(crate) fn encode(&self) -> [u8; LABEL_LEN] {
         let mut bytes = [0; LABEL_LEN];
         bytes[..4].copy_from_slice(&LABEL_MAGIC);
-        bytes[4] = LABEL_VERSION;
+        bytes[VERSION_AT] = LABEL_VERSION;
         let (kind, id) = match self.used {
             Use::Object(Object::Segment(id)) => (SEGMENT, id.value()),
             Use::Object(Object::Checkpoint(id)) => (CHECKPOINT, id.value()),
@@ -67,7 +70,10 @@ impl Label {
     pub(crate) fn decode(bytes: &[u8; LABEL_LEN]) -> Option<Self> {
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        if bytes[..4] != LABEL_MAGIC || bytes[4] != LABEL_VERSION || number(28) != compute_checksum(&bytes[..28]) {
+        if bytes[..4] != LABEL_MAGIC
+            || bytes[VERSION_AT] != LABEL_VERSION
+            || number(28) != compute_checksum(&bytes[..28])
+        {
             return None;
         }
         let id = u64::from(number(20)) << 32 | u64::from(number(16));
@@ -91,4 +97,9 @@ impl Label {
             },
         })
     }
+}
+
+/// Whether bytes are what a power cut may leave where blank was to become `written`: of each bit one of the two.
+pub(crate) fn is_mixed(bytes: &[u8; LABEL_LEN], blank: u8, written: &[u8; LABEL_LEN]) -> bool {
+    bytes.iter().zip(written).all(|(byte, written)| (byte ^ blank) & (byte ^ written) == 0)
 }

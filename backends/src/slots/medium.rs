@@ -94,3 +94,27 @@ impl<M: Medium + ?Sized> Medium for &mut M {
         (**self).flush()
     }
 }
+
+impl<M: AsyncMedium + ?Sized> AsyncMedium for &mut M {
+    type Error = M::Error;
+
+    fn info(&self) -> Info {
+        (**self).info()
+    }
+
+    async fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), M::Error> {
+        (**self).read(at, buf).await
+    }
+
+    async fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), M::Error> {
+        (**self).write(at, bytes).await
+    }
+
+    async fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), M::Error> {
+        (**self).erase(from, to, blank).await
+    }
+
+    async fn flush(&mut self) -> Result<(), M::Error> {
+        (**self).flush().await
+    }
+}

@@ -8,6 +8,48 @@ use embedded_storage_async::nor_flash as awaited;
 use super::medium::Info;
 
 /// A run of a flash chip, or of a controller's own flash, as a medium.
+///
+/// A driver that reads more than 32 bytes at once (its `READ_SIZE`) is refused when the program is compiled: it needs a
+/// [`Medium`](super::Medium) of its own, with room for so many.
+///
+/// ```compile_fail
+/// # #[cfg(not(feature = "nor"))] compile_error!("there is nothing to be refused");
+/// use duralog::slots::{Medium, Nor};
+/// use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+///
+/// struct Large;
+///
+/// impl ErrorType for Large {
+///     type Error = NorFlashErrorKind;
+/// }
+///
+/// impl ReadNorFlash for Large {
+///     const READ_SIZE: usize = 64; // With 32 this compiles.
+///
+///     fn read(&mut self, _: u32, _: &mut [u8]) -> Result<(), NorFlashErrorKind> {
+///         Ok(())
+///     }
+///
+///     fn capacity(&self) -> usize {
+///         65536
+///     }
+/// }
+///
+/// impl NorFlash for Large {
+///     const WRITE_SIZE: usize = 8;
+///     const ERASE_SIZE: usize = 4096;
+///
+///     fn erase(&mut self, _: u32, _: u32) -> Result<(), NorFlashErrorKind> {
+///         Ok(())
+///     }
+///
+///     fn write(&mut self, _: u32, _: &[u8]) -> Result<(), NorFlashErrorKind> {
+///         Ok(())
+///     }
+/// }
+///
+/// Nor::new(Large, 0, 65536).read(0, &mut [0; 4]).unwrap();
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Nor<F> {
     flash: F,
@@ -15,8 +57,13 @@ pub struct Nor<F> {
     len: u32,
 }
 
-/// Bytes read at once where a driver reads whole words only.
+/// The most bytes that a driver may read at once: on the stack.
 const WORD_MAX: usize = 32;
+
+/// Drivers that read more at once cannot be compiled.
+const fn is_read_size(read_size: usize) {
+    assert!(read_size <= WORD_MAX, "`Nor` takes drivers with a `READ_SIZE` of at most 32 bytes");
+}
 
 impl<F> Nor<F> {
     /// The `len` bytes from `from` on, both multiples of the erase size.
@@ -46,7 +93,7 @@ impl<F> Nor<F> {
 /// A read of whole words: from where, how many bytes, and which of them are wanted.
 fn words(at: u32, wanted: usize, read_size: usize) -> (u32, usize, core::ops::Range<usize>) {
     let before = at as usize % read_size;
-    let len = (before + wanted).next_multiple_of(read_size).min(WORD_MAX.max(read_size) / read_size * read_size);
+    let len = (before + wanted).next_multiple_of(read_size).min(WORD_MAX / read_size * read_size);
     (at - u32::try_from(before).unwrap_or(0), len, before..len.min(before + wanted))
 }
 
@@ -59,6 +106,7 @@ impl<F: blocking::NorFlash> super::medium::Medium for Nor<F> {
     }
 
     fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), F::Error> {
+        const { is_read_size(F::READ_SIZE) };
         if F::READ_SIZE <= 1 {
             return self.flash.read(self.from + at, buf);
         }
@@ -99,6 +147,7 @@ impl<F: awaited::NorFlash> super::medium::AsyncMedium for Nor<F> {
     }
 
     async fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), F::Error> {
+        const { is_read_size(F::READ_SIZE) };
         if F::READ_SIZE <= 1 {
             return self.flash.read(self.from + at, buf).await;
         }

@@ -5,8 +5,8 @@ use core::ops::Range;
 use duralog_core::{CheckpointId, Object, Room, SegmentId};
 
 use super::{
-    SlotError,
-    label::{LABEL_LEN, LABEL_MAGIC, Label, Use},
+    OpenSlotsError, SlotError,
+    label::{LABEL_LEN, LABEL_MAGIC, LABEL_VERSION, Label, Use, VERSION_AT, is_mixed},
     layout::Layout,
 };
 
@@ -44,40 +44,53 @@ impl Slot {
     }
 }
 
-/// What was seen at the heads of the slots.
+/// What was seen of a medium.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     /// Slots with a label of this layout.
     labels: u32,
-    /// A label that says that formatting has not ended.
-    formatting: bool,
+    /// The slot whose label is the last one, and says that formatting has not ended.
+    formatting: Option<usize>,
     /// A label of another layout.
-    pub(crate) other: Option<Label>,
+    other: Option<Label>,
+    /// A label of this layout in another slot than it names: which slot, and which it names.
+    moved: Option<(u16, u16)>,
+    /// The version of a label that is newer than this one.
+    newer: Option<u8>,
     /// Bytes that only this format begins with, where no label is.
     pub(crate) traces: bool,
-    /// Anything but blank.
+    /// A label *formatting*, whole or torn.
+    begun: bool,
+    /// Anything but blank and such labels.
     pub(crate) written: bool,
 }
 
-/// What a medium is that holds no log of this layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Formatted,
-    /// The formatting was interrupted.
-    HalfErased,
-    OtherLayout(Label),
-    /// No label: the rest of the medium tells what it is.
-    NoLabel,
-}
-
 impl Seen {
-    pub(crate) fn verdict(&self) -> Verdict {
-        match (self.formatting, self.labels, self.other) {
-            (true, ..) => Verdict::HalfErased,
-            (_, 1.., _) => Verdict::Formatted,
-            (_, 0, Some(label)) => Verdict::OtherLayout(label),
-            (_, 0, None) => Verdict::NoLabel,
+    /// Whether the medium is formatted with this layout. `false`: it has no label, and the rest of it tells what it is.
+    pub(crate) fn is_formatted<E>(&self) -> Result<bool, OpenSlotsError<E>> {
+        match *self {
+            Self { formatting: Some(_), .. } => Err(OpenSlotsError::Unfinished),
+            Self { labels: 1.., .. } => Ok(true),
+            Self { newer: Some(version), .. } => Err(OpenSlotsError::Newer { version }),
+            Self { other: Some(label), .. } => Err(OpenSlotsError::other(&label)),
+            Self { moved: Some((slot, index)), .. } => Err(OpenSlotsError::Moved { slot, index }),
+            _ => Ok(false),
         }
+    }
+
+    /// What a medium without any label is.
+    pub(crate) fn without_label<E>(&self) -> OpenSlotsError<E> {
+        match (self.written, self.begun, self.traces) {
+            (false, false, _) => OpenSlotsError::Blank,
+            (false, true, _) => OpenSlotsError::Unfinished,
+            (true, _, true) => OpenSlotsError::HalfErased,
+            (true, _, false) => OpenSlotsError::Foreign,
+        }
+    }
+
+    /// The first slot that a label *formatting* may go into: it must not stand before one that has not been retired.
+    pub(crate) fn formatted_from(&self) -> usize {
+        self.formatting.unwrap_or(0)
     }
 }
 
@@ -125,25 +138,41 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
 
     /// Takes note of what stands at the head of a slot.
     pub(crate) fn scanned(&mut self, slot: usize, head: &[u8; LABEL_LEN], retired: bool, seen: &mut Seen) {
-        seen.written |= head.iter().any(|byte| *byte != self.layout.blank) || retired;
-        seen.traces |= head[..LABEL_MAGIC.len()] == LABEL_MAGIC;
-        let Some(label) = Label::decode(head) else { return };
         let Layout { slot_size, granule, blank, .. } = self.layout;
+        seen.written |= retired;
+        if head.iter().all(|byte| *byte == blank) {
+            return;
+        }
+        let own = self.label(slot, Use::Formatting, 0, 0);
+        let is_magic = head[..LABEL_MAGIC.len()] == LABEL_MAGIC;
+        seen.traces |= is_magic;
+        let Some(label) = Label::decode(head) else {
+            let is_torn = is_mixed(head, blank, &own.encode());
+            seen.begun |= is_torn;
+            seen.written |= !is_torn;
+            if is_magic && !is_torn && head[VERSION_AT] > LABEL_VERSION {
+                seen.newer = Some(head[VERSION_AT]);
+            }
+            return;
+        };
+        seen.begun |= label == own;
+        seen.written |= label != own;
         if (label.slot_size, label.granule, label.blank) != (slot_size, granule, blank) {
             seen.other = Some(label);
             return;
         }
-        if usize::from(label.index) != slot {
+        if label.index != own.index {
+            seen.moved = Some((own.index, label.index));
             return;
         }
         seen.labels += 1;
+        let is_open = label.used == Use::Formatting && !retired;
         if label.sequence >= self.sequence {
             (self.sequence, self.last) = (label.sequence, slot);
+            seen.formatting = is_open.then_some(slot);
         }
-        match label.used {
-            _ if retired => {}
-            Use::Formatting => seen.formatting = true,
-            Use::Object(object) => self.put(slot, object, label.part, label.sequence),
+        if let (Use::Object(object), false) = (label.used, retired) {
+            self.put(slot, object, label.part, label.sequence);
         }
     }
 
@@ -235,7 +264,8 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
     /// The slot could not be erased or labelled.
     pub(crate) fn bad(&mut self, slot: usize) {
         self.slots_mut()[slot] = Slot { state: State::Bad, ..Slot::default() };
-        self.last = slot;
+        // It may have its label all the same: the one that is taken in its place has the higher number.
+        (self.sequence, self.last) = (self.sequence.saturating_add(1), slot);
     }
 
     /// The object is gone, with all its parts.
@@ -296,6 +326,8 @@ pub(crate) fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// Bytes read back at once: on the stack.
 pub(crate) const PIECE: usize = 32;
+/// The same of media that write more than that at once.
+pub(crate) const LARGE: usize = 4096;
 
 pub(crate) fn offset(address: u32, by: usize) -> u32 {
     address.saturating_add(u32::try_from(by).unwrap_or(u32::MAX))

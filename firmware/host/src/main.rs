@@ -304,7 +304,7 @@ fn made_on_the_host() -> Result<Vec<u8>, String> {
 fn find(image: &[u8]) -> Result<Option<Found>, String> {
     let mut device = match ImageDevice::of_image(image) {
         Ok(device) => device,
-        Err(OpenSlotsError::Medium(_) | OpenSlotsError::HalfErased) => return Ok(None),
+        Err(OpenSlotsError::Medium(_) | OpenSlotsError::Unfinished) => return Ok(None),
         Err(error) => return Err(format!("the host cannot open the image: {error}")),
     };
     let mut buf = vec![0; 1 << 16];
