@@ -255,7 +255,7 @@ impl Shown {
             self.acknowledged.value(),
             self.checkpoint.value()
         );
-        for line in report::words(&self.report, paint).lines() {
+        for line in report::words(&self.report, None, paint).lines() {
             let _ = writeln!(text, "  {line}");
         }
         text.push('\n');

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use duralog::{Error, Finding, core::Fault, file::FileError};
+use duralog::{Error, Finding, core::Fault, file::FileError, slots::CutOff};
 use serde_json::{Value, json};
 
 /// The exit statuses.
@@ -59,6 +59,8 @@ pub(crate) enum Failure {
     Usage { path: Option<PathBuf>, message: String },
     /// There is damage; this is the first of it.
     Damage { dir: PathBuf, finding: Box<Finding>, count: u64 },
+    /// The image ends within a slot; what is there was read.
+    CutOff { image: PathBuf, cut_off: CutOff },
     /// A policy does not allow what was found.
     Refused { dir: PathBuf, message: String },
     /// Something else of this machine, at `path` if it is about one.
@@ -105,7 +107,7 @@ impl Failure {
             Self::Log { error, .. } => status(error),
             Self::Advised { failure, .. } => failure.status(),
             Self::Line { .. } | Self::Input { .. } | Self::Usage { .. } => Status::Usage,
-            Self::Damage { .. } | Self::Refused { .. } => Status::Damage,
+            Self::Damage { .. } | Self::CutOff { .. } | Self::Refused { .. } => Status::Damage,
             Self::System { .. } | Self::Output(_) => Status::Device,
             Self::Signal { signal } => Status::Signal(*signal),
         }
@@ -120,6 +122,7 @@ impl Failure {
             Self::Input { .. } => "input",
             Self::Usage { .. } => "usage",
             Self::Damage { .. } => "damaged",
+            Self::CutOff { .. } => "cut_off",
             Self::Refused { .. } => "refused",
             Self::System { .. } => "system",
             Self::Output(_) => "output",
@@ -157,6 +160,10 @@ impl Failure {
                 offset = Some(finding.offset);
                 lsn = finding.lsns.map(|(first, _)| first.value());
             }
+            Self::CutOff { image, cut_off } => {
+                path = Some(image.display().to_string());
+                offset = Some(cut_off.len);
+            }
             Self::Refused { dir, .. } => path = Some(dir.display().to_string()),
             Self::System { path: at, .. } => path = at.as_ref().map(|path| path.display().to_string()),
             Self::Output(_) | Self::Signal { .. } => {}
@@ -190,6 +197,14 @@ impl fmt::Display for Failure {
             Self::Damage { dir, finding, count: 1 } => write!(f, "{}: damage: {finding}", dir.display()),
             Self::Damage { dir, finding, count } => {
                 write!(f, "{}: damage at {count} places, the first: {finding}", dir.display())
+            }
+            Self::CutOff { image, cut_off: CutOff { len, missing, object } } => {
+                write!(f, "{} ends at byte {len}, within a slot: ", image.display())?;
+                match object {
+                    Some((object, from)) => write!(f, "{missing} bytes are missing, of {object} from byte {from} on")?,
+                    None => write!(f, "{missing} bytes of that are missing, what it holds with them")?,
+                }
+                f.write_str(", and whatever slots stand behind it: read the medium out again, whole")
             }
             Self::System { action, path: Some(path), error } => {
                 write!(f, "cannot {action} {}: {error}", path.display())

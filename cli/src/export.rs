@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     exit::{Failure, tell},
-    image::{self, ImageArgs},
+    image::{self, Given, ImageArgs},
     line,
     outcome::Outcome,
     report::{PolicyArg, failure},
@@ -42,17 +42,31 @@ pub(crate) struct Args {
 /// A log that is read under a policy.
 pub(crate) struct Source<'a> {
     dir: &'a Path,
+    given: Given,
     pub(crate) reader: LogReader,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn open(dir: &'a Path, image: ImageArgs, policy: PolicyArg) -> Result<Self, Failure> {
-        let config = Config::new(image::folder(dir, image)?).existing().with_policy(policy.into());
-        let reader = LogReader::open(config).map_err(Failure::log(dir))?;
-        match failure(dir, reader.recovery()) {
+        let given = image::given(dir, image)?;
+        let config = Config::new(&given.folder).existing().with_policy(policy.into());
+        let opened = LogReader::open(config).map_err(Failure::log(dir));
+        let reader = opened.map_err(|failure| given.explained(dir, failure))?;
+        match given.cut_off(dir).or_else(|| failure(dir, reader.recovery())) {
             Some(refused) if policy == PolicyArg::Strict => Err(refused),
-            _ => Ok(Self { dir, reader }),
+            _ => Ok(Self { dir, given, reader }),
         }
+    }
+
+    /// A failure of reading it: where that is damage, an image that ends too early is why.
+    pub(crate) fn explained(&self, failure: Failure) -> Failure {
+        self.given.explained(self.dir, failure)
+    }
+
+    /// What came of reading all that is there: of an image that ends too early, that is not all.
+    pub(crate) fn whole(&self, read: Result<(), Failure>) -> Result<(), Failure> {
+        read.map_err(|failure| self.explained(failure))?;
+        self.given.cut_off(self.dir).map_or(Ok(()), Err)
     }
 
     pub(crate) fn read(&self, from: Lsn, to: Lsn) -> Result<Entries<duralog::FileDevice>, Failure> {
@@ -115,11 +129,15 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 fn write_entries(args: &Args) -> Result<(), Failure> {
     let source = Source::open(&args.dir, args.image, args.policy)?;
+    source.whole(write_entries_of(&source, args))
+}
+
+fn write_entries_of(source: &Source<'_>, args: &Args) -> Result<(), Failure> {
     let from = args.from.map_or(Lsn::ZERO, Lsn::new);
     let to = args.to.map_or(Lsn::MAX, Lsn::new);
     let mut entries = source.read(from, to)?;
     let mut out = BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let progress = progress(&source, from, to);
+    let progress = progress(source, from, to);
     for entry in &mut entries {
         // What stands before the damage was written: it leaves the buffer when that is dropped.
         let (entry, operation) = source.decode(entry)?;

@@ -50,19 +50,21 @@ pub(crate) struct StatArgs {
 /// Runs `verify`.
 pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
     let dir = &args.dir;
-    let folder = match image::folder(dir, args.image) {
-        Ok(folder) => folder,
+    let given = match image::given(dir, args.image) {
+        Ok(given) => given,
         Err(failure) => return failure.into(),
     };
-    let folder = &folder;
+    let folder = &given.folder;
     match verified(dir, folder, Policy::Inspect, args.expect_durable) {
         Ok((reader, inventory)) => {
             // What was asked is not how it was read, which is to the end, but what a writer may do by default.
             let mut report = reader.recovery().clone();
             report.policy = Policy::Default;
             report.writable = report.success;
+            let cut_off = given.cut_off(dir);
+            report::weigh(&mut report, cut_off.as_ref());
             if let Err(failure) = complete(dir, folder, &mut report) {
-                return failure.into();
+                return given.explained(dir, failure).into();
             }
             let report = &report;
             let paint = Paint::new();
@@ -70,14 +72,15 @@ pub(crate) fn verify(args: &VerifyArgs) -> Outcome {
                 "{}\n{}\n{}",
                 report::heading(&args.dir, report),
                 map::draw(&inventory, report, paint),
-                report::words(report, paint)
+                report::words(report, cut_off.as_ref(), paint)
             );
             // A damaged entry is damage, also where a checkpoint holds what it did.
-            let failure = report::failure(&args.dir, report).or_else(|| report::covered_damage(&args.dir, report));
+            let damage = || report::failure(dir, report).or_else(|| report::covered_damage(dir, report));
+            let failure = cut_off.or_else(damage);
             let object = report::fields(report);
             Outcome { object, text: Some(text), failure, ..Outcome::default() }
         }
-        Err(failure) => failure.into(),
+        Err(failure) => given.explained(dir, failure).into(),
     }
 }
 
@@ -107,24 +110,25 @@ pub(crate) fn verified(
 /// Runs `stat`.
 pub(crate) fn stat(args: &StatArgs) -> Outcome {
     let dir = &args.dir;
-    let folder = match image::folder(dir, args.image) {
-        Ok(folder) => folder,
+    let given = match image::given(dir, args.image) {
+        Ok(given) => given,
         Err(failure) => return failure.into(),
     };
-    let opened = LogReader::open(Config::new(&folder).existing());
+    let opened = LogReader::open(Config::new(&given.folder).existing());
     let read = opened.and_then(|reader| Inventory::take(&reader).map(|inventory| (reader, inventory)));
     let (reader, inventory) = match read.map_err(Failure::log(dir)) {
         Ok(read) => read,
-        Err(failure) => return failure.into(),
+        Err(failure) => return given.explained(dir, failure).into(),
     };
     let mut report = reader.recovery().clone();
-    report.checkpoint_used = match segments::checkpoint_used(&folder, &report).map_err(Failure::log(dir)) {
+    report.checkpoint_used = match segments::checkpoint_used(&given.folder, &report).map_err(Failure::log(dir)) {
         Ok(used) => used,
-        Err(failure) => return failure.into(),
+        Err(failure) => return given.explained(dir, failure).into(),
     };
     let report = &report;
     let text = format!("{}\n{}", report::heading(dir, report), map::draw(&inventory, report, Paint::new()));
-    let (object, failure) = (stat_fields(report, &inventory), report::failure(dir, report));
+    let failure = given.cut_off(dir).or_else(|| report::failure(dir, report));
+    let object = stat_fields(report, &inventory);
     Outcome { object, text: Some(text), failure, ..Outcome::default() }
 }
 

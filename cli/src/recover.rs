@@ -59,23 +59,26 @@ pub(crate) fn run(args: &Args) -> Outcome {
 
 fn looked_at(args: &Args, refused: Option<Error>) -> Outcome {
     let refused = refused.map(Failure::log(&args.dir));
-    let folder = match image::folder(&args.dir, ImageArgs::default()) {
-        Ok(folder) => folder,
+    let given = match image::given(&args.dir, ImageArgs::default()) {
+        Ok(given) => given,
         Err(failure) => return failure.into(),
     };
-    match (inspect::verified(&args.dir, &folder, args.policy.into(), args.expect_durable), refused) {
-        (Ok((reader, _)), refused) => told(args, &folder, reader.recovery().clone(), refused),
+    let refused = refused.or_else(|| given.cut_off(&args.dir));
+    match (inspect::verified(&args.dir, &given.folder, args.policy.into(), args.expect_durable), refused) {
+        (Ok((reader, _)), refused) => told(args, &given.folder, reader.recovery().clone(), refused),
         (Err(_), Some(refused)) | (Err(refused), None) => refused.into(),
     }
 }
 
 fn told(args: &Args, folder: &Path, mut report: RecoveryReport, refused: Option<Failure>) -> Outcome {
     let unread = inspect::complete(&args.dir, folder, &mut report).err();
+    let cut_off = refused.as_ref().filter(|refused| matches!(refused, Failure::CutOff { .. }));
+    report::weigh(&mut report, cut_off);
     let report = &report;
     let mut object = report::fields(report);
     object.insert("dry_run".to_owned(), args.dry_run.into());
     let mut text = report::heading(&args.dir, report);
-    text.push_str(&report::words(report, Paint::new()));
+    text.push_str(&report::words(report, cut_off, Paint::new()));
     if args.dry_run {
         text.push_str("nothing was written: a dry run\n");
     } else if refused.is_some() {

@@ -154,6 +154,13 @@ pub(crate) fn failure(dir: &Path, report: &RecoveryReport) -> Option<Failure> {
     None
 }
 
+/// Of an image that ends too early, which `cut_off` tells, nothing is known for sound.
+pub(crate) fn weigh(report: &mut RecoveryReport, cut_off: Option<&Failure>) {
+    if cut_off.is_some() {
+        (report.success, report.clean, report.writable) = (false, false, false);
+    }
+}
+
 /// Damaged entries by which nothing is lost, for a checkpoint holds what they did; not what was given up before.
 pub(crate) fn covered_damage(dir: &Path, report: &RecoveryReport) -> Option<Failure> {
     let is_covered = |finding: &&Finding| {
@@ -198,8 +205,8 @@ fn held(report: &RecoveryReport) -> String {
     }
 }
 
-/// The findings in words, one a line, and the verdict at the end.
-pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
+/// The findings in words, one a line, and the verdict at the end; `cut_off` is what an image lacks that ends too early.
+pub(crate) fn words(report: &RecoveryReport, cut_off: Option<&Failure>, paint: Paint) -> String {
     let mut text = String::new();
     let mut line = |name: &str, what: String| {
         // Writing to a string does not fail.
@@ -258,7 +265,12 @@ pub(crate) fn words(report: &RecoveryReport, paint: Paint) -> String {
             line("damage", paint.red(&finding.to_string()));
         }
     }
-    let verdict = if !report.success {
+    if let Some(cut_off) = cut_off {
+        line("cut off", paint.red(&cut_off.to_string()));
+    }
+    let verdict = if cut_off.is_some() {
+        paint.red("not all of the log is in the image: nothing is known of what is missing")
+    } else if !report.success {
         paint.red("damaged: entries that were durable are gone")
     } else if report.torn_tail.is_some_and(|torn| torn.verdict == Verdict::Unproven) {
         paint.yellow(

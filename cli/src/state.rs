@@ -53,7 +53,7 @@ fn write_state(args: &Args) -> Result<(), Failure> {
         documents = Documents::default();
         rebuilt = source.reader.rebuild(&mut documents);
     }
-    let rebuilt = rebuilt.map_err(Failure::log(&args.dir))?;
+    let rebuilt = rebuilt.map_err(|error| source.explained(Failure::log(&args.dir)(error)))?;
     for (id, message) in &rebuilt.checkpoints_rejected {
         tell(format_args!("checkpoint {} passed over: {message}", id.value()));
     }
@@ -67,5 +67,5 @@ fn write_state(args: &Args) -> Result<(), Failure> {
     }
     out.flush().map_err(Failure::Output)?;
     let held = rebuilt.checkpoint_used.map_or(Lsn::ZERO, |(_, lsn)| lsn);
-    source.passed_over(&rebuilt.findings, held)
+    source.whole(source.passed_over(&rebuilt.findings, held))
 }

@@ -4,9 +4,10 @@
 mod program;
 
 use core::ops::Range;
+use std::process::Output;
 
 use duralog::{
-    core::{Log, LogOptions},
+    core::{Log, LogOptions, Lsn},
     slots::{Info, Layout, Medium, Slot, Slots},
 };
 use program::{code, ok, run};
@@ -46,13 +47,21 @@ const SLOT: usize = 4096;
 
 /// The image of a log in slots of `SLOT` bytes, with this many entries.
 fn image(entries: u8) -> Vec<u8> {
+    image_of(&[(entries, 0)])
+}
+
+/// The image of a log to which entries were appended, so many each time, after which what is below an LSN was given up.
+fn image_of(lives: &[(u8, u64)]) -> Vec<u8> {
     let mut flash = Flash(vec![0xFF; 1 << 15]);
     let layout = Layout::new(flash.info(), SLOT.try_into().unwrap());
     let device = Slots::format(&mut flash, layout, [Slot::default(); 8]).unwrap();
     let mut buf = [0; 4096];
     let mut log = Log::format(device, &mut buf, LogOptions::default(), uuid::Uuid::from_u128(5), 0).unwrap();
-    for n in 0..entries {
-        log.append(0, &[n; 60][..]).unwrap();
+    for &(entries, given_up) in lives {
+        for n in 0..entries {
+            log.append(0, &[n; 60][..]).unwrap();
+        }
+        log.discard_before(0, Lsn::new(given_up)).unwrap();
     }
     log.close(0).unwrap();
     flash.0
@@ -131,7 +140,7 @@ fn what_stood_in_a_slot_without_label_and_header_is_damage_and_all_else_is_read(
     let all = folder.put("all", &bytes);
     for flags in [&[][..], &SIZES] {
         let message = refused(&[&["verify", &all], flags].concat());
-        assert!(message.contains("is not a log") || message.contains("no log"), "{message}");
+        assert!(message.contains("there is no slot of a log in it"), "{message}");
     }
     // The labels alone: the segments are known by their numbers, and nothing in them can be verified.
     let mut bytes = image(100);
@@ -163,10 +172,7 @@ fn sizes_that_are_told_go_before_what_the_image_says() {
     let told = |flags: &[&str]| refused(&[&["verify", &both], flags].concat());
     assert!(told(&["--erase-size", "1K"]).contains("slots of 4096 bytes, a granule of 8"));
     assert!(told(&["--erase-size", "8", "--write-size", "8"]).contains("a slot must be a multiple"));
-    assert!(
-        told(&["--erase-size", "4M", "--write-size", "8"])
-            .contains("a log takes at least 3 slots, and no more than 0 have room")
-    );
+    assert!(told(&["--erase-size", "4M", "--write-size", "8"]).contains("slots of 4096 bytes, a granule of 8"));
     assert!(told(&["--write-size", "12"]).contains("the granule must be a power of two"));
     assert!(told(&["--write-size", "8K"]).contains("the granule must be a power of two"));
     for size in ["0", "x", "5G", "4294967296"] {
@@ -198,4 +204,125 @@ fn an_image_is_read_like_a_folder_and_imported_into_one() {
     let other = folder.path().join("other.bin");
     std::fs::write(&other, [7; 9000]).unwrap();
     assert_ne!(code(&run(&["verify", other.to_str().unwrap()])), 0);
+}
+
+/// What is written on standard error where an image was cut off here.
+fn cut_off(output: &Output, at: usize) -> bool {
+    let told = String::from_utf8_lossy(&output.stderr);
+    let is_told =
+        told.contains(&format!("ends at byte {at}, within a slot")) && told.contains("read the medium out again");
+    assert!(!is_told || code(output) == 1, "{told}");
+    is_told
+}
+
+/// The lines of an export, and whether it was told that the image was cut off.
+fn exported(image: &str, at: usize, policy: &str) -> (Vec<String>, bool) {
+    let output = run(&["export", image, "--policy", policy]);
+    let lines = String::from_utf8(output.stdout.clone()).unwrap();
+    (lines.lines().map(str::to_owned).collect(), cut_off(&output, at))
+}
+
+/// Of each slot, whether the log uses it.
+fn used(image: &[u8]) -> Vec<bool> {
+    // Behind the label stands the mark of a slot that was given up.
+    image.chunks(SLOT).map(|slot| slot[0] != 0xFF && slot[32..40] == [0xFF; 8]).collect()
+}
+
+#[test]
+fn an_image_that_ends_within_a_slot_is_told_and_read_as_far_as_it_goes() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    for (what, lives, uses) in [
+        ("the newest segment stands in the last slot but one", &[(110, 0)][..], [true, true, false]),
+        ("it stands in one of the first ones, and those before it in the last", &[(130, 80), (50, 0)], [true; 3]),
+        ("the last slots were given up", &[(130, 131), (60, 180)], [false; 3]),
+    ] {
+        let bytes = image_of(lives);
+        let used = used(&bytes);
+        assert_eq!(used[5..], uses, "{what}");
+        let at_once = folder.put("whole", &bytes);
+        let (whole, _) = exported(&at_once, bytes.len(), "strict");
+        let mut before = 0;
+        for at in (5 * SLOT..8 * SLOT).step_by(512) {
+            let image = folder.put("cut", &bytes[..at]);
+            // Of whole slots that are missing, nothing tells.
+            let is_cut = at % SLOT != 0 && used[at / SLOT];
+            let (default, is_told) = exported(&image, at, "default");
+            assert_eq!(is_told, is_cut, "{what}, {at} bytes");
+            assert!(whole.starts_with(&default), "{what}, {at} bytes");
+            let (salvaged, is_told) = exported(&image, at, "salvage");
+            assert_eq!(is_told, is_cut, "{what}, {at} bytes");
+            assert!(salvaged.iter().all(|line| whole.contains(line)), "{what}, {at} bytes");
+            assert!(salvaged.len() >= before, "{what}, {at} bytes: more is there, and no more is read");
+            before = salvaged.len();
+            assert!(!is_cut || exported(&image, at, "strict").0.is_empty(), "{what}, {at} bytes");
+            for command in ["verify", "stat", "state"] {
+                assert_eq!(cut_off(&run(&[command, &image]), at), is_cut, "{command}: {what}, {at} bytes");
+            }
+            let output = run(&["verify", &image, "--json"]);
+            let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(json["error"]["kind"] == "cut_off", is_cut, "{what}, {at} bytes: {json}");
+            if is_cut {
+                assert_eq!((&json["error"]["offset"], &json["success"]), (&at.into(), &false.into()), "{json}");
+            }
+        }
+        assert_eq!(before, whole.len(), "{what}: with the last slots there");
+    }
+}
+
+#[test]
+fn an_image_that_ends_within_a_label_is_told() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    let bytes = image(130);
+    let at = 6 * SLOT + 16;
+    let image = folder.put("cut", &bytes[..at]);
+    let output = run(&["verify", &image]);
+    assert!(cut_off(&output, at), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("4080 bytes of that are missing, what it holds with them")
+    );
+    assert!(!exported(&image, at, "default").0.is_empty());
+}
+
+#[test]
+fn what_stands_behind_the_slots_and_belongs_to_nothing_is_not_missed() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    for (what, rest) in [("blank", vec![0xFF; 700]), ("other things", vec![0x42; 5000]), ("a byte", vec![b'W'])] {
+        let image = folder.put("longer", &[image(100), rest].concat());
+        assert_eq!(lines(&image, &[]), 100, "{what}");
+        assert!(ok(&["verify", &image]).ends_with("sound\n"), "{what}");
+    }
+}
+
+#[test]
+fn an_image_of_one_or_two_slots_is_read() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    // The first slot held what formatting says.
+    for slots in [0..2 * SLOT, SLOT..2 * SLOT] {
+        let image = folder.put("few", &image(5)[slots.clone()]);
+        assert_eq!(lines(&image, &[]), 5, "{slots:?}");
+        let image = folder.put("cut", &self::image(5)[slots.start..slots.end - 1024]);
+        let (read, is_told) = exported(&image, slots.len() - 1024, "default");
+        assert_eq!((read.len(), is_told), (5, true), "{slots:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_image_of_a_log_is_told_for_what_it_is_and_what_to_do() {
+    let folder = Folder(tempfile::tempdir().unwrap());
+    for (what, bytes, words) in [
+        ("erased", vec![0xFF; 9000], &["blank throughout", "never written"][..]),
+        ("zeros", vec![0; 9000], &["blank throughout", "never written"]),
+        ("text", b"It is a truth universally acknowledged, that".repeat(9), &["no slot of a log", "--erase-size"]),
+        ("short", image(5)[SLOT..SLOT + 20].to_vec(), &["shorter than", "read the medium out again"]),
+        ("nothing", vec![], &["shorter than", "read the medium out again"]),
+    ] {
+        let image = folder.put(what, &bytes);
+        for flags in [&[][..], &SIZES] {
+            let told = refused(&[&["verify", &image], flags].concat());
+            assert!(
+                told.contains("image of a device") && words.iter().all(|word| told.contains(word)),
+                "{what}: {told}"
+            );
+        }
+    }
 }

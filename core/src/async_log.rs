@@ -37,7 +37,8 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// no entry in it.
     ///
     /// # Errors
-    /// [`OpenError::Exists`] if there is a log, or what may have been one; nothing was destroyed.
+    /// [`OpenError::Exists`] if there is a log, or what may have been one; nothing was destroyed. [`OpenError::Options`],
+    /// also where they expect another log than `log`. [`Fault::Lost`] where they know of an LSN that was durable.
     pub async fn format(
         mut device: D,
         buf: &'a mut [u8],
@@ -112,10 +113,10 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     }
 
     /// Bytes of the least buffer that takes an entry or batch of `len` bytes of frames on this device: see
-    /// [`frame_len`](crate::frame::FRAME_OVERHEAD).
+    /// [`LogOptions::buffer_min`], which tells it before there is a log.
     #[must_use]
     pub fn buffer_min(&self, len: u32) -> usize {
-        self.handle.buffer_min(len)
+        LogOptions::buffer_min(&self.handle.geometry, len)
     }
 
     /// What recovery found when the log was opened.
@@ -285,8 +286,14 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// out piece by piece until it returns 0. When this returns, it is durable, and older ones beyond those that the
     /// options keep are gone.
     ///
+    /// Where the number of slots is fixed, it takes as many as its bytes fill, and leaves the last free one for the log to
+    /// be taken over into: with fewer than two free, none is written. A log that has filled its medium has one: what an
+    /// earlier checkpoint holds is to be given up first ([`truncate_before`](Self::truncate_before)), so take the first
+    /// one in time.
+    ///
     /// # Errors
-    /// [`LogError::Full`]: there is no checkpoint, and the log goes on. [`Fault::LeftOut`] in a build without checkpoints.
+    /// [`LogError::Full`]: there is no checkpoint, and the log goes on. [`Fault::BufferTooSmall`]: nothing was done.
+    /// [`Fault::LeftOut`] in a build without checkpoints.
     pub async fn checkpoint(
         &mut self,
         now: u64,

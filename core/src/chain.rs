@@ -353,6 +353,8 @@ pub struct View {
     /// Segments between them that do not count.
     pub(crate) dead: Dead,
     pub(crate) mended: Mended,
+    /// The epoch that began last: whoever reads up to the last entry comes by no mark behind it.
+    pub(crate) epoch: u64,
     /// The last entry that counts.
     pub(crate) last: Lsn,
     /// The offset in the newest segment behind which nothing counts.
@@ -502,6 +504,7 @@ pub(crate) mod tests {
             newest: SegmentId::new(1),
             dead: Dead::default(),
             mended: Mended::default(),
+            epoch: 1,
             last: Lsn::new(40),
             end: 4096,
             low_water: Lsn::FIRST,

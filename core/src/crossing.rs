@@ -107,12 +107,13 @@ impl Crossing {
                     // Where the log ends at the mark, an epoch may have begun behind it all. Where only what stood at the mark
                     // is lost, the log goes on behind it.
                     let ends = advanced.is_ok() && self.view.last < self.low_water;
-                    let epoch = if ends { reader.newest_epoch() } else { reader.marked_epoch() };
+                    let epoch = if ends { self.view.epoch } else { reader.marked_epoch() };
                     (advanced, Some((epoch, reader.floor())))
                 }
                 Way::Forwards(reader) => (reader.advance(turn), None),
                 Way::Back(reader) => {
-                    let is_missed = |finding: &Finding| is_missed(&self.view, self.policy, &self.open, finding);
+                    let (view, low_water, open) = (&self.view, self.low_water, &self.open);
+                    let is_missed = |finding: &Finding| is_missed(view, low_water, self.policy, open, finding);
                     (reader.advance_for(turn, &is_missed), None)
                 }
             };
@@ -149,7 +150,8 @@ impl Crossing {
                 }
                 (Err(Stopped), None) => match turn.stop() {
                     Stop::Need(Step::Entry(place)) if !self.counts(place, turn.buf) => {}
-                    Stop::Need(Step::Finding(finding)) if !is_missed(&self.view, self.policy, &self.open, finding) => {}
+                    Stop::Need(Step::Finding(finding))
+                        if !is_missed(&self.view, self.low_water, self.policy, &self.open, finding) => {}
                     Stop::Need(Step::Finding(finding)) if finding.stops(self.policy) => {
                         let fault = finding.fault();
                         return Err(turn.fault(fault));
@@ -245,10 +247,12 @@ impl Crossing {
 }
 
 /// Whether what is lost may have been of one of these transactions; else it was given up. Where a checkpoint holds what is
-/// below the mark, they had ended when it was taken, and only who passes over damage asks.
-fn is_missed(view: &View, policy: Policy, open: &[Open], finding: &Finding) -> bool {
+/// below the mark, they had ended when it was taken, and only who passes over damage asks. Of a loss that reaches the
+/// mark, whoever reads on from there tells.
+fn is_missed(view: &View, low_water: Lsn, policy: Policy, open: &[Open], finding: &Finding) -> bool {
     let is_held = view.low_water_covered && finding.stops(policy);
-    !is_held && open.iter().any(|open| finding.tears(Lsn::new(open.id), Lsn::MAX))
+    let is_below = finding.lsns.is_some_and(|(_, last)| last < low_water);
+    !is_held && is_below && open.iter().any(|open| finding.tears(Lsn::new(open.id), Lsn::MAX))
 }
 
 impl Machine for Crossing {
@@ -301,12 +305,13 @@ mod tests {
     /// A log on a medium, segment by segment.
     struct Made {
         segments: Vec<(SegmentHeader, Vec<u8>)>,
+        epoch: u64,
         last: Lsn,
     }
 
     impl Made {
         fn of(pieces: &[Piece]) -> Self {
-            let mut made = Self { segments: Vec::new(), last: Lsn::ZERO };
+            let mut made = Self { segments: Vec::new(), epoch: 0, last: Lsn::ZERO };
             let first = Segment { epoch: 1, floor: 1 };
             [first].iter().chain(pieces).for_each(|piece| made.add(*piece));
             made
@@ -314,6 +319,9 @@ mod tests {
 
         fn add(&mut self, piece: Piece) {
             let next = self.last.next_or_max();
+            if let Segment { epoch, .. } | Epoch(epoch) = piece {
+                self.epoch = epoch;
+            }
             let (code, transaction) = match piece {
                 Segment { epoch, floor } => return self.begin(epoch, Lsn::new(floor)),
                 Epoch(epoch) => {
@@ -386,6 +394,7 @@ mod tests {
         fn view(&self, low_water: u64) -> View {
             let [oldest, newest] = [self.segments.first(), self.segments.last()].map(|segment| segment.unwrap().0);
             View {
+                epoch: self.epoch,
                 log: newest.log,
                 oldest: oldest.id,
                 newest: newest.id,
@@ -399,27 +408,30 @@ mod tests {
         /// The LSNs that count below this low-water mark, read in both directions.
         fn counted(&self, low_water: u64) -> Vec<u64> {
             let view = self.view(low_water);
-            let forwards = self.read(Crossing::new(&view, Policy::Salvage));
-            let mut back = self.read(Crossing::reverse(&view));
+            let (forwards, _) = self.read(Crossing::new(&view, Policy::Salvage));
+            let (mut back, _) = self.read(Crossing::reverse(&view));
             back.reverse();
             assert_eq!(back, forwards, "read back");
             forwards
         }
 
-        /// Drives a machine, and gives the LSNs that it hands out.
-        fn read(&self, mut crossing: Crossing) -> Vec<u64> {
-            let (mut buf, mut answer, mut lsns) = ([0; 1024], Answer::Nothing, Vec::new());
+        /// Drives a machine, and gives the LSNs that it hands out, and those that it finds lost.
+        fn read(&self, mut crossing: Crossing) -> (Vec<u64>, Vec<u64>) {
+            let (mut buf, mut answer, mut lsns, mut lost) = ([0; 1024], Answer::Nothing, Vec::new(), Vec::new());
             loop {
                 answer = match crossing.step(&mut buf, answer) {
                     Ok(read) => {
                         assert_eq!(read.entries, lsns.len() as u64, "it counts what it hands out");
-                        return lsns;
+                        return (lsns, lost);
                     }
                     Err(Stop::Need(Step::Entry(place))) => {
                         lsns.push(place.lsn.value());
                         Answer::Nothing
                     }
-                    Err(Stop::Need(Step::Finding(_))) => Answer::Nothing,
+                    Err(Stop::Need(Step::Finding(Finding { lsns: Some((first, last)), .. }))) => {
+                        lost.extend(first.value()..=last.value());
+                        Answer::Nothing
+                    }
                     Err(Stop::Need(Step::Prev { before: Some(Object::Segment(before)) })) => {
                         let ids = self.segments.iter().map(|(header, _)| header.id);
                         Answer::Object(ids.rev().find(|id| *id < before).map(Object::Segment))
@@ -464,10 +476,21 @@ mod tests {
             ("it begins above the mark", &[Begin, Of(1), Alone, Alone, Epoch(2), Alone], &[1, 2]),
             ("what began in it is open", &[Begin, Epoch(2), Begin, Alone, Alone], &[2]),
             ("no other begins", &[Begin, Of(1), Epoch(1), Alone, Alone], &[1, 2]),
+            ("it begins in the segment that was found, and the log ends there", &[Begin, Of(1), Alone, Epoch(2)], &[]),
+            ("what began in it is open, and the log ends there", &[Begin, Epoch(2), Begin, Alone], &[2]),
             ("it begins with a segment, and the log ends there", &[Begin, Of(1), Alone, of_segment], &[]),
             ("what it found was copied into its first segment", &[Begin, Of(1), of_segment, Alone, Alone], &[1, 2]),
         ] {
             assert_eq!(Made::of(pieces).counted(4), counted, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_at_the_mark_is_left_to_whoever_reads_on_from_there() {
+        let made = Made::of(&[Begin, Of(1), Lost, Alone, Lost, Commit(1)]);
+        for (low_water, lost) in [(4, &[3][..]), (5, &[3]), (6, &[3, 5]), (3, &[])] {
+            let (_, told) = made.read(Crossing::new(&made.view(low_water), Policy::Salvage));
+            assert_eq!(told, lost, "{low_water}");
         }
     }
 

@@ -19,9 +19,9 @@ use crate::{
     kept::Checkpoints,
     meta::{Meta, PutMeta},
     part::Part,
-    recovery::{Recovered, RecoveryOptions},
+    recovery::{CHECKPOINTS_MAX, Recovered, RecoveryOptions},
     report::{Finding, Report, Seen},
-    segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN, align_up},
+    segment::{Geometry, LONGEST_LEAD, SEGMENT_HEADER_LEN},
     writer::{
         Consent, Consequence, Durability, Group, InvalidOptions, StageError, TakeOverError, Writer, WriterOptions,
     },
@@ -43,10 +43,13 @@ pub struct LogOptions {
     pub write_limit: Option<u32>,
     /// The most transactions open at once, 1 to 16.
     pub max_transactions: u8,
-    /// How many checkpoints are kept, 1 to [`CHECKPOINTS_MAX`](crate::CHECKPOINTS_MAX).
+    /// How many checkpoints are kept, 1 to [`CHECKPOINTS_MAX`]; a build without checkpoints asks nothing of it. While one
+    /// more is written, all of them are there: where the number of slots is fixed, a log takes three for itself, and as
+    /// many for each of these checkpoints and one more as its snapshot fills.
     pub checkpoints_kept: u8,
     /// Whether the metadata object is kept up to date. It speeds nothing up on media that are listed quickly, and each
-    /// update is a write.
+    /// update is a write. Slots of flash, cards and streams have no place for it: there none is written, whatever this
+    /// says.
     pub metadata: bool,
     /// Where the nonce of a new segment comes from: a random source, or always 0.
     pub nonce: fn() -> u64,
@@ -73,6 +76,24 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
+    /// Bytes of the least buffer with which a log on such a medium takes an entry or batch of `len` bytes of frames, at
+    /// most `u32::MAX`. Each frame has [`FRAME_OVERHEAD`](crate::frame::FRAME_OVERHEAD) bytes beside its payload, and 8
+    /// more in a transaction. It is never less than what the log itself takes, for headers, marks and the head of a
+    /// checkpoint.
+    ///
+    /// A take-over that has to copy entries takes twice as much.
+    #[must_use]
+    pub const fn buffer_min(geometry: &Geometry, len: u32) -> usize {
+        let granule = geometry.granule;
+        let own = 2 * HEADER_LEN + granule as usize;
+        // Whole granules, as many as 32 bits can say.
+        let frames = match len.saturating_add(LONGEST_LEAD).checked_next_multiple_of(granule) {
+            Some(frames) => frames as usize,
+            None => u32::MAX as usize,
+        };
+        if frames > own { frames } else { own }
+    }
+
     pub(crate) fn recovery(&self) -> RecoveryOptions {
         let Self { policy, expect_log, expect_durable, checksum, .. } = *self;
         RecoveryOptions { policy, expect_log, expect_durable, checksum }
@@ -334,6 +355,9 @@ impl<'a> Handle<'a> {
         (geometry, writer): (Geometry, WriterOptions),
         log: Uuid,
     ) -> Result<Self, OpenError<E>> {
+        if options.expect_log.is_some_and(|expected| expected != log) {
+            return Err(OpenError::Options(InvalidOptions::OtherLog));
+        }
         let writer = Writer::create(writer, log).map_err(OpenError::Options)?;
         let report = Report::made(log, options.policy);
         Ok(Self {
@@ -396,6 +420,9 @@ impl<'a> Handle<'a> {
         }
         if options.metadata && !Part::Metadata.is_built() {
             return Err(OpenError::Options(InvalidOptions::LeftOut(Part::Metadata)));
+        }
+        if Part::Checkpoints.is_built() && !(1..=CHECKPOINTS_MAX).contains(&usize::from(options.checkpoints_kept)) {
+            return Err(OpenError::Options(InvalidOptions::CheckpointsKept));
         }
         let writer = options.writer(geometry, old_writer);
         writer.validate().map_err(OpenError::Options)?;
@@ -597,14 +624,9 @@ impl<'a> Handle<'a> {
         let may_be_done = matches!(error, Error::Device { action: Action::Sync | Action::Remove, .. });
         error.device_kind() == Some(ErrorKind::NoSpace) && !may_be_done
     }
-
-    /// Bytes of the least buffer for `len` bytes of frames; the log's own needs are a header, and the head of a checkpoint.
-    pub(crate) fn buffer_min(&self, len: u32) -> usize {
-        let granule = self.geometry.granule;
-        let own = 2 * HEADER_LEN + granule as usize;
-        own.max(SEGMENT_HEADER_LEN).max(align_up(len + LONGEST_LEAD, granule) as usize)
-    }
 }
+
+const _: () = assert!(SEGMENT_HEADER_LEN <= 2 * HEADER_LEN, "the least buffer holds a segment's header");
 
 impl Report {
     /// Of a log that was just made.
@@ -752,9 +774,46 @@ mod tests {
         for (granule, len, min) in
             [(1, 0, 161), (16, 0, 176), (512, 0, 672), (16, 127, 176), (16, 128, 192), (512, 1000, 1536), (1, 300, 349)]
         {
-            let mut buf = [];
-            assert_eq!(handle(&mut buf, granule).buffer_min(len), min, "granule {granule}, {len} bytes");
+            let geometry = Geometry { granule, ..GEOMETRY };
+            assert_eq!(LogOptions::buffer_min(&geometry, len), min, "granule {granule}, {len} bytes");
         }
+    }
+
+    #[test]
+    fn for_frames_that_no_buffer_holds_the_least_one_is_as_large_as_can_be_said() {
+        for (granule, len) in [(1, u32::MAX), (16, u32::MAX), (1, u32::MAX - 49), (4096, u32::MAX - 4200)] {
+            let least = LogOptions::buffer_min(&Geometry { granule, ..GEOMETRY }, len);
+            assert!(least > u32::MAX as usize - 4096, "granule {granule}, {len} bytes: {least}");
+        }
+    }
+
+    #[test]
+    fn one_checkpoint_at_least_is_kept_and_no_more_than_a_handle_remembers() {
+        let of = |checkpoints_kept| {
+            let options = LogOptions { checkpoints_kept, ..LogOptions::default() };
+            Handle::checked::<Failure>(&options, GEOMETRY, OldWriter::MayWrite).map(|_| ())
+        };
+        for kept in [1, 2, 8] {
+            assert!(of(kept).is_ok(), "{kept}");
+        }
+        for kept in [0, 9, u8::MAX] {
+            let refused = of(kept).unwrap_err();
+            assert!(matches!(refused, OpenError::Options(InvalidOptions::CheckpointsKept)), "{kept}: {refused:?}");
+            assert_eq!(refused.to_string(), "the checkpoints kept must be 1 to 8");
+        }
+    }
+
+    #[test]
+    fn no_log_is_made_but_the_one_that_is_expected() {
+        let made = |expect_log| {
+            let options = LogOptions { expect_log, ..LogOptions::default() };
+            let writer = options.writer(GEOMETRY, OldWriter::MayWrite);
+            Handle::create::<Failure>(&mut [], options, (GEOMETRY, writer), Uuid::from_u128(5)).map(|_| ())
+        };
+        assert!(made(None).is_ok() && made(Some(Uuid::from_u128(5))).is_ok());
+        let refused = made(Some(Uuid::from_u128(6))).unwrap_err();
+        assert!(matches!(refused, OpenError::Options(InvalidOptions::OtherLog)), "{refused:?}");
+        assert_eq!(refused.to_string(), "the log to be made is not the one that the options expect");
     }
 
     #[test]

@@ -28,7 +28,8 @@ use crate::{
 ///
 /// All memory is the caller's: the log itself is a value of some two KiB, and works in the buffer that it was given. That
 /// holds what is staged, and what is read: it must have room for the largest entry or batch with the marks beside it
-/// ([`Log::buffer_min`]), and twice as much where a take-over has to copy entries. A larger one makes fewer, larger reads.
+/// ([`LogOptions::buffer_min`]), and twice as much where a take-over has to copy entries. A larger one makes fewer, larger
+/// reads.
 ///
 /// Where a method has an argument `now`, it is the time in microseconds since the Unix epoch; a device without a clock
 /// gives 0. Costs are given in calls to the device: *S* is the number of segments, *C* of checkpoints, *B* the bytes of a
@@ -53,7 +54,8 @@ impl<'a, D: Device> Log<'a, D> {
     /// for each segment of a creation that was interrupted.
     ///
     /// # Errors
-    /// [`OpenError::Exists`] if there is a log, or what may have been one; nothing was destroyed.
+    /// [`OpenError::Exists`] if there is a log, or what may have been one; nothing was destroyed. [`OpenError::Options`],
+    /// also where they expect another log than `log`. [`Fault::Lost`] where they know of an LSN that was durable.
     pub fn format(
         mut device: D,
         buf: &'a mut [u8],
@@ -128,10 +130,10 @@ impl<'a, D: Device> Log<'a, D> {
     }
 
     /// Bytes of the least buffer that takes an entry or batch of `len` bytes of frames on this device: see
-    /// [`frame_len`](crate::frame::FRAME_OVERHEAD).
+    /// [`LogOptions::buffer_min`], which tells it before there is a log.
     #[must_use]
     pub fn buffer_min(&self, len: u32) -> usize {
-        self.handle.buffer_min(len)
+        LogOptions::buffer_min(&self.handle.geometry, len)
     }
 
     /// What recovery found when the log was opened.
@@ -330,8 +332,14 @@ impl<'a, D: Device> Log<'a, D> {
     /// the reading of checkpoints that were there when the log was opened, and of entries up to the one that names each, and
     /// behind [`discard_before`](Self::discard_before) what a set slot costs, to say that the checkpoint holds what that gave up.
     ///
+    /// Where the number of slots is fixed, it takes as many as its bytes fill, and leaves the last free one for the log to
+    /// be taken over into: with fewer than two free, none is written. A log that has filled its medium has one: what an
+    /// earlier checkpoint holds is to be given up first ([`truncate_before`](Self::truncate_before)), so take the first
+    /// one in time.
+    ///
     /// # Errors
-    /// [`LogError::Full`]: there is no checkpoint, and the log goes on. [`Fault::LeftOut`] in a build without checkpoints.
+    /// [`LogError::Full`]: there is no checkpoint, and the log goes on. [`Fault::BufferTooSmall`]: nothing was done.
+    /// [`Fault::LeftOut`] in a build without checkpoints.
     pub fn checkpoint(
         &mut self,
         now: u64,

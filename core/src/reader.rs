@@ -47,8 +47,6 @@ pub struct Reader {
     read: Read,
     /// The epoch of the last epoch mark.
     marked: u64,
-    /// The epoch in which the newest segment was begun.
-    newest: u64,
     /// The first LSN of the last segment on the way that says that no entry before it names a checkpoint that is missed.
     names_from: Lsn,
 }
@@ -107,7 +105,6 @@ impl Reader {
             has_gap: false,
             read: Read::default(),
             marked: 0,
-            newest: 0,
             names_from: Lsn::ZERO,
         }
     }
@@ -121,11 +118,6 @@ impl Reader {
     /// From which LSN on entries name checkpoints that are missed where they are not there: a cut may have taken all before.
     pub(crate) fn names_from(&self) -> Lsn {
         self.names_from
-    }
-
-    /// The epoch in which the newest segment was begun, once the way to the first entry was found.
-    pub(crate) fn newest_epoch(&self) -> u64 {
-        self.newest
     }
 
     /// No transaction that began below it is open where the segment begins in which the way is.
@@ -226,9 +218,6 @@ impl Reader {
     /// A segment on the way back: it holds the first entry wanted, or the way goes on. `named` is the predecessor that it
     /// names on the medium, if its header is there.
     fn sought(&mut self, turn: &mut Turn<'_>, header: &SegmentHeader, named: Option<SegmentId>) -> Result<(), Stopped> {
-        if header.id == self.view.newest {
-            self.newest = header.epoch;
-        }
         if header.first > self.from && header.id != self.view.oldest {
             self.look_ahead(header, named);
             self.state = State::SeekPrev { before: header.id, asked: false };
@@ -382,7 +371,7 @@ impl Reader {
     fn skipped(&mut self, turn: &mut Turn<'_>, mut finding: Finding) -> Result<(), Stopped> {
         if let Some((first, last)) = finding.lsns {
             finding.harmless &= last < self.from || first <= self.view.accepted_loss;
-            if self.read.damage == 0 {
+            if self.read.damage == 0 && finding.harmless {
                 (self.read.verified, self.has_gap) = (None, true);
             }
             if last < self.from {
@@ -657,13 +646,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_tells_the_epochs_and_the_floor_of_the_segments_on_its_way() {
+    fn a_reader_tells_the_epoch_and_the_floor_of_the_segments_on_its_way() {
         let (log, mut buf) = (log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12)]), [0; 512]);
         for (from, epoch, floor) in [(3, 4, 1), (5, 5, 5), (7, 5, 5), (12, 6, 9)] {
             let mut reader = log.reader(from, 12, Policy::Strict);
             log.next(&mut reader, &mut buf).unwrap().unwrap_err();
-            assert_eq!((reader.marked_epoch(), reader.newest_epoch()), (epoch, 6), "from {from}");
-            assert_eq!(reader.floor(), Lsn::new(floor), "from {from}");
+            assert_eq!((reader.marked_epoch(), reader.floor()), (epoch, Lsn::new(floor)), "from {from}");
         }
     }
 
@@ -753,5 +741,14 @@ mod tests {
         let [finding] = findings[..] else { panic!("{findings:?}") };
         assert_eq!((finding.seen, finding.lsns, finding.harmless), (Seen::Unreadable, lsns(8, 8), false));
         assert_eq!(end.unwrap().damage, 1);
+    }
+
+    #[test]
+    fn what_was_verified_before_damage_stays_so_whatever_can_be_made_out_of_that() {
+        for flipped in [vec![7], vec![6, 7], vec![6], vec![4]] {
+            let log = flipped.iter().fold(log(&[&plain(1..=8)]), |log, number| log.flipped(*number));
+            let read = log.read(1, 8, Policy::Salvage).end.unwrap();
+            assert_eq!((read.verified, read.damage), (lsns(1, flipped[0].into()), 1), "{flipped:?}");
+        }
     }
 }

@@ -911,6 +911,7 @@ impl Recovery {
         view.log = header.log;
         view.oldest = self.chain.oldest.id;
         view.newest = header.id;
+        view.epoch = tail.epoch;
         view.last = tail.last;
         view.end = tail.behind;
         view.low_water = tail.low_water;
@@ -965,6 +966,7 @@ impl Recovered {
                 newest: header.id,
                 dead: Dead::default(),
                 mended: Mended::default(),
+                epoch: 0,
                 last: Lsn::ZERO,
                 end: 0,
                 low_water: header.low_water,

@@ -90,15 +90,16 @@ impl PutCheckpoint {
         loop {
             match self.state {
                 Put::Create => {
+                    // Before it takes room.
+                    let least = 2 * HEADER_LEN + self.geometry.granule as usize;
+                    if turn.buf.len() < least {
+                        return Err(turn.fault(Fault::BufferTooSmall { needed: least }));
+                    }
                     self.state = Put::Header;
                     let size = self.header.snapshot_offset() + TRAILER_LEN as u64;
                     return Err(turn.need(Step::Create { object: self.object(), size }));
                 }
                 Put::Header => {
-                    let least = 2 * HEADER_LEN + self.geometry.granule as usize;
-                    if turn.buf.len() < least {
-                        return Err(turn.fault(Fault::BufferTooSmall { needed: least }));
-                    }
                     self.put(turn.buf, &self.header.encode());
                     self.state = Put::Fixed { asked: false };
                 }
@@ -393,6 +394,15 @@ mod tests {
             assert_eq!(written(b"", buf), Err(Fault::BufferTooSmall { needed: LEAST }));
         }
         assert!(written(b"", LEAST).is_ok());
+    }
+
+    #[test]
+    fn a_buffer_that_is_too_small_is_refused_before_the_checkpoint_takes_room() {
+        let geometry =
+            Geometry { segment_size: 8192, granule: 16, copy_offset: 128, blank: 0, settled: false, slots: None };
+        let mut put = PutCheckpoint::new(portable, header(), geometry);
+        let refused = put.step(&mut [0; LEAST - 1], Answer::Nothing);
+        assert!(matches!(refused, Err(Stop::Fault(Fault::BufferTooSmall { needed: LEAST }))), "{refused:?}");
     }
 
     #[test]

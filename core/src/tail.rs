@@ -11,7 +11,7 @@ use crate::{
     drive::{Step, Stopped, Turn},
     frame::{FrameHeader, Mark, NotAMark, Slot},
     operation::Code,
-    report::{Finding, Seen, TornTail, Verdict, Witness},
+    report::{Finding, TornTail, Verdict, Witness},
     segment::{SegmentHeader, TRANSACTIONS_MAX},
     walk::{Event, Walk},
 };
@@ -347,7 +347,6 @@ impl TailScan {
         let (low_water_behind, slot_behind) = (self.low_water_behind.take(), self.slot_behind.take());
         let expected = self.walk.expected();
         let halt = self.walk.halt();
-        let debris = halt.debris_end > halt.at;
         let ends_by = |lsn| halt.next.is_some_and(|next| next.expected > expected && next.expected <= lsn);
         let held = ends_by(self.covered_below) || expected <= self.tail.header.accepted_loss;
         // Whoever wrote the mark knew all below it to be durable: so this is no torn tail either.
@@ -355,13 +354,7 @@ impl TailScan {
         self.passes_given_up = !held && ends_by(marked);
         let covered = held || self.passes_given_up;
         let situation = Situation {
-            // What is not blank further on was written: the place is a bad frame, not the end. In recycled room it was
-            // written in an earlier life.
-            seen: if halt.seen == Seen::End && debris && halt.frames == 0 && !self.tail.header.recycled {
-                Seen::BadHeader
-            } else {
-                halt.seen
-            },
+            seen: halt.seen,
             later: halt.frames > 0,
             witness: self.claimed().is_some(),
             covered,
@@ -491,6 +484,7 @@ mod tests {
         checksum::portable,
         drive::{Answer, Stop},
         frame::{FRAME_HEADER_LEN, FRAME_OVERHEAD, FrameType, Salts},
+        report::Seen,
         segment::SegmentId,
     };
 
@@ -857,7 +851,7 @@ mod tests {
         for (stands, seen, offset, len, gone) in [
             (&[Entry(10)][..], Seen::End, place(1), 0, lsns(11, 13)),
             (&[Entry(10), Debris], Seen::BadHeader, place(1), DEBRIS_LEN, lsns(11, 13)),
-            (&[Entry(10), Blank, Debris], Seen::End, place(1), PLACE + DEBRIS_LEN, lsns(11, 13)),
+            (&[Entry(10), Blank, Debris], Seen::BadHeader, place(1), PLACE + DEBRIS_LEN, lsns(11, 13)),
             (&[Entry(10), Blank, Entry(13)], Seen::End, place(1), PLACE, lsns(11, 12)),
             (&[Entry(10), Entry(13)], Seen::Hole, place(1), 0, lsns(11, 12)),
             (&[Entry(10), Batched(11), Debris, Entry(13)], Seen::BadHeader, place(2), PLACE, lsns(11, 12)),

@@ -76,6 +76,7 @@ pub(crate) struct Walk {
     of_batch: Option<Batch>,
     /// How far behind bad bytes a sound frame is looked for.
     reach: u32,
+    is_recycled: bool,
     state: State,
     search: Search,
     halt: Halt,
@@ -114,6 +115,7 @@ impl Walk {
             batch: None,
             of_batch: None,
             reach,
+            is_recycled: header.recycled,
             state: State::Frames,
             halt: Halt { at, seen: Seen::Good, frames: 0, next: None, debris_end: at, blank: true },
             finding: Finding::rot(Seen::Good, Object::Segment(header.id), at),
@@ -194,6 +196,12 @@ impl Walk {
                     self.halt.debris_end = self.search.debris_end();
                     self.halt.blank = self.search.is_blank(self.halt.at);
                     if !found {
+                        // What is not blank further on was written: the place is a bad frame, not the end. In
+                        // recycled room it was written in an earlier life.
+                        let is_debris = self.halt.debris_end > self.halt.at && self.halt.frames == 0;
+                        if self.halt.seen == Seen::End && is_debris && !self.is_recycled {
+                            self.halt.seen = Seen::BadHeader;
+                        }
                         self.cursor.go(self.halt.at);
                         return Ok(Event::Stop);
                     }

@@ -413,6 +413,7 @@ impl Writer {
             newest: self.segment.id,
             dead: self.dead.clone(),
             mended: self.mended.clone(),
+            epoch: self.epoch,
             last: self.written,
             end: self.behind,
             low_water: self.low_water(),

@@ -6,7 +6,10 @@ use duralog::slots::{
     Stream,
     chip::{Chip, ChipError, Cut, Tear},
 };
-use duralog_core::{AsyncLog, Device, Each, Entry, Flow, Log, LogError, LogOptions, Lsn, Object, TransactionEnd};
+use duralog_core::{
+    AsyncLog, Device, Each, Entry, Error, Fault, Flow, Log, LogError, LogOptions, Lsn, Object, TransactionEnd,
+    WriterOptions,
+};
 use duralog_tests::{
     Ended, Flash, Op,
     handle::{Kind, both},
@@ -764,6 +767,67 @@ fn a_checkpoint_takes_as_many_slots_as_it_needs_and_leaves_one() {
     assert_eq!(device.read(Object::Checkpoint(first), 4500, &mut [0; 8]).unwrap(), 8);
     let mut log = Log::open(device, &mut buf, LogOptions::default(), 0).unwrap();
     assert_eq!(log.load_checkpoint(&mut ()).unwrap(), Some(Lsn::new(1)));
+}
+
+#[test]
+fn the_least_slot_is_as_large_as_the_readme_of_the_core_says() {
+    let readme = include_str!("../../core/README.md");
+    for granule in [8, 16, 64, 512, 4096] {
+        let info =
+            Info { capacity: 1 << 20, write_size: granule, erase_size: granule, is_flash: true, is_settled: true };
+        let holds_a_log =
+            |slot_size: u32| WriterOptions::new(Layout::new(info, slot_size).geometry()).validate().is_ok();
+        let mut sizes = (granule..).step_by(granule as usize).skip_while(|size| !holds_a_log(*size));
+        let row = format!("\n| {granule} | {} |\n", sizes.next().unwrap());
+        assert!(readme.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_the_buffer_has_no_room_for_takes_no_slot() {
+    let mut chip = Small::new(16, 0xFF);
+    let layout = layout(&mut chip);
+    let device = Slots::format(medium(&mut chip), layout, table()).unwrap();
+    let mut buf = [0; 2048];
+    let device = Log::format(device, &mut buf, LogOptions::default(), ID, 0).unwrap().close(0).unwrap();
+    let least = LogOptions::buffer_min(&layout.geometry(), 0);
+    let free = device.free_slots();
+    let mut short = vec![0; least - 1];
+    let mut log = Log::open(device, &mut short, LogOptions::default(), 0).unwrap();
+    let refused = log.checkpoint(0, |_| 0).unwrap_err();
+    assert!(matches!(refused, LogError::Drive(Error::Fault(Fault::BufferTooSmall { .. }))), "{refused:?}");
+    assert_eq!(log.device().free_slots(), free);
+    let mut long = vec![0; least];
+    let mut log = Log::open(log.into_device(), &mut long, LogOptions::default(), 0).unwrap();
+    log.checkpoint(0, |_| 0).unwrap();
+}
+
+/// A medium whose every call is pending once.
+struct Lazy<M>(M);
+
+impl<M: Medium> AsyncMedium for Lazy<M> {
+    type Error = M::Error;
+
+    fn info(&self) -> Info {
+        self.0.info()
+    }
+
+    async fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), M::Error> {
+        core::future::ready(()).await;
+        self.0.read(at, buf)
+    }
+
+    async fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), M::Error> {
+        self.0.write(at, bytes)
+    }
+
+    async fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), M::Error> {
+        self.0.erase(from, to, blank)
+    }
+
+    async fn flush(&mut self) -> Result<(), M::Error> {
+        self.0.flush()
+    }
 }
 
 /// A chip that is read in whole words of `READ` bytes alone.

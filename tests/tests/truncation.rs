@@ -241,3 +241,30 @@ fn a_segment_that_cannot_be_removed_is_no_damage_to_whoever_reads() {
     let next = log.append(&b"and on"[..]);
     assert!(next.is_ok(), "{next:?}");
 }
+
+/// On a medium that settles the log goes on in the segment that it found, whose header is of the epoch before.
+#[test]
+fn what_an_opening_ended_is_not_handed_out_below_a_low_water_mark_that_the_log_ends_at() {
+    for setup in Setup::ALL {
+        let moment = Moment::new(setup);
+        let open = || Log::open_device(moment.medium.device(), moment.config()).unwrap();
+        let log = open();
+        log.append(&b"1"[..]).unwrap();
+        let ended = log.transaction().unwrap();
+        ended.append(&b"3"[..]).unwrap();
+        core::mem::forget(ended);
+        log.close().unwrap();
+        drop(log);
+        let log = open();
+        // The new epoch is on the medium before the mark is.
+        log.set_slot(b"of the new epoch").unwrap();
+        let end = log.current_lsn();
+        assert_eq!(log.discard_before(end).unwrap(), end, "{}", setup.name);
+        let lsns =
+            |entries: Entries<FaultyDevice>| -> Vec<u64> { entries.map(|entry| entry.unwrap().lsn.value()).collect() };
+        assert_eq!(lsns(log.read_from(Lsn::ZERO).unwrap()), [0; 0], "{}", setup.name);
+        assert_eq!(lsns(log.read_back_to(Lsn::ZERO).unwrap()), [0; 0], "{}", setup.name);
+        let reader = LogReader::open_device(moment.medium.reader(), moment.config()).unwrap();
+        assert_eq!(lsns(reader.read(Lsn::ZERO, Lsn::MAX).unwrap()), [0; 0], "{}", setup.name);
+    }
+}

@@ -20,6 +20,8 @@ use super::{
 const LABEL_STEP: usize = 256;
 /// Headers stand at multiples of this from the beginning of their slot.
 const HEADER_STEP: usize = 64;
+/// Slots that a layout has at least, for a writer: of an image that has fewer, the others are blank.
+const SLOTS_MIN: u32 = 3;
 /// Where a copy of a segment's header may stand.
 const COPIES: [u32; 4] = [0, 128, 512, 4096];
 
@@ -69,10 +71,19 @@ impl Division {
         Some(Self { slot_size, granule, blank, from })
     }
 
-    /// What the device on the image is told; `len` is the image's.
-    pub(crate) fn layout(&self, len: usize) -> (Info, Layout) {
-        let capacity = u32::try_from(len.saturating_sub(self.from)).unwrap_or(u32::MAX);
+    /// The label of the slot of this index, which begins with these bytes, if it has one of this division.
+    pub(crate) fn label(&self, slot: &[u8], index: u16) -> Option<Label> {
+        let label = Label::decode(slot.first_chunk()?)?;
         let Self { slot_size, granule, blank, .. } = *self;
+        let is_own = (label.slot_size, label.granule, label.blank, label.index) == (slot_size, granule, blank, index);
+        is_own.then_some(label)
+    }
+
+    /// What the device on the image is told; `len` is the image's. The last slot need not be whole.
+    pub(crate) fn layout(&self, len: usize) -> (Info, Layout) {
+        let Self { slot_size, granule, blank, from } = *self;
+        let slots = u32::try_from(len.saturating_sub(from).div_ceil(slot_size.max(1) as usize)).unwrap_or(u32::MAX);
+        let capacity = slots.clamp(SLOTS_MIN, u16::MAX.into()).saturating_mul(slot_size);
         let layout = layout(granule, blank, slot_size, capacity);
         let info = Info { capacity, write_size: granule, erase_size: granule, is_flash: false, is_settled: true };
         (info, layout)
@@ -136,11 +147,8 @@ fn unlabelled(bytes: &[u8], division: &Division) -> Vec<(usize, Label)> {
     let (_, layout) = division.layout(bytes.len());
     let slots = (0..layout.slots).filter_map(|index| {
         let at = from + usize::from(index) * slot_size as usize;
-        let slot = bytes.get(at..at + slot_size as usize)?;
-        let own = |label: &Label| {
-            (label.slot_size, label.granule, label.blank, label.index) == (slot_size, granule, blank, index)
-        };
-        if slot.first_chunk().and_then(Label::decode).as_ref().is_some_and(own) {
+        let slot = bytes.get(at..bytes.len().min(at + slot_size as usize))?;
+        if division.label(slot, index).is_some() {
             return None;
         }
         let retired = slot.get(layout.retired_at() as usize..)?.get(..granule as usize)?;

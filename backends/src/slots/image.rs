@@ -3,12 +3,13 @@
 use core::fmt;
 use std::sync::Arc;
 
-use duralog_core::Object;
+use duralog_core::{Device as _, Object};
 
 use super::{
     OpenSlotsError, SlotError, Slots,
     division::{self, Division, ImageGeometry},
-    layout::InvalidLayout,
+    label::{LABEL_LEN, LABEL_MAGIC, Label, Use},
+    layout::{InvalidLayout, Layout},
     medium::{Info, Medium},
     table::Slot,
 };
@@ -23,6 +24,30 @@ pub struct Image {
     bytes: Arc<[u8]>,
     from: usize,
     info: Info,
+    blank: u8,
+    missing: Option<Missing>,
+}
+
+/// What an image lacks of the slot within which it ends.
+#[derive(Clone, Copy, Debug)]
+struct Missing {
+    /// The label; `None` where the image ends within it.
+    label: Option<Label>,
+    /// Where what the slot holds begins, where it is missing from, and where it ends.
+    held: u32,
+    from: u32,
+    to: u32,
+}
+
+/// Where an image ends within a slot that a log uses: what the slot held behind, and all slots behind it, are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutOff {
+    /// Bytes of the image.
+    pub len: u64,
+    /// Bytes of the slot that are missing.
+    pub missing: u32,
+    /// What the slot holds, and from which byte on that is missing; `None` where the image ends within the label.
+    pub object: Option<(Object, u64)>,
 }
 
 /// Why an image does not do what it is asked.
@@ -31,9 +56,13 @@ pub struct Image {
 pub enum ImageError {
     /// It holds no label of a slot.
     NoSlots,
+    /// All its bytes are blank.
+    Blank,
+    /// It is shorter than the label of a slot.
+    Short,
     /// An image is for reading.
     ReadOnly,
-    /// The bytes asked for are not in it.
+    /// The bytes asked for are not in it: it ends within a slot.
     Beyond,
 }
 
@@ -41,6 +70,8 @@ impl fmt::Display for ImageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NoSlots => "there is no slot of a log in it",
+            Self::Blank => "the image is blank throughout",
+            Self::Short => "the image is shorter than the label of a slot",
             Self::ReadOnly => "an image is for reading",
             Self::Beyond => "the image ends before it should",
         })
@@ -54,8 +85,11 @@ impl ImageDevice {
     /// The device on an image, divided as the labels in it say; where it has none that is whole, as the headers of the
     /// segments do.
     ///
+    /// One that ends within a slot is read as far as it goes: [`cut_off`](Self::cut_off) tells.
+    ///
     /// # Errors
-    /// [`OpenSlotsError::Medium`] with [`ImageError::NoSlots`], and as [`Slots::open`].
+    /// [`OpenSlotsError::Medium`] with [`ImageError::NoSlots`], [`ImageError::Blank`] or [`ImageError::Short`], and as
+    /// [`Slots::open`].
     pub fn of_image(bytes: impl Into<Arc<[u8]>>) -> Result<Self, OpenSlotsError<ImageError>> {
         Self::of_image_with(bytes, ImageGeometry::default())
     }
@@ -67,9 +101,9 @@ impl ImageDevice {
     /// header are ruined cannot be told: the checksums of its frames begin from what the header said.
     ///
     /// # Errors
-    /// [`OpenSlotsError::Layout`]: such sizes cannot be, or the image has no room for so large slots.
-    /// [`OpenSlotsError::OtherLayout`]: the image was divided otherwise, and so. [`OpenSlotsError::Medium`] with
-    /// [`ImageError::NoSlots`]: there is no slot in it, or none of these sizes.
+    /// [`OpenSlotsError::Layout`]: such sizes cannot be. [`OpenSlotsError::OtherLayout`]: the image was divided
+    /// otherwise, and so. [`OpenSlotsError::Medium`] with [`ImageError::NoSlots`], [`ImageError::Blank`] or
+    /// [`ImageError::Short`]: there is no slot in it, or none of these sizes.
     pub fn of_image_with(
         bytes: impl Into<Arc<[u8]>>,
         known: ImageGeometry,
@@ -78,25 +112,69 @@ impl ImageDevice {
         if known.write_size.is_some_and(|size| !size.is_power_of_two() || size > GRANULE_MAX) {
             return Err(OpenSlotsError::Layout(InvalidLayout::Granule { write_size: 1 }));
         }
+        if bytes.len() < LABEL_LEN {
+            return Err(OpenSlotsError::Medium(ImageError::Short));
+        }
         let Some((division, ruined)) = division::find(&bytes, known) else { return Err(otherwise(&bytes)) };
         for (at, label) in &ruined {
             division::put_back(Arc::make_mut(&mut bytes), *at, label);
         }
         let (info, layout) = division.layout(bytes.len());
         let table = vec![Slot::default(); layout.slots.into()];
-        let image = Image { bytes, from: division.from, info };
+        let missing = missing(&bytes, &division, &layout);
+        let image = Image { bytes, from: division.from, info, blank: division.blank, missing };
         let read = Arc::clone(&image.bytes);
         Self::open(image, layout, table).map_err(|error| match error {
             OpenSlotsError::Blank | OpenSlotsError::Foreign => otherwise(&read),
             error => error,
         })
     }
+
+    /// Where the image ends within a slot that the log uses: it was not read out whole. `None` where it ends with a slot,
+    /// or with what is of no slot. Whoever reads what is missing gets an error, [`ImageError::Beyond`]; of whole slots
+    /// that are missing behind the end nothing tells.
+    pub fn cut_off(&mut self) -> Option<CutOff> {
+        let Missing { label, held, from, to } = self.medium().missing?;
+        let Image { bytes, .. } = self.medium();
+        let cut_off = CutOff { len: bytes.len() as u64, missing: to - from, object: None };
+        let Some(label) = label else { return Some(cut_off) };
+        let Use::Object(object) = label.used else { return Some(cut_off) };
+        let before = u64::from(label.part) * u64::from(self.layout().room());
+        // A slot that was given up is none of the object's: reading that does not come by it.
+        let last = before + u64::from(to - held) - 1;
+        let is_used = matches!(self.read(object, last, &mut [0]), Err(SlotError::Medium(ImageError::Beyond)));
+        is_used.then(|| CutOff { object: Some((object, before + u64::from(from.saturating_sub(held)))), ..cut_off })
+    }
+}
+
+/// What is missing of the last slot, if it has a label, or the beginning of one.
+fn missing(bytes: &[u8], division: &Division, layout: &Layout) -> Option<Missing> {
+    let slots = bytes.get(division.from..)?;
+    let size = layout.slot_size.max(1) as usize;
+    let (index, slot) = slots.chunks(size).enumerate().next_back().filter(|(_, slot)| slot.len() < size)?;
+    let index = u16::try_from(index).ok().filter(|index| *index < layout.slots)?;
+    let label = division.label(slot, index);
+    if label.is_none() && !(slot.len() < LABEL_LEN && slot.starts_with(&LABEL_MAGIC)) {
+        return None;
+    }
+    let base = u32::from(index) * layout.slot_size;
+    // Shorter than a slot.
+    let len = u32::try_from(slot.len()).unwrap_or(layout.slot_size);
+    Some(Missing {
+        label,
+        held: base.saturating_add(layout.label_area()),
+        from: base + len,
+        to: base + layout.slot_size,
+    })
 }
 
 /// Why an image has no slots of the sizes asked for: it has others, or none.
 fn otherwise(bytes: &[u8]) -> OpenSlotsError<ImageError> {
     match division::said(bytes) {
         Some(Division { slot_size, granule, blank, .. }) => OpenSlotsError::OtherLayout { slot_size, granule, blank },
+        None if [0x00, 0xFF].iter().any(|blank| bytes.iter().all(|byte| byte == blank)) => {
+            OpenSlotsError::Medium(ImageError::Blank)
+        }
         None => OpenSlotsError::Medium(ImageError::NoSlots),
     }
 }
@@ -109,9 +187,15 @@ impl Medium for Image {
     }
 
     fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), ImageError> {
-        let from = self.from + at as usize;
-        let bytes = self.bytes.get(from..from + buf.len()).ok_or(ImageError::Beyond)?;
-        buf.copy_from_slice(bytes);
+        let held = self.bytes.get(self.from + at as usize..).unwrap_or_default();
+        let (there, beyond) = buf.split_at_mut(held.len().min(buf.len()));
+        there.copy_from_slice(&held[..there.len()]);
+        // What is not there of the head of a slot says nothing, and of what the slot holds all is asked for.
+        let is_missed = |missing: &Missing| missing.label.is_some() && (missing.held..missing.to).contains(&at);
+        if !beyond.is_empty() && self.missing.as_ref().is_some_and(is_missed) {
+            return Err(ImageError::Beyond);
+        }
+        beyond.fill(self.blank);
         Ok(())
     }
 

@@ -73,8 +73,10 @@ impl Layout {
         self.slot_size.saturating_sub(self.label_area())
     }
 
-    /// What the core is told of the medium.
-    pub(crate) fn geometry(&self) -> Geometry {
+    /// What the core is told of the medium. By it [`LogOptions::buffer_min`](duralog_core::LogOptions::buffer_min) tells
+    /// how large a log's buffer has to be.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
         Geometry {
             segment_size: self.room(),
             granule: self.granule,

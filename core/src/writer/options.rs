@@ -6,6 +6,7 @@ use crate::{
     checksum::{Update, portable},
     device::OldWriter,
     part::Part,
+    recovery::CHECKPOINTS_MAX,
     segment::{Geometry, SegmentHeader, TRANSACTIONS_MAX},
 };
 
@@ -98,6 +99,10 @@ pub enum InvalidOptions {
     },
     /// The most open transactions are not 1 to 16.
     MaxTransactions,
+    /// The checkpoints that are kept are not 1 to [`CHECKPOINTS_MAX`].
+    CheckpointsKept,
+    /// The log that is to be made is not the one that has to be there.
+    OtherLog,
     /// They ask for what was left out of this build.
     LeftOut(Part),
 }
@@ -113,6 +118,8 @@ impl fmt::Display for InvalidOptions {
             Self::WriteLimit { least, most } => write!(f, "the write limit must be {least} to {most} bytes"),
             Self::LeftOut(part) => write!(f, "the feature `{part}` of duralog-core was left out of this build"),
             Self::MaxTransactions => f.write_str("the most open transactions must be 1 to 16"),
+            Self::CheckpointsKept => write!(f, "the checkpoints kept must be 1 to {CHECKPOINTS_MAX}"),
+            Self::OtherLog => f.write_str("the log to be made is not the one that the options expect"),
         }
     }
 }
