@@ -802,34 +802,6 @@ fn a_checkpoint_that_the_buffer_has_no_room_for_takes_no_slot() {
     log.checkpoint(0, |_| 0).unwrap();
 }
 
-/// A medium whose every call is pending once.
-struct Lazy<M>(M);
-
-impl<M: Medium> AsyncMedium for Lazy<M> {
-    type Error = M::Error;
-
-    fn info(&self) -> Info {
-        self.0.info()
-    }
-
-    async fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), M::Error> {
-        core::future::ready(()).await;
-        self.0.read(at, buf)
-    }
-
-    async fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), M::Error> {
-        self.0.write(at, bytes)
-    }
-
-    async fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), M::Error> {
-        self.0.erase(from, to, blank)
-    }
-
-    async fn flush(&mut self) -> Result<(), M::Error> {
-        self.0.flush()
-    }
-}
-
 /// A chip that is read in whole words of `READ` bytes alone.
 struct Words<'a, const READ: usize>(&'a mut Small);
 
