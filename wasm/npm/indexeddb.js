@@ -45,7 +45,6 @@ export class IndexedDb {
     this.gathered = [];
     this.bytes = 0;
     this.fetched = [];
-    this.coming = undefined; // What is read ahead.
   }
 
   open() {
@@ -138,7 +137,7 @@ export class IndexedDb {
       if (!piece.bytes) {
         // What came so far is enough for now.
         if (filled) break;
-        return this.fetch(name, pieces, index, Math.max(into.length, ahead) + skip, ahead);
+        return this.fetch(name, pieces, index, Math.max(into.length, ahead) + skip);
       }
       const part = piece.bytes.subarray(skip, skip + into.length - filled);
       into.set(part, filled);
@@ -150,38 +149,20 @@ export class IndexedDb {
     return filled;
   }
 
-  /** Reads so many bytes from the piece on; what was fetched before is let go. Who reads on finds as many more on their way. */
-  fetch(name, pieces, index, length, ahead) {
-    const wanted = this.run(pieces, index, length);
+  /** Reads so many bytes from the piece on; what was fetched before is let go. */
+  fetch(name, pieces, index, length) {
+    let end = index;
+    for (let have = 0; end < pieces.length && have < length && !pieces[end].bytes; end++) have += pieces[end].length;
+    const wanted = pieces.slice(index, end);
     return later(this, async () => {
       for (const piece of this.fetched) piece.bytes = undefined;
       this.fetched = wanted;
-      const { coming } = this;
-      this.coming = undefined;
-      // Pieces that were put together since are others.
-      const values = await (coming && coming.wanted[0] === wanted[0] && coming.wanted.length >= wanted.length ? coming.values : this.values(name, wanted));
+      const { at } = wanted[wanted.length - 1];
+      const range = IDBKeyRange.bound([name, wanted[0].at], [name, at, []]);
+      const values = await done(this.db.transaction('pieces').objectStore('pieces').getAll(range));
+      if (values.length !== wanted.length) throw new DOMException('pieces of the log are missing', 'NotFoundError');
       wanted.forEach((piece, index) => (piece.bytes = values[index]));
-      const next = ahead ? this.run(pieces, index + wanted.length, ahead) : [];
-      if (next.length) {
-        this.coming = { wanted: next, values: this.values(name, next) };
-        this.coming.values.catch(() => {}); // Whoever comes for them is told.
-      }
     });
-  }
-
-  /** So many bytes of pieces that were not fetched. */
-  run(pieces, index, length) {
-    let end = index;
-    for (let have = 0; end < pieces.length && have < length && !pieces[end].bytes; end++) have += pieces[end].length;
-    return pieces.slice(index, end);
-  }
-
-  /** The values of pieces that stand one behind the other. */
-  async values(name, pieces) {
-    const range = IDBKeyRange.bound([name, pieces[0].at], [name, pieces[pieces.length - 1].at, []]);
-    const values = await done(this.db.transaction('pieces').objectStore('pieces').getAll(range));
-    if (values.length !== pieces.length) throw new DOMException('pieces of the log are missing', 'NotFoundError');
-    return values;
   }
 
   write(name, at, bytes) {
