@@ -2,13 +2,13 @@
 #![allow(missing_docs)]
 
 use duralog::slots::{
-    AsyncMedium, AsyncSlots, BlockDevice, Info, Layout, Medium, Nor, OpenSlotsError, SECTOR, Sectors, Slot, Slots,
-    Stream,
+    AsyncBlockDevice, AsyncMedium, AsyncSlots, BlockDevice, Info, Layout, Medium, Nor, OpenSlotsError, SECTOR, Sectors,
+    Slot, Slots, Stream,
     chip::{Chip, ChipError, Cut, Tear},
 };
 use duralog_core::{
-    AsyncLog, Device, Each, Entry, Error, Fault, Flow, Log, LogError, LogOptions, Lsn, Object, TransactionEnd,
-    WriterOptions,
+    AsyncDevice, AsyncLog, Device, Each, Entry, Error, Fault, Flow, Log, LogError, LogOptions, Lsn, Object, SegmentId,
+    TransactionEnd, WriterOptions,
 };
 use duralog_tests::{
     Ended, Flash, Op,
@@ -349,6 +349,24 @@ fn a_medium_whose_first_slots_are_worn_out_is_formatted_by_the_next_and_goes_rou
     }
 }
 
+#[test]
+fn a_formatting_that_a_later_slot_tells_of_is_ended_though_the_first_slot_takes_a_label_again() {
+    for kind in both() {
+        let mut chip = Small::new(12, 0xFF);
+        let layout = layout(&mut chip);
+        chip.wear_word(0);
+        // The worn word is tried; then the second slot gets the four words of the label, and no mark.
+        chip.power_up(Some(Cut { after: 5, tear: Tear::Before }));
+        assert!(format(kind, medium(&mut chip), layout).is_err());
+        let mut healed = Small::new(12, 0xFF);
+        healed.change(|bytes| bytes.copy_from_slice(chip.bytes()));
+        assert_eq!(healed.bytes()[2048..2052], *b"WSLT");
+        assert_eq!(open(kind, medium(&mut healed), layout), Err(OpenSlotsError::Unfinished));
+        format(kind, medium(&mut healed), layout).unwrap();
+        assert_eq!(open(kind, medium(&mut healed), layout), Ok(()));
+    }
+}
+
 /// A chip that says of one write, counted from 1, that it failed, and made it all the same. Where marks fail, it does
 /// not make the next write if that is one.
 struct Doubtful<'a> {
@@ -415,6 +433,34 @@ fn a_label_whose_writing_failed_and_that_is_there_all_the_same_does_not_count() 
             Err(error) => assert_eq!(acknowledged, 0, "{name}: {error}"),
         }
         assert_eq!(chip.violation(), None, "{name}");
+    }
+}
+
+#[test]
+fn a_label_whose_writing_failed_does_not_come_back_once_its_segment_is_given_up() {
+    let segment = Object::Segment(SegmentId::new(1));
+    for kind in both() {
+        let mut chip = Small::new(12, 0xFF);
+        let layout = layout(&mut chip);
+        // Behind the two writes of the formatting.
+        let doubtful = Doubtful { chip: medium(&mut chip), failing: 3, marks_fail: false };
+        let size = u64::from(layout.room());
+        match kind {
+            Kind::Blocking => {
+                let mut device = Slots::format(doubtful, layout, table()).unwrap();
+                device.create(segment, size).unwrap();
+                device.remove(segment).unwrap();
+            }
+            Kind::Awaited => now(async {
+                let mut device = AsyncSlots::format(Lazy(doubtful), layout, table()).await.unwrap();
+                device.create(segment, size).await.unwrap();
+                device.remove(segment).await.unwrap();
+            }),
+        }
+        let labels = chip.bytes().chunks(2048).filter(|slot| slot.starts_with(b"WSLT")).count();
+        assert_eq!(labels, 3, "of the formatting, the one that failed, and the one in its place");
+        let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+        assert_eq!(device.next(None), Ok(None));
     }
 }
 
@@ -992,6 +1038,55 @@ impl BlockDevice for &mut CachedCard {
         }
         Ok(())
     }
+}
+
+impl AsyncBlockDevice for &mut CachedCard {
+    type Error = Off;
+
+    fn sectors(&self) -> u32 {
+        BlockDevice::sectors(self)
+    }
+
+    async fn read(&mut self, sector: u32, buf: &mut [u8; SECTOR]) -> Result<(), Off> {
+        BlockDevice::read(self, sector, buf)
+    }
+
+    async fn write(&mut self, sector: u32, bytes: &[u8; SECTOR]) -> Result<(), Off> {
+        BlockDevice::write(self, sector, bytes)
+    }
+
+    async fn flush(&mut self) -> Result<(), Off> {
+        BlockDevice::flush(self)
+    }
+}
+
+#[test]
+fn a_card_is_blank_if_all_its_sectors_are_and_then_is_formatted_by_two_writes() {
+    let card = |written: usize| {
+        let mut card = Card(vec![[0; SECTOR]; 64]);
+        // What is before the log's sectors, or behind them, is nothing to it.
+        card.0[2] = [7; SECTOR];
+        card.0[51] = [7; SECTOR];
+        card.0[3 + written / SECTOR][written % SECTOR] = 0xFF;
+        // A write and a flush, twice.
+        CachedCard { card, unflushed: vec![], left: 4 }
+    };
+    let layout = Layout::new(Medium::info(&Sectors::new(&mut card(0), 3, 48)), 8192);
+    let end = 48 * SECTOR;
+    for written in [0, 31, 32, 511, 512, 2048, 2559, 8191, 8192, end - 1] {
+        let mut one = card(written);
+        let opened = Slots::open(Sectors::new(&mut one, 3, 48), layout, table());
+        assert!(matches!(opened, Err(OpenSlotsError::Foreign)), "byte {written}");
+        let opened = now(AsyncSlots::open(Sectors::new(&mut one, 3, 48), layout, table()));
+        assert!(matches!(opened, Err(OpenSlotsError::Foreign)), "byte {written}");
+    }
+    let mut blank = card(end);
+    assert!(matches!(Slots::open(Sectors::new(&mut blank, 3, 48), layout, table()), Err(OpenSlotsError::Blank)));
+    assert!(Slots::format(Sectors::new(&mut blank, 3, 48), layout, table()).is_ok());
+    assert_eq!(blank.left, 0);
+    let mut blank = card(end);
+    assert!(now(AsyncSlots::format(&mut Sectors::new(&mut blank, 3, 48), layout, table())).is_ok());
+    assert_eq!(blank.left, 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
     label::{LABEL_LEN, Use},
     layout::Layout,
     medium::AsyncMedium,
-    table::{LARGE, PIECE, ROOM, Seen, Slot, Table, offset, pieces},
+    table::{PIECE, ROOM, Seen, Slot, Table, offset, pieces},
 };
 
 /// [`Slots`](super::Slots), awaited: the same slots on an asynchronous medium.
@@ -62,7 +62,7 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
     /// Formats a medium that is not formatted. The first slot that takes it says that formatting is under way, until
     /// nothing of what was there before is left.
     async fn begin(&mut self, seen: &Seen) -> Result<(), OpenSlotsError<M::Error>> {
-        let mut failed = OpenSlotsError::Slot(SlotError::Full);
+        let mut failed = Ok(false);
         let mut first = seen.formatted_from();
         // Where nothing is erased, no power cut leaves anything but blank and labels that are torn.
         for mut to_erase in [seen.written, true] {
@@ -70,20 +70,12 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
             for slot in from..self.table.len() {
                 let label = self.table.label(slot, Use::Formatting, 0, 0);
                 let ready = if to_erase { self.erase(slot).await } else { self.is_blank(slot).await };
-                let announced = match ready {
+                failed = match ready {
                     Ok(true) => self.announce(slot, &label.encode()).await,
                     other => other,
                 };
-                match announced {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        failed = OpenSlotsError::Slot(SlotError::Verify { at: self.table.base(slot) });
-                        continue;
-                    }
-                    Err(error) => {
-                        failed = OpenSlotsError::Medium(error);
-                        continue;
-                    }
+                if !matches!(failed, Ok(true)) {
+                    continue;
                 }
                 // A slot that cannot be erased is passed over when its turn comes.
                 for other in (0..self.table.len()).filter(|other| to_erase && *other != slot) {
@@ -95,10 +87,12 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
                     self.table.taken(slot, &label);
                     return Ok(());
                 }
-                failed = OpenSlotsError::Slot(SlotError::Verify { at: self.table.base(slot) });
             }
         }
-        Err(failed)
+        Err(match failed {
+            Err(error) => OpenSlotsError::Medium(error),
+            Ok(_) => OpenSlotsError::Slot(SlotError::Verify { at: self.table.base(first) }),
+        })
     }
 
     /// Reads the heads of all slots.
@@ -155,33 +149,7 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
     /// Whether a mark was written there, even half.
     async fn is_marked(&mut self, at: u32) -> Result<bool, M::Error> {
         let len = self.table.layout.granule as usize;
-        Ok(!self.is_filled(at, len, self.table.layout.blank).await?)
-    }
-
-    async fn is_filled(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
-        if self.write_size <= PIECE {
-            self.is_filled_by::<PIECE>(at, len, byte).await
-        } else {
-            self.is_filled_large(at, len, byte).await
-        }
-    }
-
-    /// Media that write much at once read as much at once, whatever is asked of them.
-    #[inline(never)]
-    async fn is_filled_large(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
-        self.is_filled_by::<LARGE>(at, len, byte).await
-    }
-
-    async fn is_filled_by<const N: usize>(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
-        for from in (0..len).step_by(N) {
-            let mut bytes = [0; N];
-            let bytes = &mut bytes[..N.min(len - from)];
-            self.medium.read(offset(at, from), bytes).await?;
-            if bytes.iter().any(|other| *other != byte) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(!self.medium.is_filled(at, len, self.table.layout.blank).await?)
     }
 
     /// Looks at what stands behind the heads of a medium without a label: whether there is anything, and whether of a
@@ -198,7 +166,7 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
             }
             if !seen.written {
                 let (at, len) = (offset(base, LABEL_LEN), slot_size as usize - LABEL_LEN);
-                seen.written = !self.is_filled(at, len, blank).await.map_err(OpenSlotsError::Medium)?;
+                seen.written = !self.medium.is_filled(at, len, blank).await.map_err(OpenSlotsError::Medium)?;
             }
         }
         Ok(())
@@ -213,7 +181,7 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
         if head < slot_size {
             self.medium.erase(base + head, base + slot_size, blank).await?;
         }
-        if verify { self.is_filled(base, slot_size as usize, blank).await } else { Ok(true) }
+        if verify { self.medium.is_filled(base, slot_size as usize, blank).await } else { Ok(true) }
     }
 
     /// Writes `head` and fills up the granule; with no head it is a mark, which is anything but blank.
@@ -231,7 +199,7 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
     /// Media that write much at once have the stack for it.
     #[inline(never)]
     async fn fill_large(&mut self, at: u32, head: &[u8], len: usize, fill: u8) -> Result<(), M::Error> {
-        self.fill_by::<LARGE>(at, head, len, fill).await
+        self.fill_by::<4096>(at, head, len, fill).await
     }
 
     async fn fill_by<const N: usize>(&mut self, at: u32, head: &[u8], len: usize, fill: u8) -> Result<(), M::Error> {
@@ -288,7 +256,7 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
 
     /// Whether nothing stands where the label does.
     async fn is_blank(&mut self, slot: usize) -> Result<bool, M::Error> {
-        self.is_filled(self.table.base(slot), LABEL_LEN, self.table.layout.blank).await
+        self.medium.is_filled(self.table.base(slot), LABEL_LEN, self.table.layout.blank).await
     }
 
     /// Says in a blank slot that formatting is under way; whether it does.

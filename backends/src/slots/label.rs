@@ -99,7 +99,7 @@ impl Label {
     }
 }
 
-/// Whether bytes are what a power cut may leave where blank was to become `written`: of each bit one of the two.
+/// Whether bytes are `written`, or what a power cut may leave where blank was to become that: of each bit one of the two.
 pub(crate) fn is_mixed(bytes: &[u8; LABEL_LEN], blank: u8, written: &[u8; LABEL_LEN]) -> bool {
     bytes.iter().zip(written).all(|(byte, written)| (byte ^ blank) & (byte ^ written) == 0)
 }

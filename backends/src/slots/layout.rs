@@ -237,7 +237,7 @@ mod tests {
                     let info = Info { capacity, write_size, erase_size, ..INFO };
                     for granule in [0, 1, 3, 8, 512, 4096, 8192, 1 << 31, u32::MAX] {
                         for copy_offset in [0, 127, 128, 512, 4096, 8192, u32::MAX] {
-                            for slot_size in [0, 1, 64, 1344, 2048, 65_536, 300_000, 1 << 30, u32::MAX - 4095, u32::MAX]
+                            for slot_size in [0, 1, 64, 1640, 2048, 65_536, 300_000, 1 << 30, u32::MAX - 4095, u32::MAX]
                             {
                                 for slots in [0, 2, 3, u16::MAX] {
                                     let layout = Layout { slots, granule, copy_offset, ..Layout::new(info, slot_size) };

@@ -1,5 +1,7 @@
 //! Media without names: bytes at addresses, which are erased before they are written again.
 
+use super::table::{PIECE, offset, pieces};
+
 /// What a medium is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -52,6 +54,23 @@ pub trait Medium {
     /// # Errors
     /// What was written may be lost.
     fn flush(&mut self) -> Result<(), Self::Error>;
+
+    /// Whether all of the `len` bytes from `at` on are `byte`. A medium that reads much at once may do better than this, which
+    /// reads 32 bytes at once.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn is_filled(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, Self::Error> {
+        for piece in pieces(len) {
+            let mut bytes = [0; PIECE];
+            let bytes = &mut bytes[..piece.len()];
+            self.read(offset(at, piece.start), bytes)?;
+            if bytes.iter().any(|other| *other != byte) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// [`Medium`], awaited.
@@ -69,6 +88,18 @@ pub trait AsyncMedium {
     async fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), Self::Error>;
     /// See [`Medium::flush`].
     async fn flush(&mut self) -> Result<(), Self::Error>;
+    /// See [`Medium::is_filled`].
+    async fn is_filled(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, Self::Error> {
+        for piece in pieces(len) {
+            let mut bytes = [0; PIECE];
+            let bytes = &mut bytes[..piece.len()];
+            self.read(offset(at, piece.start), bytes).await?;
+            if bytes.iter().any(|other| *other != byte) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl<M: Medium + ?Sized> Medium for &mut M {
@@ -93,6 +124,10 @@ impl<M: Medium + ?Sized> Medium for &mut M {
     fn flush(&mut self) -> Result<(), M::Error> {
         (**self).flush()
     }
+
+    fn is_filled(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
+        (**self).is_filled(at, len, byte)
+    }
 }
 
 impl<M: AsyncMedium + ?Sized> AsyncMedium for &mut M {
@@ -116,5 +151,9 @@ impl<M: AsyncMedium + ?Sized> AsyncMedium for &mut M {
 
     async fn flush(&mut self) -> Result<(), M::Error> {
         (**self).flush().await
+    }
+
+    async fn is_filled(&mut self, at: u32, len: usize, byte: u8) -> Result<bool, M::Error> {
+        (**self).is_filled(at, len, byte).await
     }
 }

@@ -124,6 +124,19 @@ impl<B: BlockDevice> Medium for Sectors<B> {
     fn flush(&mut self) -> Result<(), B::Error> {
         self.device.flush()
     }
+
+    fn is_filled(&mut self, mut at: u32, mut len: usize, byte: u8) -> Result<bool, B::Error> {
+        let mut sector = [0; SECTOR];
+        while len > 0 {
+            let (number, part) = piece(at, len);
+            self.device.read(self.first + number, &mut sector)?;
+            (at, len) = (advanced(at, part.len()), len - part.len());
+            if sector[part].iter().any(|other| *other != byte) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl<B: AsyncBlockDevice> AsyncMedium for Sectors<B> {
@@ -162,5 +175,18 @@ impl<B: AsyncBlockDevice> AsyncMedium for Sectors<B> {
 
     async fn flush(&mut self) -> Result<(), B::Error> {
         self.device.flush().await
+    }
+
+    async fn is_filled(&mut self, mut at: u32, mut len: usize, byte: u8) -> Result<bool, B::Error> {
+        let mut sector = [0; SECTOR];
+        while len > 0 {
+            let (number, part) = piece(at, len);
+            self.device.read(self.first + number, &mut sector).await?;
+            (at, len) = (advanced(at, part.len()), len - part.len());
+            if sector[part].iter().any(|other| *other != byte) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -146,17 +146,15 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         let own = self.label(slot, Use::Formatting, 0, 0);
         let is_magic = head[..LABEL_MAGIC.len()] == LABEL_MAGIC;
         seen.traces |= is_magic;
+        let is_torn = is_mixed(head, blank, &own.encode());
+        seen.begun |= is_torn;
+        seen.written |= !is_torn;
         let Some(label) = Label::decode(head) else {
-            let is_torn = is_mixed(head, blank, &own.encode());
-            seen.begun |= is_torn;
-            seen.written |= !is_torn;
             if is_magic && !is_torn && head[VERSION_AT] > LABEL_VERSION {
                 seen.newer = Some(head[VERSION_AT]);
             }
             return;
         };
-        seen.begun |= label == own;
-        seen.written |= label != own;
         if (label.slot_size, label.granule, label.blank) != (slot_size, granule, blank) {
             seen.other = Some(label);
             return;
@@ -326,8 +324,6 @@ pub(crate) fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// Bytes read back at once: on the stack.
 pub(crate) const PIECE: usize = 32;
-/// The same of media that write more than that at once.
-pub(crate) const LARGE: usize = 4096;
 
 pub(crate) fn offset(address: u32, by: usize) -> u32 {
     address.saturating_add(u32::try_from(by).unwrap_or(u32::MAX))
