@@ -18,16 +18,17 @@ use crate::{
 const USUAL: u32 = 64 << 20;
 const TARGETS_W1: [f64; 3] = [1.0, 1.0, 0.95];
 const TARGETS_W4: [f64; 3] = [1.0, 1.0, 0.9];
-const TARGETS_GROWING: [f64; 3] = [0.9, 0.9, 0.0];
+/// Of the zeroed file's loop; where there is none, 0.95 of the allocated one's.
+const TARGETS_GROWING: [Option<f64>; 3] = [Some(0.9), Some(0.9), None];
 const THREADS: [(usize, [f64; 3]); 3] = [(8, [4.0, 3.8, 2.5]), (64, [20.0, 12.0, 4.0]), (256, [20.0, 12.0, 4.0])];
 const TASKS: usize = 1000;
 
 /// W1.
 pub(super) fn one_thread(ground: &Ground) -> Result<Vec<Row>> {
     let mut rows = steady(ground, "W1 one thread", 1, 1, TARGETS_W1)?;
-    for (payload, target) in PAYLOADS.into_iter().zip(TARGETS_GROWING) {
+    for payload in PAYLOADS {
         if ground.scale.full || payload == PAYLOADS[1] {
-            rows.extend(growing(ground, "W1 one thread", 1, 1, payload, target)?);
+            rows.extend(growing(ground, "W1 one thread", 1, 1, payload)?);
         }
     }
     Ok(rows)
@@ -41,7 +42,7 @@ pub(super) fn many_threads(ground: &Ground) -> Result<Vec<Row>> {
         rows.extend(steady(ground, &name, threads, 1, targets)?);
         if ground.scale.full {
             for payload in PAYLOADS {
-                rows.extend(growing(ground, &name, threads, 1, payload, 0.0)?);
+                rows.extend(growing(ground, &name, threads, 1, payload)?);
             }
         }
     }
@@ -54,7 +55,7 @@ pub(super) fn batches(ground: &Ground) -> Result<Vec<Row>> {
     let mut rows = steady(ground, "W4 batches of 100", 1, 100, TARGETS_W4)?;
     if ground.scale.full {
         for payload in PAYLOADS {
-            rows.extend(growing(ground, "W4 batches of 100", 1, 100, payload, 0.0)?);
+            rows.extend(growing(ground, "W4 batches of 100", 1, 100, payload)?);
         }
     }
     Ok(rows)
@@ -79,8 +80,9 @@ fn steady(ground: &Ground, name: &str, threads: usize, batch: usize, targets: [f
 }
 
 /// On logs that are new for each block, beside the loop into a file that is merely allocated as well.
-fn growing(ground: &Ground, name: &str, threads: usize, batch: usize, payload: usize, target: f64) -> Result<Vec<Row>> {
+fn growing(ground: &Ground, name: &str, threads: usize, batch: usize, payload: usize) -> Result<Vec<Row>> {
     let len = payload * batch;
+    let target = PAYLOADS.iter().position(|one| *one == payload).and_then(|at| TARGETS_GROWING[at]);
     let full = ground.scale.full;
     let side = Growing { dir: ground.dir.clone(), full, threads, batch, bytes: vec![3; payload] };
     let mut sides: Vec<Box<dyn Side>> = vec![
@@ -90,12 +92,11 @@ fn growing(ground: &Ground, name: &str, threads: usize, batch: usize, payload: u
         Box::new(RawLoop::allocated(&ground.dir, len)?),
     ];
     let outcomes = compare(&ground.scale, &mut sides)?;
-    let name =
-        format!("{name}, {}, segments of {} KiB", Condition::Growing.name(), growing_segment(payload, full) >> 10);
-    let mut rows = Row::of(&name, payload, (target > 0.0).then_some(target), &outcomes);
+    let name = format!("{name}, {}, segments of {} KiB", Condition::Growing.name(), growing_segment(len, full) >> 10);
+    let mut rows = Row::of(&name, payload, target, &outcomes);
     // The aim is 0.95 of the allocated loop: its ratio stands in its own row.
     if let (Some(row), Some(allocated)) = (rows.first_mut(), outcomes.last())
-        && target == 0.0
+        && target.is_none()
     {
         row.target = Some(0.95 * allocated.ratio.median);
     }
@@ -137,7 +138,7 @@ impl Side for Growing {
     }
 
     fn block(&mut self, least: Duration) -> Result<Block> {
-        let size = growing_segment(self.bytes.len(), self.full).max(u32::try_from(self.bytes.len() * self.batch * 8)?);
+        let size = growing_segment(self.bytes.len() * self.batch, self.full);
         let subject = Subject::new(&self.dir, SyncMode::Immediate, size)?;
         let each = (self.bytes.len() as u64 + FRAME) * self.batch as u64;
         let enough = u64::from(size) / each * 9 / 2 / self.threads as u64;
