@@ -32,7 +32,7 @@ const GROWTH: u64 = 2;
 /// Lives of the firmware in which its stack is measured; each but the first ends by a power cut.
 const LIVES: u32 = 12;
 /// The size of the emulated flash.
-const FLASH: usize = 28 * 1024;
+const FLASH: usize = 48 * 1024;
 
 /// What the measurements need.
 pub(crate) const NEEDS: [Tool; 5] = [LLD, LLVM_SIZE, LLVM_OBJDUMP, LLVM_SYMBOLIZER, QEMU_ARM];
@@ -220,7 +220,7 @@ fn stack(program: &Path) -> Result<u64, String> {
     fs::write(folder.join("flash.bin"), vec![0xFF; FLASH]).map_err(|why| format!("cannot write the flash: {why}"))?;
     let mut most = 0;
     for life in 0..LIVES {
-        let cut = if life == 0 { String::new() } else { format!(",arg={}", 20 + life * 7) };
+        let cut = if life == 0 { String::new() } else { format!(",arg={}", 120 + life * 7) };
         let semihosting = format!("enable=on,target=native,arg=firmware,arg={life},arg=12,arg={life}{cut}");
         let mut emulator = Command::new("timeout");
         emulator.args(["60", "qemu-system-arm", "-cpu", "cortex-m4", "-machine", "mps2-an386"]);
