@@ -235,7 +235,6 @@ fn a_thread_alone_syncs_each_append_and_many_sync_each_group() {
     assert!(counted >= groups && groups > 0, "{counted}");
 }
 
-/// From one call on, all of them fail: what was acknowledged before is there once the disk is well again.
 /// Linux makes the next write to a file whose times were asked for take a time of its own, which the file system has to note:
 /// the sync behind it takes half as long again.
 #[test]
@@ -255,6 +254,7 @@ fn no_look_at_a_segment_asks_for_its_times() {
     }
 }
 
+/// From one call on, all of them fail: what was acknowledged before is there once the disk is well again.
 #[test]
 fn a_disk_that_fails_for_good_takes_nothing_that_was_acknowledged() {
     if !can_trace() {

@@ -12,7 +12,7 @@ use duralog_core::{
 
 use super::{
     label::{LABEL_LEN, Label, Use},
-    layout::Layout,
+    layout::{Layout, SLOTS_MIN},
     medium::Info,
 };
 
@@ -20,8 +20,6 @@ use super::{
 const LABEL_STEP: usize = 256;
 /// Headers stand at multiples of this from the beginning of their slot.
 const HEADER_STEP: usize = 64;
-/// Slots that a layout has at least, for a writer: of an image that has fewer, the others are blank.
-const SLOTS_MIN: u32 = 3;
 /// Where a copy of a segment's header may stand.
 const COPIES: [u32; 4] = [0, 128, 512, 4096];
 
@@ -83,7 +81,8 @@ impl Division {
     pub(crate) fn layout(&self, len: usize) -> (Info, Layout) {
         let Self { slot_size, granule, blank, from } = *self;
         let slots = u32::try_from(len.saturating_sub(from).div_ceil(slot_size.max(1) as usize)).unwrap_or(u32::MAX);
-        let capacity = slots.clamp(SLOTS_MIN, u16::MAX.into()).saturating_mul(slot_size);
+        // Of an image that has fewer slots than a writer takes, the others are blank.
+        let capacity = slots.clamp(SLOTS_MIN.into(), u16::MAX.into()).saturating_mul(slot_size);
         let layout = layout(granule, blank, slot_size, capacity);
         let info = Info { capacity, write_size: granule, erase_size: granule, is_flash: false, is_settled: true };
         (info, layout)

@@ -108,8 +108,8 @@ impl Layout {
             return Err(InvalidLayout::SlotSize { erase_size, least });
         }
         let most = usize::try_from(info.capacity / self.slot_size).unwrap_or(usize::MAX).min(table);
-        if usize::from(self.slots) < SLOTS_MIN || usize::from(self.slots) > most {
-            return Err(InvalidLayout::Slots { least: SLOTS_MIN, most });
+        if self.slots < SLOTS_MIN || usize::from(self.slots) > most {
+            return Err(InvalidLayout::Slots { least: SLOTS_MIN.into(), most });
         }
         Ok(())
     }
@@ -125,7 +125,7 @@ impl Layout {
 }
 
 /// A slot to write in, one to take over into, and one that truncation can free.
-const SLOTS_MIN: usize = 3;
+pub(super) const SLOTS_MIN: u16 = 3;
 #[allow(clippy::cast_possible_truncation)] // 32.
 const LABEL: u32 = LABEL_LEN as u32;
 

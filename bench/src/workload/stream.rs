@@ -32,10 +32,22 @@ pub(super) fn stream(ground: &Ground) -> Result<Vec<Row>> {
         let len = ground.scale.stream;
         let raw = || RawStream::new(&ground.dir, len);
         let mut sides: Vec<Box<dyn Side + '_>> = vec![
-            Box::new(Stream { name: "duralog, Async", subject: &mut own, len, bytes: vec![3; payload] }),
+            Box::new(Stream {
+                name: "duralog, Async",
+                subject: &mut own,
+                len,
+                bytes: vec![3; payload],
+                until: Until::Synced,
+            }),
             Box::new(raw()?),
             Box::new(raw()?),
-            Box::new(Stream { name: "duralog, Batched", subject: &mut batched, len, bytes: vec![3; payload] }),
+            Box::new(Stream {
+                name: "duralog, Batched",
+                subject: &mut batched,
+                len,
+                bytes: vec![3; payload],
+                until: Until::Synced,
+            }),
         ];
         sides.extend(ground.peers(payload, Task::Stream { len })?.into_iter().map(|side| side as Box<dyn Side>));
         let outcomes = compare(&ground.scale, &mut sides)?;
@@ -49,36 +61,13 @@ pub(super) fn stream(ground: &Ground) -> Result<Vec<Row>> {
 fn before_the_sync(ground: &Ground, subject: &mut Subject) -> Result<Vec<Row>> {
     let (payload, len) = (PAYLOADS[0], ground.scale.stream);
     let frames = || -> Box<dyn Side> { Box::new(Frames { len, bytes: vec![3; payload], buf: vec![0; 1 << 20] }) };
-    let mut sides: Vec<Box<dyn Side + '_>> =
-        vec![Box::new(Appends { subject, len, bytes: vec![3; payload] }), frames(), frames()];
+    let mut sides: Vec<Box<dyn Side + '_>> = vec![
+        Box::new(Stream { name: "duralog, Async", subject, len, bytes: vec![3; payload], until: Until::Appended }),
+        frames(),
+        frames(),
+    ];
     let outcomes = compare(&ground.scale, &mut sides)?;
     Ok(Row::of("W3 before the sync, steady", payload, Some(0.25), &outcomes))
-}
-
-/// Entries of this length, one behind the other, with all that the log does on the way but the last sync.
-struct Appends<'a> {
-    subject: &'a mut Subject,
-    len: u64,
-    bytes: Vec<u8>,
-}
-
-impl Side for Appends<'_> {
-    fn name(&self) -> String {
-        "duralog, Async".into()
-    }
-
-    fn block(&mut self, _: Duration) -> Result<Block> {
-        let each = self.bytes.len() as u64 + FRAME;
-        let start = Instant::now();
-        for _ in 0..self.len / each {
-            self.subject.log.append(&self.bytes[..])?;
-            self.subject.passed(each)?;
-        }
-        let time = start.elapsed();
-        self.subject.log.sync()?;
-        self.subject.count()?;
-        Ok(Block { bytes: self.len / each * each, time, waits: Vec::new() })
-    }
 }
 
 /// The same frames, built in a buffer that stays in the processor's cache.
@@ -123,11 +112,22 @@ fn update(register: u32, bytes: &[u8]) -> u32 {
     u32::try_from(digest.get_state()).unwrap_or(0)
 }
 
+/// Until when the clock runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The last entry was appended.
+    Appended,
+    /// All is durable.
+    Synced,
+}
+
+/// Entries of this length, one behind the other, and one sync.
 struct Stream<'a> {
     name: &'static str,
     subject: &'a mut Subject,
     len: u64,
     bytes: Vec<u8>,
+    until: Until,
 }
 
 impl Side for Stream<'_> {
@@ -142,8 +142,9 @@ impl Side for Stream<'_> {
             self.subject.log.append(&self.bytes[..])?;
             self.subject.passed(each)?;
         }
+        let appended = start.elapsed();
         self.subject.log.sync()?;
-        let time = start.elapsed();
+        let time = if self.until == Until::Synced { start.elapsed() } else { appended };
         self.subject.count()?;
         Ok(Block { bytes: self.len / each * each, time, waits: Vec::new() })
     }
