@@ -21,6 +21,8 @@ mod config;
 #[cfg(feature = "std")]
 mod device;
 #[cfg(feature = "std")]
+mod documents;
+#[cfg(feature = "std")]
 mod environment;
 #[cfg(feature = "std")]
 mod error;
@@ -73,6 +75,8 @@ pub use config::{Config, Proof, SyncMode};
 #[cfg(feature = "std")]
 pub use device::{DeviceFailure, SharedDevice};
 #[cfg(feature = "std")]
+pub use documents::{Document, Documents, LoadError};
+#[cfg(feature = "std")]
 pub use duralog_core::operation::{BatchItem, Kind, Operation};
 pub use duralog_core::{
     self as core, CheckpointId, Durability, Entry as EntryRef, Finding, Flow, Geometry, Lsn, Object, Payload, Policy,
@@ -102,7 +106,7 @@ pub use report::RecoveryReport;
 #[cfg(feature = "std")]
 pub use segments::{SegmentInfo, SegmentState};
 #[cfg(feature = "std")]
-pub use store::{Document, Documents, LoadError, Snapshot, StateMachine};
+pub use store::{Snapshot, StateMachine};
 #[cfg(feature = "std")]
 pub use transaction::Transaction;
 #[cfg(feature = "std")]

@@ -12,12 +12,13 @@ use crate::{
     checkpoint::Rebuilt,
     config::Config,
     device::SharedDevice,
+    documents::Documents,
     error::{Error, Result},
     file::FileDevice,
     log::{Log, Receipt, Stats},
     read::Entries,
     report::RecoveryReport,
-    store::{Documents, StateMachine},
+    store::StateMachine,
     sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard},
 };
 
@@ -179,7 +180,7 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
     }
 
     /// Writes a checkpoint of the state, from which the next opening begins. Changes go on meanwhile, but for the moment
-    /// in which the snapshot is taken.
+    /// in which the state is [frozen](StateMachine::freeze).
     ///
     /// # Errors
     /// As [`Log::checkpoint`].
@@ -189,17 +190,17 @@ impl<S: StateMachine, D: SharedDevice> MemoryStore<S, D> {
     pub fn checkpoint(&self) -> Result<CheckpointId> {
         // Woken also if it fails: the turn of what follows its entry does not come then.
         let _wakes = Wakes(self);
-        let (at, snapshot) = {
+        let (at, frozen) = {
             // All up to the turn is in the state and nothing behind it, whatever is on its way into the log: a place where
             // nothing is never comes where many make changes.
             let turn = self.turn();
             let at = self.log.checkpoint_behind(*turn)?;
-            let snapshot = catch_unwind(AssertUnwindSafe(|| self.state().snapshot()));
+            let frozen = catch_unwind(AssertUnwindSafe(|| self.state().freeze()));
             drop(turn);
             // What panics while the state is only read leaves it as it is.
-            (at, snapshot.unwrap_or_else(|panic| resume_unwind(panic)))
+            (at, frozen.unwrap_or_else(|panic| resume_unwind(panic)))
         };
-        self.log.checkpoint_then(at, &snapshot, |lsn| {
+        self.log.checkpoint_then(at, &frozen(), |lsn| {
             // The checkpoint's own entry changes nothing: it is the turn of what follows it.
             if let Ok(mut turn) = self.turn_of(lsn) {
                 *turn = lsn;

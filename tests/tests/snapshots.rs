@@ -13,14 +13,14 @@ use std::{
     panic::catch_unwind,
     sync::{
         Arc, Mutex,
-        mpsc::{SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
 };
 
 use duralog::{
-    CheckpointAt, Config, Documents, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, MemoryStore, Object,
-    Operation, Policy, Proof, Snapshot, StateMachine, SyncMode,
+    CheckpointAt, Config, Documents, Error, Geometry, LoadError, Log, LogReader, Lsn, MemoryDevice, MemoryStore,
+    Object, Operation, Policy, Proof, Snapshot, StateMachine, SyncMode,
     faulty::{Failure, Keep, Medium, Plan},
 };
 use duralog_core::{Host, LogOptions, checkpoint::Section};
@@ -229,6 +229,72 @@ fn a_snapshot_is_taken_while_a_change_is_on_its_way_into_the_log_and_does_not_co
     let store: MemoryStore<Telling, _> = MemoryStore::with_log(log).unwrap();
     assert_eq!(store.rebuilt().checkpoint_used.map(|(_, lsn)| lsn), Some(Lsn::FIRST));
     assert_eq!(store.state().0, [1, 2, 4], "what the snapshot contains, and each change behind it once");
+}
+
+/// Whom a [`Frozen`] tells that it is being written out, and who says then that it may be.
+type Gate = (SyncSender<()>, Receiver<()>);
+
+thread_local! {
+    static WRITING: RefCell<Option<Gate>> = const { RefCell::new(None) };
+}
+
+/// Documents, which are written out when somebody says so.
+#[derive(Debug, Default)]
+struct Frozen(Documents);
+
+impl StateMachine for Frozen {
+    type Error = LoadError;
+
+    fn apply(&mut self, lsn: Lsn, operation: &Operation) {
+        self.0.apply(lsn, operation);
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.0.snapshot()
+    }
+
+    fn freeze(&self) -> Box<dyn FnOnce() -> Snapshot + Send> {
+        let (frozen, (writing, may_write)) = (self.0.freeze(), WRITING.take().unwrap());
+        Box::new(move || {
+            writing.send(()).unwrap();
+            // Long, where it never comes.
+            let came_in_time = may_write.recv_timeout(Duration::from_secs(10));
+            came_in_time.expect("no change was made while the state was written out");
+            frozen()
+        })
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), LoadError> {
+        self.0.load(snapshot)
+    }
+}
+
+#[test]
+fn changes_go_on_while_a_frozen_state_is_written_out_and_its_checkpoint_does_not_contain_them() {
+    let medium = MemoryDevice::new(GEOMETRY);
+    let reader = medium.reader();
+    let store: MemoryStore<Frozen, _> = MemoryStore::with_log(Log::open_device(medium, config()).unwrap()).unwrap();
+    let (before, meanwhile) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    store.apply(Operation::insert(before, "first", [])).unwrap();
+    let ((writing, is_writing), (write, may_write)) = (sync_channel(1), sync_channel(1));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            WRITING.set(Some((writing, may_write)));
+            store.checkpoint().unwrap();
+        });
+        is_writing.recv().unwrap();
+        store.apply_batch(&[Operation::insert(meanwhile, "new", []), Operation::update(before, "second", [])]).unwrap();
+        write.send(()).unwrap();
+    });
+    let documents = store.state().0.clone();
+    store.close().unwrap();
+    drop(store);
+    let log = Log::open_device(reader.writer().unwrap(), config()).unwrap();
+    let store: MemoryStore<Frozen, _> = MemoryStore::with_log(log).unwrap();
+    assert_eq!(store.rebuilt().checkpoint_used.map(|(_, lsn)| lsn), Some(Lsn::FIRST));
+    assert_eq!(store.rebuilt().entries_replayed, 2, "the changes that were made meanwhile");
+    assert_eq!(store.state().0, documents);
+    assert_eq!(documents.get(before).map(|document| &*document.content), Some("second"));
 }
 
 #[test]
