@@ -258,8 +258,7 @@ impl StateMachine for Frozen {
         Box::new(move || {
             writing.send(()).unwrap();
             // Long, where it never comes.
-            let came_in_time = may_write.recv_timeout(Duration::from_secs(10));
-            came_in_time.expect("no change was made while the state was written out");
+            may_write.recv_timeout(Duration::from_secs(10)).ok();
             frozen()
         })
     }
@@ -284,7 +283,7 @@ fn changes_go_on_while_a_frozen_state_is_written_out_and_its_checkpoint_does_not
         });
         is_writing.recv().unwrap();
         store.apply_batch(&[Operation::insert(meanwhile, "new", []), Operation::update(before, "second", [])]).unwrap();
-        write.send(()).unwrap();
+        assert!(write.send(()).is_ok(), "the changes were made only when the state was written out");
     });
     let documents = store.state().0.clone();
     store.close().unwrap();
