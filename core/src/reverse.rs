@@ -371,6 +371,27 @@ mod tests {
     }
 
     #[test]
+    fn many_batches_are_read_back_each_entry_once() {
+        for (count, len) in [(90, 2), (200, 3), (199, 7), (255, 1)] {
+            let kind = |lsn| if lsn % len == 0 || lsn % 5 == 0 || lsn == count { PLAIN } else { ON };
+            let entries: Vec<_> = (1..=count).map(|lsn| (lsn, kind(lsn))).collect();
+            assert_all_is_read(&log(&[&entries]), 1, count);
+        }
+    }
+
+    #[test]
+    fn of_a_batch_that_lost_an_entry_nothing_is_read_back_and_only_a_loss_that_was_accepted_is_passed_over() {
+        let mut log = log(&[&[(4, PLAIN), (5, ON), (6, ON), (7, PLAIN), (8, PLAIN)]]).flipped_in(1, 2);
+        for (accepted_loss, read_back) in [(4, &[8][..]), (5, &[8, 4]), (6, &[8, 4]), (7, &[8, 4])] {
+            log.view.accepted_loss = Lsn::new(accepted_loss);
+            let Brought { lsns: read_lsns, end, .. } = read(&log, 4, 8);
+            assert_eq!((&read_lsns[..], end.is_ok()), (read_back, accepted_loss >= 5), "{accepted_loss}");
+            let Err(Fault::Damaged(finding)) = end else { continue };
+            assert_eq!(finding.lsns, lsns(5, 7));
+        }
+    }
+
+    #[test]
     fn a_batch_that_the_next_segment_cuts_is_read_back_behind_any_number_of_entries() {
         for count in 1..=200 {
             for in_batch in 1..=2 {
