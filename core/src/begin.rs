@@ -1184,9 +1184,9 @@ mod tests {
 
     #[test]
     fn what_may_be_in_a_cache_alone_is_copied_and_durable_before_the_header_that_cuts_what_was_before_it() {
-        let payloads = [20, 33, 7, 400, 20, 0, 90, 411, 64, 20, 20, 300, 20];
+        let payloads = [20, 120, 7, 400, 20, 0, 90, 411, 64, 20, 20, 300, 20];
         for (granule, room) in [(1, Room::Blank), (1, Room::Recycled), (64, Room::Blank), (64, Room::Recycled)] {
-            for buf in [160, 300, 512, 900, 1300, 2000] {
+            for buf in (128..2000).step_by(40) {
                 for durable in [FIRST - 1, FIRST + 1, FIRST + 7, FIRST + 11] {
                     let mut filled = Filled::new(old(granule), buf).with(&payloads);
                     filled.medium.room = room;
@@ -1222,15 +1222,52 @@ mod tests {
     }
 
     #[test]
-    fn where_all_is_durable_nothing_is_copied_and_the_new_segment_begins_behind_it() {
+    fn where_all_is_durable_nothing_is_copied_and_the_new_segment_begins_where_it_was_to() {
         let mut filled = Filled::new(old(16), 512).with(&[20, 20, 20]).with_mark();
-        let plan = filled.plan(FIRST + 2, false);
-        let begun = filled.medium.run(&mut Begin::new(plan.clone())).unwrap();
+        let mut plan = filled.plan(FIRST + 2, false);
+        // The LSNs between were lost, and that was accepted.
+        plan.header.first = Lsn::new(FIRST + 9);
+        let mut begin = Begin::new(plan.clone());
+        filled.medium.run(&mut &mut begin).unwrap();
         let done: Vec<_> = [Create(NEW)].into_iter().chain(headers(NEW, &filled.header)).collect();
-        assert_eq!((begun.copied(), &filled.medium.did), (0, &done));
+        assert_eq!((begin.begun().copied(), &filled.medium.did), (0, &done));
         let header = filled.medium.header(NEW);
         let end = filled.header.frames_at() + 3 * (FRAME_OVERHEAD + PAYLOAD);
         assert_eq!(header, SegmentHeader { predecessor: filled.header.cut(Lsn::new(FIRST + 2), end), ..plan.header });
+    }
+
+    #[test]
+    fn copies_are_synced_where_the_write_limit_asks_for_it_and_before_the_header() {
+        // Two frames fit into half the buffer, and four such writes are as much as the limit allows.
+        let mut filled = Filled::new(old(64), 512).with(&[128 - FRAME_OVERHEAD; 18]);
+        filled.medium.run(&mut Begin::new(filled.plan(FIRST - 1, true))).unwrap();
+        let write = |number: u64| Write(NEW, 256 + 256 * number, 256);
+        let first = [0, 1, 2, 3].map(write).into_iter().chain([Sync]);
+        let second = [4, 5, 6, 7].map(write).into_iter().chain([Sync]);
+        let done = [Create(NEW)].into_iter().chain(first).chain(second).chain([write(8), Sync]);
+        assert_eq!(filled.medium.did, done.chain(headers(NEW, &filled.header)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_write_may_be_longer_than_the_limit_with_what_ends_it() {
+        let header = SegmentHeader { write_limit: 512, ..old(64) };
+        let mut filled = Filled::new(header, 2048).with(&[20, 512 - FRAME_OVERHEAD, 20]);
+        // Nothing of it counts before the header, and all of it is durable then.
+        (filled.medium.room, filled.medium.geometry.write_limit) = (Room::Recycled, 1024);
+        let begun = filled.medium.run(&mut Begin::new(filled.plan(FIRST - 1, true))).unwrap();
+        assert_eq!((begun.copied(), filled.medium.frames(NEW).len()), (3, 3));
+    }
+
+    #[test]
+    fn what_ends_a_write_reaches_no_further_than_the_segment() {
+        let old = SegmentHeader { segment_size: 1536, write_limit: 512, ..old(512) };
+        let mut medium = Medium::new(old, 2048).with(&old);
+        medium.room = Room::Recycled;
+        let plan = Plan { slot: Slot::of(b"a slot").unwrap(), ..plan(&old, 20, 1100) };
+        let begun = medium.run(&mut Begin::new(plan)).unwrap();
+        let done = [Create(NEW), Write(NEW, 1024, 512), Sync].into_iter().chain(headers(NEW, &old));
+        assert_eq!(medium.did, done.collect::<Vec<_>>());
+        assert!(matches!(begun.place, Place::New { at: 1536, behind: 1024, evidence: None }), "{begun:?}");
     }
 
     #[test]

@@ -508,6 +508,8 @@ pub(crate) mod tests {
     /// A log on a medium, and the view of it.
     pub(crate) struct Log {
         segments: Vec<(SegmentId, Vec<u8>)>,
+        /// What stands beside the segments.
+        pub(crate) others: Vec<(Object, Vec<u8>)>,
         pub(crate) view: View,
         /// Where no segment can be read.
         unreadable: Range<usize>,
@@ -555,7 +557,7 @@ pub(crate) mod tests {
             (header.id, bytes)
         });
         let segments = segments.collect();
-        Log { segments, view, unreadable: 0..0 }
+        Log { segments, others: Vec::new(), view, unreadable: 0..0 }
     }
 
     /// Entries that stand alone.
@@ -592,22 +594,39 @@ pub(crate) mod tests {
             Reader::new(self.view.clone(), Lsn::new(from), Lsn::new(to), policy)
         }
 
+        /// Without this segment, counted from 1 on.
+        pub(crate) fn without(mut self, segment: usize) -> Self {
+            self.segments.remove(segment - 1);
+            self
+        }
+
+        /// The objects, in their order.
+        fn objects(&self) -> Vec<(Object, &[u8])> {
+            let segments = self.segments.iter().map(|(id, bytes)| (Object::Segment(*id), &bytes[..]));
+            let others = self.others.iter().map(|(object, bytes)| (*object, &bytes[..]));
+            let mut objects: Vec<_> = segments.chain(others).collect();
+            objects.sort_by_key(|(object, _)| *object);
+            objects
+        }
+
         /// Goes on to what is handed over next, or to the end.
-        fn next(&self, reader: &mut impl Machine<Output = Read>, buf: &mut [u8]) -> Result<Result<Read, Step>, Fault> {
-            let mut answer = Answer::Nothing;
+        pub(crate) fn next<M: Machine>(
+            &self,
+            machine: &mut M,
+            buf: &mut [u8],
+        ) -> Result<Result<M::Output, Step>, Fault> {
+            let (objects, mut answer) = (self.objects(), Answer::Nothing);
             loop {
-                let ids = self.segments.iter().map(|(id, _)| *id);
-                answer = match reader.step(buf, answer) {
-                    Ok(read) => return Ok(Ok(read)),
+                let mut ids = objects.iter().map(|(object, _)| *object);
+                answer = match machine.step(buf, answer) {
+                    Ok(output) => return Ok(Ok(output)),
                     Err(Stop::Fault(fault)) => return Err(fault),
-                    Err(Stop::Need(Step::Prev { before: Some(Object::Segment(before)) })) => {
-                        Answer::Object(ids.rev().find(|id| *id < before).map(Object::Segment))
+                    Err(Stop::Need(Step::Prev { before })) => {
+                        Answer::Object(ids.rev().find(|id| before.is_none_or(|before| *id < before)))
                     }
-                    Err(Stop::Need(Step::Next { after: Some(Object::Segment(after)) })) => {
-                        Answer::Object({ ids }.find(|id| *id > after).map(Object::Segment))
-                    }
-                    Err(Stop::Need(Step::Read { object: Object::Segment(id), at, into })) => {
-                        let (_, bytes) = self.segments.iter().find(|(found, _)| *found == id).unwrap();
+                    Err(Stop::Need(Step::Next { after })) => Answer::Object(ids.find(|id| Some(*id) > after)),
+                    Err(Stop::Need(Step::Read { object, at, into })) => {
+                        let (_, bytes) = objects.iter().find(|(found, _)| *found == object).unwrap();
                         let at = usize::try_from(at).unwrap();
                         let rest = bytes.get(at..).unwrap_or_default();
                         let moved = into.len().min(rest.len());

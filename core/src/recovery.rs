@@ -1042,3 +1042,92 @@ fn was_live(bytes: &[u8], from: usize) -> bool {
     };
     bytes.iter().zip(from..).any(|(byte, at)| !blank(byte) && !copy(at))
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::reader::tests::{Log, log, lsns, plain};
+
+    /// What recovery tells of a log on its way, and what it comes to.
+    fn recover(log: &Log, options: RecoveryOptions) -> (Vec<Finding>, Result<Recovered, Fault>) {
+        let (mut recovery, mut findings, mut buf) = (Recovery::new(options), Vec::new(), [0; 512]);
+        loop {
+            match log.next(&mut recovery, &mut buf) {
+                Ok(Err(Step::Finding(finding))) => findings.push(finding),
+                Ok(Err(step)) => panic!("{step:?}"),
+                Ok(Ok(recovered)) => return (findings, Ok(recovered)),
+                Err(fault) => return (findings, Err(fault)),
+            }
+        }
+    }
+
+    fn by(policy: Policy) -> RecoveryOptions {
+        RecoveryOptions { policy, ..RecoveryOptions::default() }
+    }
+
+    /// Three segments of four entries each.
+    fn three() -> Log {
+        log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12)])
+    }
+
+    fn told(findings: &[Finding]) -> Vec<(Seen, Object, Option<(Lsn, Lsn)>)> {
+        findings.iter().map(|finding| (finding.seen, finding.object, finding.lsns)).collect()
+    }
+
+    fn segment(id: u64) -> Object {
+        Object::Segment(SegmentId::new(id))
+    }
+
+    #[test]
+    fn a_checkpoint_that_names_another_one_is_a_bad_one() {
+        let mut log = three();
+        for (id, named) in [(5, 5), (7, 6)] {
+            let named = CheckpointId::new(named);
+            let head = CheckpointHeader { id: named, log: log.view.log, epoch: 6, lsn: Lsn::new(10), ..head() };
+            log.others.push((Object::Checkpoint(CheckpointId::new(id)), head.encode().to_vec()));
+        }
+        let (findings, recovered) = recover(&log, by(Policy::Default));
+        let Recovered { checkpoints, bad_checkpoints, highest_checkpoint, .. } = recovered.unwrap();
+        assert_eq!((findings, highest_checkpoint), (vec![], CheckpointId::new(7)));
+        assert_eq!(checkpoints.iter().map(|head| head.id).collect::<Vec<_>>(), [CheckpointId::new(5)]);
+        assert_eq!(bad_checkpoints[..], [CheckpointId::new(7)]);
+    }
+
+    /// The head of a checkpoint that holds nothing.
+    fn head() -> CheckpointHeader {
+        CheckpointHeader {
+            log: Uuid::nil(),
+            epoch: 0,
+            id: CheckpointId::default(),
+            lsn: Lsn::ZERO,
+            floor: Lsn::FIRST,
+            created_at: 0,
+            documents: 0,
+            chunks: 0,
+            metadata_len: 0,
+        }
+    }
+
+    #[test]
+    fn what_rotted_before_a_newest_segment_that_is_missing_is_told_as_that_segment_is() {
+        let mut log = three().without(3).flipped_in(2, 1);
+        let meta = Meta { epoch: 6, durable: Lsn::new(12), segment: 3, before: Lsn::new(8), ..Meta::default() };
+        log.others.push((Object::Meta, meta.encode().to_vec()));
+        let (findings, recovered) = recover(&log, by(Policy::Salvage));
+        let missing = (Seen::MissingSegment, segment(3), lsns(9, 12));
+        assert_eq!(told(&findings), [(Seen::BadEntry, segment(2), lsns(6, 6)), missing]);
+        assert_eq!(recovered.unwrap().report.damage, 2);
+    }
+
+    #[test]
+    fn what_rotted_behind_a_missing_segment_is_left_to_whoever_reads_it() {
+        let log = three().without(2).flipped_in(1, 1);
+        let (findings, recovered) = recover(&log, by(Policy::Salvage));
+        assert_eq!(told(&findings), [(Seen::MissingSegment, segment(2), lsns(5, 8))]);
+        let Recovered { view, report, .. } = recovered.unwrap();
+        assert_eq!((view.oldest, report.damage), (SegmentId::new(1), 1));
+    }
+}
