@@ -507,12 +507,14 @@ pub(crate) mod tests {
 
     /// A log on a medium, and the view of it.
     pub(crate) struct Log {
-        segments: Vec<(SegmentId, Vec<u8>)>,
+        pub(crate) segments: Vec<(SegmentId, Vec<u8>)>,
         /// What stands beside the segments.
         pub(crate) others: Vec<(Object, Vec<u8>)>,
         pub(crate) view: View,
         /// Where no segment can be read.
-        unreadable: Range<usize>,
+        pub(crate) unreadable: Range<usize>,
+        /// An object that cannot be read at all.
+        pub(crate) lost: Option<Object>,
     }
 
     /// What a read brought.
@@ -557,7 +559,7 @@ pub(crate) mod tests {
             (header.id, bytes)
         });
         let segments = segments.collect();
-        Log { segments, others: Vec::new(), view, unreadable: 0..0 }
+        Log { segments, others: Vec::new(), view, unreadable: 0..0, lost: None }
     }
 
     /// Entries that stand alone.
@@ -600,6 +602,31 @@ pub(crate) mod tests {
             self
         }
 
+        /// With another header of this segment.
+        pub(crate) fn changed(mut self, segment: usize, change: impl FnOnce(&mut SegmentHeader)) -> Self {
+            let mut header = self.header(segment);
+            change(&mut header);
+            self.put_copies(segment, &header.encode(portable));
+            self
+        }
+
+        /// Without a header of this segment.
+        pub(crate) fn headless(mut self, segment: usize) -> Self {
+            self.put_copies(segment, &[0; 128]);
+            self
+        }
+
+        /// With a wrong byte in the first copy of this segment's header.
+        pub(crate) fn damage_copy(&mut self, segment: usize) {
+            self.segments[segment - 1].1[5] ^= 0xFF;
+        }
+
+        fn put_copies(&mut self, segment: usize, copy: &[u8]) {
+            for at in [0, 128] {
+                self.segments[segment - 1].1[at..][..copy.len()].copy_from_slice(copy);
+            }
+        }
+
         /// The objects, in their order.
         fn objects(&self) -> Vec<(Object, &[u8])> {
             let segments = self.segments.iter().map(|(id, bytes)| (Object::Segment(*id), &bytes[..]));
@@ -630,7 +657,8 @@ pub(crate) mod tests {
                         let at = usize::try_from(at).unwrap();
                         let rest = bytes.get(at..).unwrap_or_default();
                         let moved = into.len().min(rest.len());
-                        if at < self.unreadable.end && at + moved > self.unreadable.start {
+                        let is_bad = at < self.unreadable.end && at + moved > self.unreadable.start;
+                        if is_bad || self.lost == Some(object) {
                             Answer::Unreadable
                         } else {
                             buf[into][..moved].copy_from_slice(&rest[..moved]);

@@ -1130,4 +1130,158 @@ mod tests {
         let Recovered { view, report, .. } = recovered.unwrap();
         assert_eq!((view.oldest, report.damage), (SegmentId::new(1), 1));
     }
+
+    /// The UUID of another log.
+    const FOREIGN: Uuid = Uuid::from_u128(9);
+
+    /// A cut between these two segments.
+    fn between(above: u64, below: u64) -> Cut {
+        Cut { above: SegmentId::new(above), below: SegmentId::new(below) }
+    }
+
+    #[test]
+    fn what_stands_where_a_segment_of_the_chain_should_and_is_not_that_one_is_passed_over() {
+        let changed = |change: fn(&mut SegmentHeader)| three().changed(2, change);
+        let early = changed(|header| {
+            header.first = Lsn::new(4);
+            (header.predecessor.last, header.predecessor.span) = (Lsn::new(3), 3);
+        });
+        let mut unreadable = three();
+        unreadable.lost = Some(segment(2));
+        let missing = (Seen::MissingSegment, Verdict::Rot);
+        let (all, dead) = (lsns(5, 8), Some(between(1, 3)));
+        for (what, log, told, lost, dead) in [
+            ("nothing", three().without(2), missing, all, None),
+            ("another nonce", changed(|header| header.nonce = 9), missing, all, dead),
+            ("it begins late", changed(|header| header.first = Lsn::new(10)), missing, all, dead),
+            ("it begins early", early, missing, all, dead),
+            ("another log", changed(|header| header.log = FOREIGN), (missing.0, Verdict::Foreign), all, dead),
+            ("no header", three().headless(2), (Seen::BadSegmentHeader, Verdict::Rot), None, None),
+            ("nobody knows", unreadable, (Seen::BadSegmentHeader, Verdict::Unreadable), all, dead),
+        ] {
+            let (findings, recovered) = recover(&log, by(Policy::Salvage));
+            let [Finding { seen, verdict, lsns, object, witness, .. }] = findings[..] else {
+                panic!("{what}: {findings:?}")
+            };
+            assert_eq!(((seen, verdict), lsns, object), (told, lost, segment(2)), "{what}");
+            assert_eq!(witness, Some(Witness::Successor(SegmentId::new(3))), "{what}");
+            let view = recovered.unwrap().view;
+            assert_eq!((view.oldest, view.dead.0.first().copied()), (SegmentId::new(1), dead), "{what}");
+            let mended = view.mended(SegmentId::new(if lost.is_some() { 3 } else { 2 })).unwrap();
+            assert_eq!((mended.predecessor.id, mended.predecessor.last), (SegmentId::new(1), Lsn::new(4)), "{what}");
+        }
+    }
+
+    #[test]
+    fn behind_two_segments_that_are_gone_each_is_told_as_what_it_is() {
+        let log = log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12), &plain(13..=16)]).headless(2).without(3);
+        let (findings, _) = recover(&log, by(Policy::Salvage));
+        let third = (Seen::MissingSegment, segment(3), lsns(9, 12));
+        assert_eq!(told(&findings), [third, (Seen::MissingSegment, segment(2), lsns(5, 8))]);
+    }
+
+    #[test]
+    fn nothing_is_looked_for_behind_a_missing_segment_that_holds_the_low_water_mark() {
+        for (low_water, oldest, missing) in
+            [(1, 1, (5, 8)), (4, 1, (5, 8)), (5, 3, (5, 8)), (6, 3, (6, 8)), (8, 3, (8, 8))]
+        {
+            let log = three().without(2).changed(2, |header| header.low_water = Lsn::new(low_water));
+            let (findings, recovered) = recover(&log, by(Policy::Salvage));
+            assert_eq!(
+                told(&findings),
+                [(Seen::MissingSegment, segment(2), lsns(missing.0, missing.1))],
+                "{low_water}"
+            );
+            assert_eq!(recovered.unwrap().view.oldest, SegmentId::new(oldest), "{low_water}");
+        }
+    }
+
+    #[test]
+    fn the_metadata_name_a_segment_that_is_missing_if_they_are_of_this_epoch_or_a_later_one_and_it_is_newer() {
+        let newest = SegmentHeader { id: SegmentId::new(5), epoch: 7, nonce: 3, ..SegmentHeader::NONE };
+        let mut recovery = Recovery::new(RecoveryOptions::default());
+        for (epoch, segment, nonce, is_missing) in [
+            (7, 5, 3, false),
+            (7, 5, 4, false),
+            (7, 6, 3, true),
+            (7, 4, 3, false),
+            (8, 5, 3, false),
+            (8, 5, 4, true),
+            (8, 4, 3, true),
+            (6, 6, 3, false),
+        ] {
+            recovery.meta = Some(Meta { epoch, segment, nonce, ..Meta::default() });
+            let named = recovery.names_missing(&newest).is_some();
+            assert_eq!(named, is_missing, "epoch {epoch}, segment {segment}, nonce {nonce}");
+        }
+        recovery.meta = Some(Meta { log: Uuid::from_u128(1), epoch: 8, segment: 6, ..Meta::default() });
+        assert_eq!(recovery.names_missing(&newest), None);
+    }
+
+    #[test]
+    fn one_copy_of_the_newest_header_is_rot_where_something_tells_that_the_segment_was_begun() {
+        for (epoch, segment, verdict, told_epoch) in
+            [(6, 3, Verdict::Rot, 6), (6, 2, Verdict::Unsynced, 6), (8, 3, Verdict::Rot, 8)]
+        {
+            let mut log = three();
+            log.damage_copy(3);
+            let meta = Meta { epoch, segment, before: Lsn::new(8), ..Meta::default() };
+            log.others.push((Object::Meta, meta.encode().to_vec()));
+            let (findings, recovered) = recover(&log, by(Policy::Default));
+            let [finding] = findings[..] else { panic!("{findings:?}") };
+            assert_eq!((finding.seen, finding.verdict, finding.harmless), (Seen::BadHeaderCopy, verdict, true));
+            assert_eq!(recovered.unwrap().report.epoch, told_epoch);
+        }
+    }
+
+    /// Four segments of four entries each, of which the third is missing.
+    fn without_the_third() -> Log {
+        log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12), &plain(13..=16)]).without(3)
+    }
+
+    #[test]
+    fn the_chain_goes_on_behind_a_missing_segment_with_one_that_may_have_stood_there() {
+        let changed = |change: fn(&mut SegmentHeader)| without_the_third().changed(2, change);
+        let missing = |id, first, last| (Seen::MissingSegment, segment(id), lsns(first, last));
+        let (third, second) = (missing(3, 9, 12), missing(2, 5, 8));
+        for (what, log, expected, end) in [
+            ("it is there", without_the_third(), vec![third], (2, 8)),
+            ("its end is bad", without_the_third().flipped_in(2, 3), vec![third], (2, 8)),
+            ("it is empty", changed(|header| header.first = Lsn::new(9)), vec![third, missing(1, 5, 8)], (2, 8)),
+            ("it begins behind", changed(|header| header.first = Lsn::new(10)), vec![third, second], (1, 4)),
+            ("of a later epoch", changed(|header| header.epoch = 8), vec![third, second], (1, 4)),
+            ("of the same epoch", changed(|header| header.epoch = 7), vec![third], (2, 8)),
+            ("of another log", changed(|header| header.log = FOREIGN), vec![third, second], (1, 4)),
+            ("it is missing", without_the_third().without(2), vec![third, second], (1, 4)),
+            ("another ends", without_the_third().without(2).flipped_in(1, 3), vec![third, missing(2, 4, 8)], (1, 3)),
+        ] {
+            let (findings, recovered) = recover(&log, by(Policy::Salvage));
+            assert_eq!(told(&findings), expected, "{what}");
+            let view = recovered.unwrap().view;
+            let before = view.mended(SegmentId::new(4)).unwrap().predecessor;
+            assert_eq!((before.id.value(), before.last.value()), end, "{what}");
+            assert_eq!(view.oldest, SegmentId::new(1), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_begins_where_the_missing_segment_did_stood_before_it_only_if_its_number_says_so() {
+        let log = without_the_third().without(2).changed(1, |header| header.first = Lsn::new(9));
+        let (findings, recovered) = recover(&log, by(Policy::Salvage));
+        let third = (Seen::MissingSegment, segment(3), lsns(9, 12));
+        assert_eq!(told(&findings), [third, (Seen::MissingSegment, segment(2), lsns(1, 8))]);
+        assert_eq!(recovered.unwrap().view.oldest, SegmentId::new(4));
+    }
+
+    #[test]
+    fn the_missing_segment_or_a_newer_one_under_the_number_of_another_is_told_of() {
+        for (found, is_misplaced) in [(3, true), (4, false), (5, true)] {
+            let log = without_the_third().changed(2, |header| header.id = SegmentId::new(found));
+            let (_, recovered) = recover(&log, by(Policy::Salvage));
+            let fault = recovered.map(|recovered| recovered.view.oldest);
+            let (segment, found, log) = (SegmentId::new(2), SegmentId::new(found), log.view.log);
+            let misplaced = Fault::Misplaced { segment, found, log };
+            assert_eq!(fault, if is_misplaced { Err(misplaced) } else { Ok(SegmentId::new(1)) }, "{found:?}");
+        }
+    }
 }
