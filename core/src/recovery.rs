@@ -1073,7 +1073,10 @@ mod tests {
         log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12)])
     }
 
-    fn told(findings: &[Finding]) -> Vec<(Seen, Object, Option<(Lsn, Lsn)>)> {
+    /// What was seen, where, and which entries are gone.
+    type Told = (Seen, Object, Option<(Lsn, Lsn)>);
+
+    fn told(findings: &[Finding]) -> Vec<Told> {
         findings.iter().map(|finding| (finding.seen, finding.object, finding.lsns)).collect()
     }
 
