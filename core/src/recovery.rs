@@ -1049,7 +1049,10 @@ mod tests {
     use std::{vec, vec::Vec};
 
     use super::*;
-    use crate::reader::tests::{Log, log, lsns, plain};
+    use crate::{
+        reader::tests::{Log, log, lsns, plain},
+        report::TornTail,
+    };
 
     /// What recovery tells of a log on its way, and what it comes to.
     fn recover(log: &Log, options: RecoveryOptions) -> (Vec<Finding>, Result<Recovered, Fault>) {
@@ -1233,7 +1236,8 @@ mod tests {
             let (findings, recovered) = recover(&log, by(Policy::Default));
             let [finding] = findings[..] else { panic!("{findings:?}") };
             assert_eq!((finding.seen, finding.verdict, finding.harmless), (Seen::BadHeaderCopy, verdict, true));
-            assert_eq!(recovered.unwrap().report.epoch, told_epoch);
+            let report = recovered.unwrap().report;
+            assert_eq!((report.epoch, report.harmless, report.damage), (told_epoch, 1, 0));
         }
     }
 
@@ -1285,6 +1289,175 @@ mod tests {
             let (segment, found, log) = (SegmentId::new(2), SegmentId::new(found), log.view.log);
             let misplaced = Fault::Misplaced { segment, found, log };
             assert_eq!(fault, if is_misplaced { Err(misplaced) } else { Ok(SegmentId::new(1)) }, "{found:?}");
+        }
+    }
+
+    /// A recovery that has come to the end of a log whose newest segment is the fifth.
+    fn at_the_end(policy: Policy) -> Recovery {
+        let mut recovery = Recovery::new(by(policy));
+        recovery.found.tail.header.id = SegmentId::new(5);
+        (recovery.found.tail.last, recovery.found.tail.marked) = (Lsn::new(30), Some(Lsn::new(30)));
+        recovery
+    }
+
+    /// The segment of the first number has the header of the second, of this nonce.
+    fn stray(stands: u64, found: u64, nonce: u64) -> Stray {
+        let found = StrayHeader { log: Uuid::nil(), id: SegmentId::new(found), nonce, offset: 0 };
+        Stray { segment: SegmentId::new(stands), found, counts: false, wanted: false }
+    }
+
+    #[test]
+    fn a_header_of_another_number_is_told_of_where_the_segment_of_that_number_is_missed() {
+        let foreign = Stray { found: StrayHeader { log: FOREIGN, ..stray(6, 3, 0).found }, ..stray(6, 3, 0) };
+        let named = |segment, nonce| Some(Meta { segment, nonce, ..Meta::default() });
+        for (what, strays, meta, is_misplaced) in [
+            ("the newest", vec![stray(6, 5, 0)], None, true),
+            ("of the number of the newest", vec![stray(6, 5, 1)], None, false),
+            ("that number in the metadata too", vec![stray(6, 5, 1)], named(5, 1), false),
+            ("an older one", vec![stray(6, 4, 0)], None, false),
+            ("an older one that is wanted", vec![Stray { wanted: true, ..stray(6, 4, 0) }], None, true),
+            ("a newer one", vec![stray(6, 7, 0)], None, false),
+            ("two newer ones, one for the other", vec![stray(6, 7, 0), stray(7, 8, 0)], None, true),
+            ("the one that the metadata name", vec![stray(6, 7, 1)], named(7, 1), true),
+            ("one of its number", vec![stray(6, 7, 0)], named(7, 1), false),
+            ("another one", vec![stray(6, 7, 1)], named(8, 1), false),
+            ("of another log", vec![foreign], None, true),
+            ("for certain", vec![Stray { counts: true, ..stray(6, 4, 0) }], None, true),
+        ] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.meta = meta;
+            recovery.strays.extend(strays);
+            assert_eq!(recovery.misplaced().is_some(), is_misplaced, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_the_chain_looks_for_is_not_missed_once_all_of_it_was_truncated_and_a_checkpoint_holds_it() {
+        for (low_water, held_below, last, is_misplaced) in
+            [(21, 21, 20, false), (21, 21, 21, true), (21, 20, 20, true), (21, 30, 20, false), (20, 21, 20, true)]
+        {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.low_water = Lsn::new(low_water);
+            let head = CheckpointHeader { floor: Lsn::new(held_below), ..head() };
+            recovery.found.checkpoints.push(head).unwrap();
+            let front = &mut recovery.chain.oldest.predecessor;
+            (front.id, front.last) = (SegmentId::new(4), Lsn::new(last));
+            recovery.strays.push(Stray { wanted: true, ..stray(6, 4, 0) }).unwrap();
+            assert_eq!(recovery.misplaced().is_some(), is_misplaced, "{low_water}, {held_below}, {last}");
+        }
+    }
+
+    /// Brings it to its end.
+    fn finished(mut recovery: Recovery) -> Recovered {
+        Turn::run(&mut [], Answer::Nothing, |turn| recovery.finish(turn)).unwrap();
+        recovery.found
+    }
+
+    #[test]
+    fn a_log_was_closed_if_a_seal_stands_behind_its_last_entry_and_nothing_is_damaged() {
+        for (sealed, damaged, marked, is_closed) in
+            [(true, false, 30, true), (false, false, 30, false), (true, true, 30, false), (true, false, 29, false)]
+        {
+            let mut recovery = at_the_end(Policy::Default);
+            let tail = &mut recovery.found.tail;
+            (tail.sealed, tail.damaged, tail.marked) = (sealed, damaged, Some(Lsn::new(marked)));
+            assert_eq!(finished(recovery).report.closed, is_closed, "{sealed}, {damaged}, {marked}");
+        }
+    }
+
+    #[test]
+    fn the_entries_of_the_newest_segment_are_verified_and_an_empty_one_has_none() {
+        for (first, verified) in [(30, lsns(30, 30)), (31, None), (7, lsns(7, 30))] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.header.first = Lsn::new(first);
+            assert_eq!(finished(recovery).report.verified, verified, "{first}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_known_from_whatever_tells_of_this_log() {
+        for (log, epoch) in [(Uuid::nil(), 9), (FOREIGN, 4)] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.epoch = 4;
+            recovery.meta = Some(Meta { log, epoch: 9, ..Meta::default() });
+            assert_eq!(finished(recovery).epoch, epoch, "{log}");
+        }
+        let mut recovery = at_the_end(Policy::Default);
+        recovery.found.checkpoints.push(CheckpointHeader { epoch: 7, ..head() }).unwrap();
+        assert_eq!(finished(recovery).epoch, 7);
+    }
+
+    #[test]
+    fn what_is_missing_at_the_front_and_held_by_a_checkpoint_was_truncated() {
+        for (floor, low_water, harmless) in [(3, 1, 0), (4, 1, 0), (5, 5, 1), (6, 5, 1)] {
+            let mut log = three().without(1);
+            let id = CheckpointId::new(1);
+            let head = CheckpointHeader { id, epoch: 4, lsn: Lsn::new(floor - 1), floor: Lsn::new(floor), ..head() };
+            log.others.push((Object::Checkpoint(id), head.encode().to_vec()));
+            let (findings, recovered) = recover(&log, by(Policy::Default));
+            assert_eq!(told(&findings), [(Seen::MissingSegment, segment(1), lsns(1, 4))], "{floor}");
+            let Recovered { view, report, .. } = recovered.unwrap();
+            assert_eq!((view.low_water.value(), report.harmless, report.damage), (low_water, harmless, 1 - harmless));
+            assert_eq!((view.low_water_covered, report.low_water), (harmless == 1, Lsn::FIRST), "{floor}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_lost_where_truncation_gave_something_up_and_no_checkpoint_holds_it() {
+        for (low_water, covered, floor, is_lost) in
+            [(1, true, 0, false), (2, true, 0, true), (2, false, 0, false), (2, true, 1, true), (2, true, 2, false)]
+        {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.truncated_to(Lsn::new(low_water), covered);
+            recovery.found.checkpoints.push(CheckpointHeader { floor: Lsn::new(floor), ..head() }).unwrap();
+            recovery.tell_of_lost_state(Object::Meta);
+            assert_eq!(recovery.findings.len(), usize::from(is_lost), "{low_water}, {covered}, {floor}");
+        }
+    }
+
+    #[test]
+    fn a_log_lacks_its_end_where_nothing_makes_up_for_entries_that_something_tells_of_behind_it() {
+        for (durable, low_water, floor, accepted, lacks) in [
+            (30, 1, 1, 0, false),
+            (29, 1, 1, 0, false),
+            (31, 1, 1, 0, true),
+            (40, 40, 1, 0, true),
+            (40, 41, 1, 0, false),
+            (40, 1, 40, 0, true),
+            (40, 1, 41, 0, false),
+            (40, 1, 1, 39, true),
+            (40, 1, 1, 40, false),
+        ] {
+            let mut recovered = at_the_end(Policy::Default).found;
+            recovered.report.durable = Lsn::new(durable);
+            recovered.tail.low_water = Lsn::new(low_water);
+            recovered.tail.header.accepted_loss = Lsn::new(accepted);
+            recovered.checkpoints.push(CheckpointHeader { floor: Lsn::new(floor), ..head() }).unwrap();
+            assert_eq!(recovered.lacks_its_end(), lacks, "{durable}, {low_water}, {floor}, {accepted}");
+        }
+    }
+
+    #[test]
+    fn the_strict_policy_alone_refuses_a_log_for_its_first_damage_or_else_for_its_torn_tail() {
+        let damage = Finding { lsns: lsns(3, 4), ..missing(SegmentId::new(2)) };
+        let segment = SegmentId::new(5);
+        let torn = TornTail { verdict: Verdict::Unproven, segment, offset: 300, len: 40, frames: 1 };
+        let refused = Finding {
+            verdict: Verdict::Unproven,
+            len: 40,
+            ..Finding::rot(Seen::BadHeader, Object::Segment(segment), 300)
+        };
+        for (first_damage, torn_tail, expected) in [
+            (None, None, None),
+            (Some(damage), None, Some(damage)),
+            (None, Some(torn), Some(refused)),
+            (Some(damage), Some(torn), Some(damage)),
+        ] {
+            for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage, Policy::Inspect] {
+                let report = Report { first_damage, torn_tail, ..Report::nothing(policy) };
+                let expected = expected.filter(|_| policy == Policy::Strict);
+                assert_eq!(refusal(&report), expected.map(Fault::Damaged), "{policy:?}");
+            }
         }
     }
 }
