@@ -1460,4 +1460,121 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_segment_alone_that_lost_its_header_was_live_if_something_stands_where_only_frames_do() {
+        let alone = |byte: Option<(usize, u8)>| {
+            let mut log = log(&[&plain(1..=4)]).headless(1);
+            let (_, bytes) = &mut log.segments[0];
+            bytes.clear();
+            bytes.resize(5000, 0);
+            byte.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+            log
+        };
+        let headless = Fault::Damaged(headless(SegmentId::new(1)));
+        for (at, byte, is_live) in [
+            (0, 1, false),
+            (127, 1, false),
+            (128, 1, false),
+            (255, 1, false),
+            (256, 1, true),
+            (256, 0xFF, false),
+            (511, 1, true),
+            (512, 1, false),
+            (639, 1, false),
+            (640, 0xFE, true),
+            (4095, 1, true),
+            (4096, 1, false),
+            (4223, 1, false),
+            (4224, 1, true),
+            // A frame begins here, at the latest.
+            (4287, 1, true),
+            (4288, 1, false),
+        ] {
+            let (_, ended) = recover(&alone(Some((at, byte))), by(Policy::Default));
+            let expected = if is_live { headless.clone() } else { Fault::NoLog };
+            assert_eq!(ended.unwrap_err(), expected, "{byte} at {at}");
+        }
+        let mut unreadable = alone(None);
+        unreadable.unreadable = 300..301;
+        let (_, ended) = recover(&unreadable, by(Policy::Default));
+        assert_eq!(ended.unwrap_err(), headless);
+    }
+
+    #[test]
+    fn where_no_segment_has_a_header_what_tells_of_a_log_says_that_it_is_lost() {
+        let head = CheckpointHeader { id: CheckpointId::new(1), ..head() };
+        let checkpoint = || (Object::Checkpoint(head.id), head.encode().to_vec());
+        let meta = || (Object::Meta, Meta { segment: 7, ..Meta::default() }.encode().to_vec());
+        let blank = || {
+            let mut log = log(&[&plain(1..=4)]);
+            log.segments[0].1 = vec![0; 300];
+            log
+        };
+        let nothing = || blank().without(1);
+        let first = SegmentId::new(1);
+        let lost = Fault::Lost { expected: Lsn::new(3) };
+        for (what, mut log, others, expected, fault) in [
+            ("nothing", nothing(), vec![], None, Fault::NoLog),
+            ("nothing, which the caller knows", nothing(), vec![], Some(0), Fault::NoLog),
+            ("nothing, and the caller knows better", nothing(), vec![], Some(3), lost.clone()),
+            ("a checkpoint", nothing(), vec![checkpoint()], None, Fault::Damaged(missing(first))),
+            ("metadata", nothing(), vec![meta()], None, Fault::Damaged(missing(SegmentId::new(7)))),
+            ("blank room", blank(), vec![], None, Fault::NoLog),
+            ("blank room, and the caller knows better", blank(), vec![], Some(3), lost),
+            ("blank room, and a checkpoint", blank(), vec![checkpoint()], None, Fault::Damaged(headless(first))),
+            ("blank room, and metadata", blank(), vec![meta()], None, Fault::Damaged(headless(first))),
+        ] {
+            log.others = others;
+            let options = RecoveryOptions { expect_durable: expected.map(Lsn::new), ..RecoveryOptions::default() };
+            let (_, ended) = recover(&log, options);
+            assert_eq!(ended.unwrap_err(), fault, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_knows_of_is_given_up_by_consent_only_where_the_medium_comes_near_it() {
+        for (policy, is_asked) in [
+            (Policy::Strict, false),
+            (Policy::Default, false),
+            (Policy::Inspect, false),
+            (Policy::PointInTime, true),
+            (Policy::Salvage, true),
+        ] {
+            let recovery = at_the_end(policy);
+            for (beyond, is_far) in [(0, false), (1 << 31, false), ((1 << 31) + 1, true)] {
+                let is_told = recovery.is_far_from_all(Lsn::new(30 + beyond));
+                assert_eq!(is_told, is_far && is_asked, "{policy:?}, {beyond} beyond the last entry");
+            }
+        }
+        let mut recovery = at_the_end(Policy::Salvage);
+        recovery.meta = Some(Meta { durable: Lsn::new(40), ..Meta::default() });
+        assert!(!recovery.is_far_from_all(Lsn::new(40 + (1 << 31))));
+    }
+
+    #[test]
+    fn the_strongest_witness_is_the_one_that_knows_of_the_last_lsn_in_this_epoch_of_this_log() {
+        let newest = SegmentHeader { epoch: 7, ..SegmentHeader::NONE };
+        let checkpoint = |log, epoch, lsn| CheckpointHeader { log, epoch, lsn: Lsn::new(lsn), ..head() };
+        let meta = |log, epoch, durable| Meta { log, epoch, durable: Lsn::new(durable), ..Meta::default() };
+        let ours = Uuid::nil();
+        for (head, said, caller, strongest) in [
+            (checkpoint(ours, 7, 5), meta(ours, 7, 4), 3, 5),
+            (checkpoint(ours, 7, 4), meta(ours, 7, 5), 3, 5),
+            (checkpoint(ours, 7, 4), meta(ours, 7, 3), 5, 5),
+            (checkpoint(ours, 6, 5), meta(ours, 7, 4), 3, 4),
+            (checkpoint(FOREIGN, 7, 5), meta(ours, 7, 4), 3, 4),
+            (checkpoint(ours, 8, 4), meta(ours, 6, 5), 3, 4),
+            (checkpoint(ours, 8, 4), meta(FOREIGN, 7, 5), 3, 4),
+            (checkpoint(FOREIGN, 8, 5), meta(ours, 8, 4), 3, 4),
+            (checkpoint(ours, 6, 5), meta(ours, 6, 4), 3, 3),
+        ] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.checkpoints.push(head).unwrap();
+            recovery.meta = Some(said);
+            let claim = recovery.claim(&newest, Some(Lsn::new(caller)));
+            assert_eq!(claim.unwrap().durable, Lsn::new(strongest), "{head:?}, {said:?}, {caller}");
+        }
+        assert!(at_the_end(Policy::Default).claim(&newest, None).is_none());
+    }
 }
