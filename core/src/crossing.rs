@@ -264,11 +264,11 @@ impl Machine for Crossing {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     extern crate std;
     use std::{vec, vec::Vec};
 
-    use Piece::{Alone, Begin, Commit, Epoch, Lost, Of, Rollback, Segment};
+    use Piece::{Alone, AloneLost, Begin, Commit, Epoch, Lost, Of, Rollback, Segment};
 
     use super::*;
     use crate::{
@@ -276,13 +276,14 @@ mod tests {
         chain::tests::view,
         checksum::portable,
         device::Object,
+        fault::Fault,
         frame::{FRAME_HEADER_LEN, FRAME_TRAILER_LEN, FrameType, Mark, Salts, TRANSACTION_ID_LEN},
         segment::SegmentHeader,
     };
 
     /// What a log is made of. Each entry has the next LSN, from 1 on.
     #[derive(Clone, Copy, Debug)]
-    enum Piece {
+    pub(crate) enum Piece {
         /// A segment of this epoch begins where nothing is open that began below `floor`. The first is there from the start.
         Segment {
             epoch: u64,
@@ -292,6 +293,8 @@ mod tests {
         Epoch(u64),
         /// An entry outside transactions.
         Alone,
+        /// The same, lost to damage.
+        AloneLost,
         /// An entry that begins a transaction: its LSN is the id.
         Begin,
         /// An entry of this transaction.
@@ -302,15 +305,24 @@ mod tests {
         Lost,
     }
 
+    /// What a machine hands out.
+    #[derive(Debug)]
+    pub(crate) struct Told {
+        pub(crate) lsns: Vec<u64>,
+        /// The LSNs that it finds lost.
+        pub(crate) lost: Vec<u64>,
+        pub(crate) end: Result<Read, Fault>,
+    }
+
     /// A log on a medium, segment by segment.
-    struct Made {
+    pub(crate) struct Made {
         segments: Vec<(SegmentHeader, Vec<u8>)>,
         epoch: u64,
         last: Lsn,
     }
 
     impl Made {
-        fn of(pieces: &[Piece]) -> Self {
+        pub(crate) fn of(pieces: &[Piece]) -> Self {
             let mut made = Self { segments: Vec::new(), epoch: 0, last: Lsn::ZERO };
             let first = Segment { epoch: 1, floor: 1 };
             [first].iter().chain(pieces).for_each(|piece| made.add(*piece));
@@ -330,7 +342,7 @@ mod tests {
                     mark.encode(self.last, &mut payload);
                     return self.put(self.last, FrameType::new(mark.code()), &payload);
                 }
-                Alone => (Code::Opaque, None),
+                Alone | AloneLost => (Code::Opaque, None),
                 Begin => (Code::TxnBegin, Some(next.value())),
                 Of(id) => (Code::Opaque, Some(id)),
                 Lost => (Code::Opaque, Some(0)),
@@ -343,7 +355,7 @@ mod tests {
                 None => self.put(next, kind, &[0xA5; TRANSACTION_ID_LEN]),
             }
             self.last = next;
-            if matches!(piece, Lost) {
+            if matches!(piece, Lost | AloneLost) {
                 let (_, bytes) = self.segments.last_mut().unwrap();
                 let payload = bytes.len() - FRAME_TRAILER_LEN - TRANSACTION_ID_LEN;
                 bytes[payload..].fill(0x11);
@@ -391,7 +403,7 @@ mod tests {
             self
         }
 
-        fn view(&self, low_water: u64) -> View {
+        pub(crate) fn view(&self, low_water: u64) -> View {
             let [oldest, newest] = [self.segments.first(), self.segments.last()].map(|segment| segment.unwrap().0);
             View {
                 epoch: self.epoch,
@@ -408,22 +420,27 @@ mod tests {
         /// The LSNs that count below this low-water mark, read in both directions.
         fn counted(&self, low_water: u64) -> Vec<u64> {
             let view = self.view(low_water);
-            let (forwards, _) = self.read(Crossing::new(&view, Policy::Salvage));
-            let (mut back, _) = self.read(Crossing::reverse(&view));
+            let [forwards, mut back] =
+                [Crossing::new(&view, Policy::Salvage), Crossing::reverse(&view)].map(|crossing| {
+                    let Told { lsns, end, .. } = self.read(crossing);
+                    end.unwrap();
+                    lsns
+                });
             back.reverse();
             assert_eq!(back, forwards, "read back");
             forwards
         }
 
-        /// Drives a machine, and gives the LSNs that it hands out, and those that it finds lost.
-        fn read(&self, mut crossing: Crossing) -> (Vec<u64>, Vec<u64>) {
+        /// Drives a machine to its end.
+        pub(crate) fn read(&self, mut machine: impl Machine<Output = Read>) -> Told {
             let (mut buf, mut answer, mut lsns, mut lost) = ([0; 1024], Answer::Nothing, Vec::new(), Vec::new());
             loop {
-                answer = match crossing.step(&mut buf, answer) {
+                answer = match machine.step(&mut buf, answer) {
                     Ok(read) => {
                         assert_eq!(read.entries, lsns.len() as u64, "it counts what it hands out");
-                        return (lsns, lost);
+                        return Told { lsns, lost, end: Ok(read) };
                     }
+                    Err(Stop::Fault(fault)) => return Told { lsns, lost, end: Err(fault) },
                     Err(Stop::Need(Step::Entry(place))) => {
                         lsns.push(place.lsn.value());
                         Answer::Nothing
@@ -489,8 +506,9 @@ mod tests {
     fn what_is_lost_at_the_mark_is_left_to_whoever_reads_on_from_there() {
         let made = Made::of(&[Begin, Of(1), Lost, Alone, Lost, Commit(1)]);
         for (low_water, lost) in [(4, &[3][..]), (5, &[3]), (6, &[3, 5]), (3, &[])] {
-            let (_, told) = made.read(Crossing::new(&made.view(low_water), Policy::Salvage));
-            assert_eq!(told, lost, "{low_water}");
+            let told = made.read(Crossing::new(&made.view(low_water), Policy::Salvage));
+            assert!(told.end.is_ok(), "{told:?}");
+            assert_eq!(told.lost, lost, "{low_water}");
         }
     }
 

@@ -772,6 +772,11 @@ mod tests {
     };
 
     #[test]
+    fn a_host_that_gives_nothing_makes_an_empty_snapshot_that_is_whole() {
+        assert_eq!((().fill(&mut [0; 4]), ().broke_off()), (0, false));
+    }
+
+    #[test]
     fn what_is_asked_for_a_part_of_the_buffer_is_asked_for_the_whole_of_it() {
         let object = Object::Meta;
         for (asked, whole) in [

@@ -488,7 +488,7 @@ impl Machine for Reader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     extern crate std;
     use core::ops::Range;
     use std::{vec, vec::Vec};
@@ -500,29 +500,33 @@ mod tests {
         frame::{FRAME_HEADER_LEN, FrameType, Salts},
     };
 
-    const PLAIN: FrameType = FrameType::new(10);
-    const ON: FrameType = PLAIN.batch_continues();
+    pub(crate) const PLAIN: FrameType = FrameType::new(10);
+    pub(crate) const ON: FrameType = PLAIN.batch_continues();
     /// Bytes of each frame here.
-    const LEN: u32 = 48;
+    pub(crate) const LEN: u32 = 48;
 
     /// A log on a medium, and the view of it.
-    struct Log {
-        segments: Vec<(SegmentId, Vec<u8>)>,
-        view: View,
+    pub(crate) struct Log {
+        pub(crate) segments: Vec<(SegmentId, Vec<u8>)>,
+        /// What stands beside the segments.
+        pub(crate) others: Vec<(Object, Vec<u8>)>,
+        pub(crate) view: View,
         /// Where no segment can be read.
-        unreadable: Range<usize>,
+        pub(crate) unreadable: Range<usize>,
+        /// An object that cannot be read at all.
+        pub(crate) lost: Option<Object>,
     }
 
     /// What a read brought.
     #[derive(Debug)]
-    struct Brought {
-        lsns: Vec<u64>,
-        findings: Vec<Finding>,
-        end: Result<Read, Fault>,
+    pub(crate) struct Brought {
+        pub(crate) lsns: Vec<u64>,
+        pub(crate) findings: Vec<Finding>,
+        pub(crate) end: Result<Read, Fault>,
     }
 
     /// A log of segments in which these entries stand, with epochs from 4 on; no transaction is open where they begin.
-    fn log(segments: &[&[(u64, FrameType)]]) -> Log {
+    pub(crate) fn log(segments: &[&[(u64, FrameType)]]) -> Log {
         let mut before = None;
         let mut view =
             View { oldest: SegmentId::new(1), newest: SegmentId::new(segments.len() as u64), ..chain::tests::view() };
@@ -533,7 +537,7 @@ mod tests {
                 epoch: 3 + id,
                 first,
                 transaction_floor: first,
-                segment_size: 4096,
+                segment_size: 16_384,
                 write_limit: 1024,
                 ..SegmentHeader::NONE
             };
@@ -555,51 +559,106 @@ mod tests {
             (header.id, bytes)
         });
         let segments = segments.collect();
-        Log { segments, view, unreadable: 0..0 }
+        Log { segments, others: Vec::new(), view, unreadable: 0..0, lost: None }
     }
 
     /// Entries that stand alone.
-    fn plain(lsns: impl IntoIterator<Item = u64>) -> Vec<(u64, FrameType)> {
+    pub(crate) fn plain(lsns: impl IntoIterator<Item = u64>) -> Vec<(u64, FrameType)> {
         lsns.into_iter().map(|lsn| (lsn, PLAIN)).collect()
     }
 
     /// Where the frame of this number stands in its segment.
-    fn place(number: u32) -> u32 {
+    pub(crate) fn place(number: u32) -> u32 {
         SegmentHeader::NONE.frames_at() + number * LEN
     }
 
     impl Log {
-        /// With a wrong byte in the entry of this number of the first segment.
-        fn flipped(mut self, number: u32) -> Self {
-            self.segments[0].1[place(number) as usize + FRAME_HEADER_LEN] ^= 0xFF;
-            self.segments[0].1[place(number) as usize + FRAME_HEADER_LEN + 4] ^= 0xFF;
+        /// With wrong bytes in the entry of this number of the first segment.
+        fn flipped(self, number: u32) -> Self {
+            self.flipped_in(1, number)
+        }
+
+        /// With wrong bytes in the entry of this number of this segment, counted from 1 on.
+        pub(crate) fn flipped_in(mut self, segment: usize, number: u32) -> Self {
+            let (_, bytes) = &mut self.segments[segment - 1];
+            for at in [0, 4] {
+                bytes[place(number) as usize + FRAME_HEADER_LEN + at] ^= 0xFF;
+            }
             self
+        }
+
+        /// The header of this segment, counted from 1 on.
+        pub(crate) fn header(&self, segment: usize) -> SegmentHeader {
+            SegmentHeader::decode(portable, &self.segments[segment - 1].1[..128], 0).unwrap()
         }
 
         fn reader(&self, from: u64, to: u64, policy: Policy) -> Reader {
             Reader::new(self.view.clone(), Lsn::new(from), Lsn::new(to), policy)
         }
 
+        /// Without this segment, counted from 1 on.
+        pub(crate) fn without(mut self, segment: usize) -> Self {
+            self.segments.remove(segment - 1);
+            self
+        }
+
+        /// With another header of this segment.
+        pub(crate) fn changed(mut self, segment: usize, change: impl FnOnce(&mut SegmentHeader)) -> Self {
+            let mut header = self.header(segment);
+            change(&mut header);
+            self.put_copies(segment, &header.encode(portable));
+            self
+        }
+
+        /// Without a header of this segment.
+        pub(crate) fn headless(mut self, segment: usize) -> Self {
+            self.put_copies(segment, &[0; 128]);
+            self
+        }
+
+        /// With a wrong byte in the first copy of this segment's header.
+        pub(crate) fn damage_copy(&mut self, segment: usize) {
+            self.segments[segment - 1].1[5] ^= 0xFF;
+        }
+
+        fn put_copies(&mut self, segment: usize, copy: &[u8]) {
+            for at in [0, 128] {
+                self.segments[segment - 1].1[at..][..copy.len()].copy_from_slice(copy);
+            }
+        }
+
+        /// The objects, in their order.
+        fn objects(&self) -> Vec<(Object, &[u8])> {
+            let segments = self.segments.iter().map(|(id, bytes)| (Object::Segment(*id), &bytes[..]));
+            let others = self.others.iter().map(|(object, bytes)| (*object, &bytes[..]));
+            let mut objects: Vec<_> = segments.chain(others).collect();
+            objects.sort_by_key(|(object, _)| *object);
+            objects
+        }
+
         /// Goes on to what is handed over next, or to the end.
-        fn next(&self, reader: &mut Reader, buf: &mut [u8]) -> Result<Result<Read, Step>, Fault> {
-            let mut answer = Answer::Nothing;
+        pub(crate) fn next<M: Machine>(
+            &self,
+            machine: &mut M,
+            buf: &mut [u8],
+        ) -> Result<Result<M::Output, Step>, Fault> {
+            let (objects, mut answer) = (self.objects(), Answer::Nothing);
             loop {
-                let ids = self.segments.iter().map(|(id, _)| *id);
-                answer = match reader.step(buf, answer) {
-                    Ok(read) => return Ok(Ok(read)),
+                let mut ids = objects.iter().map(|(object, _)| *object);
+                answer = match machine.step(buf, answer) {
+                    Ok(output) => return Ok(Ok(output)),
                     Err(Stop::Fault(fault)) => return Err(fault),
-                    Err(Stop::Need(Step::Prev { before: Some(Object::Segment(before)) })) => {
-                        Answer::Object(ids.rev().find(|id| *id < before).map(Object::Segment))
+                    Err(Stop::Need(Step::Prev { before })) => {
+                        Answer::Object(ids.rev().find(|id| before.is_none_or(|before| *id < before)))
                     }
-                    Err(Stop::Need(Step::Next { after: Some(Object::Segment(after)) })) => {
-                        Answer::Object({ ids }.find(|id| *id > after).map(Object::Segment))
-                    }
-                    Err(Stop::Need(Step::Read { object: Object::Segment(id), at, into })) => {
-                        let (_, bytes) = self.segments.iter().find(|(found, _)| *found == id).unwrap();
+                    Err(Stop::Need(Step::Next { after })) => Answer::Object(ids.find(|id| Some(*id) > after)),
+                    Err(Stop::Need(Step::Read { object, at, into })) => {
+                        let (_, bytes) = objects.iter().find(|(found, _)| *found == object).unwrap();
                         let at = usize::try_from(at).unwrap();
                         let rest = bytes.get(at..).unwrap_or_default();
                         let moved = into.len().min(rest.len());
-                        if at < self.unreadable.end && at + moved > self.unreadable.start {
+                        let is_bad = at < self.unreadable.end && at + moved > self.unreadable.start;
+                        if is_bad || self.lost == Some(object) {
                             Answer::Unreadable
                         } else {
                             buf[into][..moved].copy_from_slice(&rest[..moved]);
@@ -613,8 +672,12 @@ mod tests {
 
         /// All that is read from `from` to `to`.
         fn read(&self, from: u64, to: u64, policy: Policy) -> Brought {
+            self.read_by(self.reader(from, to, policy))
+        }
+
+        /// All that this machine reads.
+        pub(crate) fn read_by(&self, mut reader: impl Machine<Output = Read>) -> Brought {
             let (mut lsns, mut findings, mut buf) = (Vec::new(), Vec::new(), [0; 512]);
-            let mut reader = self.reader(from, to, policy);
             let end = loop {
                 match self.next(&mut reader, &mut buf) {
                     Ok(Err(Step::Entry(place))) => lsns.push(place.lsn.value()),
@@ -628,7 +691,7 @@ mod tests {
         }
     }
 
-    fn lsns(first: u64, last: u64) -> Option<(Lsn, Lsn)> {
+    pub(crate) fn lsns(first: u64, last: u64) -> Option<(Lsn, Lsn)> {
         Some((Lsn::new(first), Lsn::new(last)))
     }
 

@@ -1042,3 +1042,539 @@ fn was_live(bytes: &[u8], from: usize) -> bool {
     };
     bytes.iter().zip(from..).any(|(byte, at)| !blank(byte) && !copy(at))
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::{
+        reader::tests::{Log, log, lsns, plain},
+        report::TornTail,
+    };
+
+    /// What recovery tells of a log on its way, and what it comes to.
+    fn recover(log: &Log, options: RecoveryOptions) -> (Vec<Finding>, Result<Recovered, Fault>) {
+        let (mut recovery, mut findings, mut buf) = (Recovery::new(options), Vec::new(), [0; 512]);
+        loop {
+            match log.next(&mut recovery, &mut buf) {
+                Ok(Err(Step::Finding(finding))) => findings.push(finding),
+                Ok(Err(step)) => panic!("{step:?}"),
+                Ok(Ok(recovered)) => return (findings, Ok(recovered)),
+                Err(fault) => return (findings, Err(fault)),
+            }
+        }
+    }
+
+    fn by(policy: Policy) -> RecoveryOptions {
+        RecoveryOptions { policy, ..RecoveryOptions::default() }
+    }
+
+    /// Three segments of four entries each.
+    fn three() -> Log {
+        log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12)])
+    }
+
+    /// What was seen, where, and which entries are gone.
+    type Told = (Seen, Object, Option<(Lsn, Lsn)>);
+
+    fn told(findings: &[Finding]) -> Vec<Told> {
+        findings.iter().map(|finding| (finding.seen, finding.object, finding.lsns)).collect()
+    }
+
+    fn segment(id: u64) -> Object {
+        Object::Segment(SegmentId::new(id))
+    }
+
+    #[test]
+    fn a_checkpoint_that_names_another_one_is_a_bad_one() {
+        let mut log = three();
+        for (id, named) in [(5, 5), (7, 6)] {
+            let named = CheckpointId::new(named);
+            let head = CheckpointHeader { id: named, log: log.view.log, epoch: 6, lsn: Lsn::new(10), ..head() };
+            log.others.push((Object::Checkpoint(CheckpointId::new(id)), head.encode().to_vec()));
+        }
+        let (findings, recovered) = recover(&log, by(Policy::Default));
+        let Recovered { checkpoints, bad_checkpoints, highest_checkpoint, .. } = recovered.unwrap();
+        assert_eq!((findings, highest_checkpoint), (vec![], CheckpointId::new(7)));
+        assert_eq!(checkpoints.iter().map(|head| head.id).collect::<Vec<_>>(), [CheckpointId::new(5)]);
+        assert_eq!(bad_checkpoints[..], [CheckpointId::new(7)]);
+    }
+
+    /// The head of a checkpoint that holds nothing.
+    fn head() -> CheckpointHeader {
+        CheckpointHeader {
+            log: Uuid::nil(),
+            epoch: 0,
+            id: CheckpointId::default(),
+            lsn: Lsn::ZERO,
+            floor: Lsn::FIRST,
+            created_at: 0,
+            documents: 0,
+            chunks: 0,
+            metadata_len: 0,
+        }
+    }
+
+    #[test]
+    fn what_rotted_before_a_newest_segment_that_is_missing_is_told_as_that_segment_is() {
+        let mut log = three().without(3).flipped_in(2, 1);
+        let meta = Meta { epoch: 6, durable: Lsn::new(12), segment: 3, before: Lsn::new(8), ..Meta::default() };
+        log.others.push((Object::Meta, meta.encode().to_vec()));
+        let (findings, recovered) = recover(&log, by(Policy::Salvage));
+        let missing = (Seen::MissingSegment, segment(3), lsns(9, 12));
+        assert_eq!(told(&findings), [(Seen::BadEntry, segment(2), lsns(6, 6)), missing]);
+        assert_eq!(recovered.unwrap().report.damage, 2);
+    }
+
+    #[test]
+    fn what_rotted_behind_a_missing_segment_is_left_to_whoever_reads_it() {
+        let log = three().without(2).flipped_in(1, 1);
+        let (findings, recovered) = recover(&log, by(Policy::Salvage));
+        assert_eq!(told(&findings), [(Seen::MissingSegment, segment(2), lsns(5, 8))]);
+        let Recovered { view, report, .. } = recovered.unwrap();
+        assert_eq!((view.oldest, report.damage), (SegmentId::new(1), 1));
+    }
+
+    /// The UUID of another log.
+    const FOREIGN: Uuid = Uuid::from_u128(9);
+
+    /// A cut between these two segments.
+    fn between(above: u64, below: u64) -> Cut {
+        Cut { above: SegmentId::new(above), below: SegmentId::new(below) }
+    }
+
+    #[test]
+    fn what_stands_where_a_segment_of_the_chain_should_and_is_not_that_one_is_passed_over() {
+        let changed = |change: fn(&mut SegmentHeader)| three().changed(2, change);
+        let early = changed(|header| {
+            header.first = Lsn::new(4);
+            (header.predecessor.last, header.predecessor.span) = (Lsn::new(3), 3);
+        });
+        let mut unreadable = three();
+        unreadable.lost = Some(segment(2));
+        let missing = (Seen::MissingSegment, Verdict::Rot);
+        let (all, dead) = (lsns(5, 8), Some(between(1, 3)));
+        for (what, log, told, lost, dead) in [
+            ("nothing", three().without(2), missing, all, None),
+            ("another nonce", changed(|header| header.nonce = 9), missing, all, dead),
+            ("it begins late", changed(|header| header.first = Lsn::new(10)), missing, all, dead),
+            ("it begins early", early, missing, all, dead),
+            ("another log", changed(|header| header.log = FOREIGN), (missing.0, Verdict::Foreign), all, dead),
+            ("no header", three().headless(2), (Seen::BadSegmentHeader, Verdict::Rot), None, None),
+            ("nobody knows", unreadable, (Seen::BadSegmentHeader, Verdict::Unreadable), all, dead),
+        ] {
+            let (findings, recovered) = recover(&log, by(Policy::Salvage));
+            let [Finding { seen, verdict, lsns, object, witness, .. }] = findings[..] else {
+                panic!("{what}: {findings:?}")
+            };
+            assert_eq!(((seen, verdict), lsns, object), (told, lost, segment(2)), "{what}");
+            assert_eq!(witness, Some(Witness::Successor(SegmentId::new(3))), "{what}");
+            let view = recovered.unwrap().view;
+            assert_eq!((view.oldest, view.dead.0.first().copied()), (SegmentId::new(1), dead), "{what}");
+            let mended = view.mended(SegmentId::new(if lost.is_some() { 3 } else { 2 })).unwrap();
+            assert_eq!((mended.predecessor.id, mended.predecessor.last), (SegmentId::new(1), Lsn::new(4)), "{what}");
+        }
+    }
+
+    #[test]
+    fn behind_two_segments_that_are_gone_each_is_told_as_what_it_is() {
+        let log = log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12), &plain(13..=16)]).headless(2).without(3);
+        let (findings, _) = recover(&log, by(Policy::Salvage));
+        let third = (Seen::MissingSegment, segment(3), lsns(9, 12));
+        assert_eq!(told(&findings), [third, (Seen::MissingSegment, segment(2), lsns(5, 8))]);
+    }
+
+    #[test]
+    fn nothing_is_looked_for_behind_a_missing_segment_that_holds_the_low_water_mark() {
+        for (low_water, oldest, missing) in
+            [(1, 1, (5, 8)), (4, 1, (5, 8)), (5, 3, (5, 8)), (6, 3, (6, 8)), (8, 3, (8, 8))]
+        {
+            let log = three().without(2).changed(2, |header| header.low_water = Lsn::new(low_water));
+            let (findings, recovered) = recover(&log, by(Policy::Salvage));
+            assert_eq!(
+                told(&findings),
+                [(Seen::MissingSegment, segment(2), lsns(missing.0, missing.1))],
+                "{low_water}"
+            );
+            assert_eq!(recovered.unwrap().view.oldest, SegmentId::new(oldest), "{low_water}");
+        }
+    }
+
+    #[test]
+    fn the_metadata_name_a_segment_that_is_missing_if_they_are_of_this_epoch_or_a_later_one_and_it_is_newer() {
+        let newest = SegmentHeader { id: SegmentId::new(5), epoch: 7, nonce: 3, ..SegmentHeader::NONE };
+        let mut recovery = Recovery::new(RecoveryOptions::default());
+        for (epoch, segment, nonce, is_missing) in [
+            (7, 5, 3, false),
+            (7, 5, 4, false),
+            (7, 6, 3, true),
+            (7, 4, 3, false),
+            (8, 5, 3, false),
+            (8, 5, 4, true),
+            (8, 4, 3, true),
+            (6, 6, 3, false),
+        ] {
+            recovery.meta = Some(Meta { epoch, segment, nonce, ..Meta::default() });
+            let named = recovery.names_missing(&newest).is_some();
+            assert_eq!(named, is_missing, "epoch {epoch}, segment {segment}, nonce {nonce}");
+        }
+        recovery.meta = Some(Meta { log: Uuid::from_u128(1), epoch: 8, segment: 6, ..Meta::default() });
+        assert_eq!(recovery.names_missing(&newest), None);
+    }
+
+    #[test]
+    fn one_copy_of_the_newest_header_is_rot_where_something_tells_that_the_segment_was_begun() {
+        for (epoch, segment, verdict, told_epoch) in
+            [(6, 3, Verdict::Rot, 6), (6, 2, Verdict::Unsynced, 6), (8, 3, Verdict::Rot, 8)]
+        {
+            let mut log = three();
+            log.damage_copy(3);
+            let meta = Meta { epoch, segment, before: Lsn::new(8), ..Meta::default() };
+            log.others.push((Object::Meta, meta.encode().to_vec()));
+            let (findings, recovered) = recover(&log, by(Policy::Default));
+            let [finding] = findings[..] else { panic!("{findings:?}") };
+            assert_eq!((finding.seen, finding.verdict, finding.harmless), (Seen::BadHeaderCopy, verdict, true));
+            let report = recovered.unwrap().report;
+            assert_eq!((report.epoch, report.harmless, report.damage), (told_epoch, 1, 0));
+        }
+    }
+
+    /// Four segments of four entries each, of which the third is missing.
+    fn without_the_third() -> Log {
+        log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12), &plain(13..=16)]).without(3)
+    }
+
+    #[test]
+    fn the_chain_goes_on_behind_a_missing_segment_with_one_that_may_have_stood_there() {
+        let changed = |change: fn(&mut SegmentHeader)| without_the_third().changed(2, change);
+        let missing = |id, first, last| (Seen::MissingSegment, segment(id), lsns(first, last));
+        let (third, second) = (missing(3, 9, 12), missing(2, 5, 8));
+        for (what, log, expected, end) in [
+            ("it is there", without_the_third(), vec![third], (2, 8)),
+            ("its end is bad", without_the_third().flipped_in(2, 3), vec![third], (2, 8)),
+            ("it is empty", changed(|header| header.first = Lsn::new(9)), vec![third, missing(1, 5, 8)], (2, 8)),
+            ("it begins behind", changed(|header| header.first = Lsn::new(10)), vec![third, second], (1, 4)),
+            ("of a later epoch", changed(|header| header.epoch = 8), vec![third, second], (1, 4)),
+            ("of the same epoch", changed(|header| header.epoch = 7), vec![third], (2, 8)),
+            ("of another log", changed(|header| header.log = FOREIGN), vec![third, second], (1, 4)),
+            ("it is missing", without_the_third().without(2), vec![third, second], (1, 4)),
+            ("another ends", without_the_third().without(2).flipped_in(1, 3), vec![third, missing(2, 4, 8)], (1, 3)),
+        ] {
+            let (findings, recovered) = recover(&log, by(Policy::Salvage));
+            assert_eq!(told(&findings), expected, "{what}");
+            let view = recovered.unwrap().view;
+            let before = view.mended(SegmentId::new(4)).unwrap().predecessor;
+            assert_eq!((before.id.value(), before.last.value()), end, "{what}");
+            assert_eq!(view.oldest, SegmentId::new(1), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_begins_where_the_missing_segment_did_stood_before_it_only_if_its_number_says_so() {
+        let log = without_the_third().without(2).changed(1, |header| header.first = Lsn::new(9));
+        let (findings, recovered) = recover(&log, by(Policy::Salvage));
+        let third = (Seen::MissingSegment, segment(3), lsns(9, 12));
+        assert_eq!(told(&findings), [third, (Seen::MissingSegment, segment(2), lsns(1, 8))]);
+        assert_eq!(recovered.unwrap().view.oldest, SegmentId::new(4));
+    }
+
+    #[test]
+    fn the_missing_segment_or_a_newer_one_under_the_number_of_another_is_told_of() {
+        for (found, is_misplaced) in [(3, true), (4, false), (5, true)] {
+            let log = without_the_third().changed(2, |header| header.id = SegmentId::new(found));
+            let (_, recovered) = recover(&log, by(Policy::Salvage));
+            let fault = recovered.map(|recovered| recovered.view.oldest);
+            let (segment, found, log) = (SegmentId::new(2), SegmentId::new(found), log.view.log);
+            let misplaced = Fault::Misplaced { segment, found, log };
+            assert_eq!(fault, if is_misplaced { Err(misplaced) } else { Ok(SegmentId::new(1)) }, "{found:?}");
+        }
+    }
+
+    /// A recovery that has come to the end of a log whose newest segment is the fifth.
+    fn at_the_end(policy: Policy) -> Recovery {
+        let mut recovery = Recovery::new(by(policy));
+        recovery.found.tail.header.id = SegmentId::new(5);
+        (recovery.found.tail.last, recovery.found.tail.marked) = (Lsn::new(30), Some(Lsn::new(30)));
+        recovery
+    }
+
+    /// The segment of the first number has the header of the second, of this nonce.
+    fn stray(stands: u64, found: u64, nonce: u64) -> Stray {
+        let found = StrayHeader { log: Uuid::nil(), id: SegmentId::new(found), nonce, offset: 0 };
+        Stray { segment: SegmentId::new(stands), found, counts: false, wanted: false }
+    }
+
+    #[test]
+    fn a_header_of_another_number_is_told_of_where_the_segment_of_that_number_is_missed() {
+        let foreign = Stray { found: StrayHeader { log: FOREIGN, ..stray(6, 3, 0).found }, ..stray(6, 3, 0) };
+        let named = |segment, nonce| Some(Meta { segment, nonce, ..Meta::default() });
+        for (what, strays, meta, is_misplaced) in [
+            ("the newest", vec![stray(6, 5, 0)], None, true),
+            ("of the number of the newest", vec![stray(6, 5, 1)], None, false),
+            ("that number in the metadata too", vec![stray(6, 5, 1)], named(5, 1), false),
+            ("an older one", vec![stray(6, 4, 0)], None, false),
+            ("an older one that is wanted", vec![Stray { wanted: true, ..stray(6, 4, 0) }], None, true),
+            ("a newer one", vec![stray(6, 7, 0)], None, false),
+            ("two newer ones, one for the other", vec![stray(6, 7, 0), stray(7, 8, 0)], None, true),
+            ("the one that the metadata name", vec![stray(6, 7, 1)], named(7, 1), true),
+            ("one of its number", vec![stray(6, 7, 0)], named(7, 1), false),
+            ("another one", vec![stray(6, 7, 1)], named(8, 1), false),
+            ("of another log", vec![foreign], None, true),
+            ("for certain", vec![Stray { counts: true, ..stray(6, 4, 0) }], None, true),
+        ] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.meta = meta;
+            recovery.strays.extend(strays);
+            assert_eq!(recovery.misplaced().is_some(), is_misplaced, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_segment_that_the_chain_looks_for_is_not_missed_once_all_of_it_was_truncated_and_a_checkpoint_holds_it() {
+        for (low_water, held_below, last, is_misplaced) in
+            [(21, 21, 20, false), (21, 21, 21, true), (21, 20, 20, true), (21, 30, 20, false), (20, 21, 20, true)]
+        {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.low_water = Lsn::new(low_water);
+            let head = CheckpointHeader { floor: Lsn::new(held_below), ..head() };
+            recovery.found.checkpoints.push(head).unwrap();
+            let front = &mut recovery.chain.oldest.predecessor;
+            (front.id, front.last) = (SegmentId::new(4), Lsn::new(last));
+            recovery.strays.push(Stray { wanted: true, ..stray(6, 4, 0) }).unwrap();
+            assert_eq!(recovery.misplaced().is_some(), is_misplaced, "{low_water}, {held_below}, {last}");
+        }
+    }
+
+    /// Brings it to its end.
+    fn finished(mut recovery: Recovery) -> Recovered {
+        Turn::run(&mut [], Answer::Nothing, |turn| recovery.finish(turn)).unwrap();
+        recovery.found
+    }
+
+    #[test]
+    fn a_log_was_closed_if_a_seal_stands_behind_its_last_entry_and_nothing_is_damaged() {
+        for (sealed, damaged, marked, is_closed) in
+            [(true, false, 30, true), (false, false, 30, false), (true, true, 30, false), (true, false, 29, false)]
+        {
+            let mut recovery = at_the_end(Policy::Default);
+            let tail = &mut recovery.found.tail;
+            (tail.sealed, tail.damaged, tail.marked) = (sealed, damaged, Some(Lsn::new(marked)));
+            assert_eq!(finished(recovery).report.closed, is_closed, "{sealed}, {damaged}, {marked}");
+        }
+    }
+
+    #[test]
+    fn the_entries_of_the_newest_segment_are_verified_and_an_empty_one_has_none() {
+        for (first, verified) in [(30, lsns(30, 30)), (31, None), (7, lsns(7, 30))] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.header.first = Lsn::new(first);
+            assert_eq!(finished(recovery).report.verified, verified, "{first}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_known_from_whatever_tells_of_this_log() {
+        for (log, epoch) in [(Uuid::nil(), 9), (FOREIGN, 4)] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.epoch = 4;
+            recovery.meta = Some(Meta { log, epoch: 9, ..Meta::default() });
+            assert_eq!(finished(recovery).epoch, epoch, "{log}");
+        }
+        let mut recovery = at_the_end(Policy::Default);
+        recovery.found.checkpoints.push(CheckpointHeader { epoch: 7, ..head() }).unwrap();
+        assert_eq!(finished(recovery).epoch, 7);
+    }
+
+    #[test]
+    fn what_is_missing_at_the_front_and_held_by_a_checkpoint_was_truncated() {
+        for (floor, low_water, harmless) in [(3, 1, 0), (4, 1, 0), (5, 5, 1), (6, 5, 1)] {
+            let mut log = three().without(1);
+            let id = CheckpointId::new(1);
+            let head = CheckpointHeader { id, epoch: 4, lsn: Lsn::new(floor - 1), floor: Lsn::new(floor), ..head() };
+            log.others.push((Object::Checkpoint(id), head.encode().to_vec()));
+            let (findings, recovered) = recover(&log, by(Policy::Default));
+            assert_eq!(told(&findings), [(Seen::MissingSegment, segment(1), lsns(1, 4))], "{floor}");
+            let Recovered { view, report, .. } = recovered.unwrap();
+            assert_eq!((view.low_water.value(), report.harmless, report.damage), (low_water, harmless, 1 - harmless));
+            assert_eq!((view.low_water_covered, report.low_water), (harmless == 1, Lsn::FIRST), "{floor}");
+        }
+    }
+
+    #[test]
+    fn a_state_is_lost_where_truncation_gave_something_up_and_no_checkpoint_holds_it() {
+        for (low_water, covered, floor, is_lost) in
+            [(1, true, 0, false), (2, true, 0, true), (2, false, 0, false), (2, true, 1, true), (2, true, 2, false)]
+        {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.tail.truncated_to(Lsn::new(low_water), covered);
+            recovery.found.checkpoints.push(CheckpointHeader { floor: Lsn::new(floor), ..head() }).unwrap();
+            recovery.tell_of_lost_state(Object::Meta);
+            assert_eq!(recovery.findings.len(), usize::from(is_lost), "{low_water}, {covered}, {floor}");
+        }
+    }
+
+    #[test]
+    fn a_log_lacks_its_end_where_nothing_makes_up_for_entries_that_something_tells_of_behind_it() {
+        for (durable, low_water, floor, accepted, lacks) in [
+            (30, 1, 1, 0, false),
+            (29, 1, 1, 0, false),
+            (31, 1, 1, 0, true),
+            (40, 40, 1, 0, true),
+            (40, 41, 1, 0, false),
+            (40, 1, 40, 0, true),
+            (40, 1, 41, 0, false),
+            (40, 1, 1, 39, true),
+            (40, 1, 1, 40, false),
+        ] {
+            let mut recovered = at_the_end(Policy::Default).found;
+            recovered.report.durable = Lsn::new(durable);
+            recovered.tail.low_water = Lsn::new(low_water);
+            recovered.tail.header.accepted_loss = Lsn::new(accepted);
+            recovered.checkpoints.push(CheckpointHeader { floor: Lsn::new(floor), ..head() }).unwrap();
+            assert_eq!(recovered.lacks_its_end(), lacks, "{durable}, {low_water}, {floor}, {accepted}");
+        }
+    }
+
+    #[test]
+    fn the_strict_policy_alone_refuses_a_log_for_its_first_damage_or_else_for_its_torn_tail() {
+        let damage = Finding { lsns: lsns(3, 4), ..missing(SegmentId::new(2)) };
+        let segment = SegmentId::new(5);
+        let torn = TornTail { verdict: Verdict::Unproven, segment, offset: 300, len: 40, frames: 1 };
+        let refused = Finding {
+            verdict: Verdict::Unproven,
+            len: 40,
+            ..Finding::rot(Seen::BadHeader, Object::Segment(segment), 300)
+        };
+        for (first_damage, torn_tail, expected) in [
+            (None, None, None),
+            (Some(damage), None, Some(damage)),
+            (None, Some(torn), Some(refused)),
+            (Some(damage), Some(torn), Some(damage)),
+        ] {
+            for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage, Policy::Inspect] {
+                let report = Report { first_damage, torn_tail, ..Report::nothing(policy) };
+                let expected = expected.filter(|_| policy == Policy::Strict);
+                assert_eq!(refusal(&report), expected.map(Fault::Damaged), "{policy:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_segment_alone_that_lost_its_header_was_live_if_something_stands_where_only_frames_do() {
+        let alone = |byte: Option<(usize, u8)>| {
+            let mut log = log(&[&plain(1..=4)]).headless(1);
+            let (_, bytes) = &mut log.segments[0];
+            bytes.clear();
+            bytes.resize(5000, 0);
+            byte.into_iter().for_each(|(at, byte)| bytes[at] = byte);
+            log
+        };
+        let headless = Fault::Damaged(headless(SegmentId::new(1)));
+        for (at, byte, is_live) in [
+            (0, 1, false),
+            (127, 1, false),
+            (128, 1, false),
+            (255, 1, false),
+            (256, 1, true),
+            (256, 0xFF, false),
+            (511, 1, true),
+            (512, 1, false),
+            (639, 1, false),
+            (640, 0xFE, true),
+            (4095, 1, true),
+            (4096, 1, false),
+            (4223, 1, false),
+            (4224, 1, true),
+            // A frame begins here, at the latest.
+            (4287, 1, true),
+            (4288, 1, false),
+        ] {
+            let (_, ended) = recover(&alone(Some((at, byte))), by(Policy::Default));
+            let expected = if is_live { headless.clone() } else { Fault::NoLog };
+            assert_eq!(ended.unwrap_err(), expected, "{byte} at {at}");
+        }
+        let mut unreadable = alone(None);
+        unreadable.unreadable = 300..301;
+        let (_, ended) = recover(&unreadable, by(Policy::Default));
+        assert_eq!(ended.unwrap_err(), headless);
+    }
+
+    #[test]
+    fn where_no_segment_has_a_header_what_tells_of_a_log_says_that_it_is_lost() {
+        let head = CheckpointHeader { id: CheckpointId::new(1), ..head() };
+        let checkpoint = || (Object::Checkpoint(head.id), head.encode().to_vec());
+        let meta = || (Object::Meta, Meta { segment: 7, ..Meta::default() }.encode().to_vec());
+        let blank = || {
+            let mut log = log(&[&plain(1..=4)]);
+            log.segments[0].1 = vec![0; 300];
+            log
+        };
+        let nothing = || blank().without(1);
+        let first = SegmentId::new(1);
+        let lost = Fault::Lost { expected: Lsn::new(3) };
+        for (what, mut log, others, expected, fault) in [
+            ("nothing", nothing(), vec![], None, Fault::NoLog),
+            ("nothing, which the caller knows", nothing(), vec![], Some(0), Fault::NoLog),
+            ("nothing, and the caller knows better", nothing(), vec![], Some(3), lost.clone()),
+            ("a checkpoint", nothing(), vec![checkpoint()], None, Fault::Damaged(missing(first))),
+            ("metadata", nothing(), vec![meta()], None, Fault::Damaged(missing(SegmentId::new(7)))),
+            ("blank room", blank(), vec![], None, Fault::NoLog),
+            ("blank room, and the caller knows better", blank(), vec![], Some(3), lost),
+            ("blank room, and a checkpoint", blank(), vec![checkpoint()], None, Fault::Damaged(headless(first))),
+            ("blank room, and metadata", blank(), vec![meta()], None, Fault::Damaged(headless(first))),
+        ] {
+            log.others = others;
+            let options = RecoveryOptions { expect_durable: expected.map(Lsn::new), ..RecoveryOptions::default() };
+            let (_, ended) = recover(&log, options);
+            assert_eq!(ended.unwrap_err(), fault, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_knows_of_is_given_up_by_consent_only_where_the_medium_comes_near_it() {
+        for (policy, is_asked) in [
+            (Policy::Strict, false),
+            (Policy::Default, false),
+            (Policy::Inspect, false),
+            (Policy::PointInTime, true),
+            (Policy::Salvage, true),
+        ] {
+            let recovery = at_the_end(policy);
+            for (beyond, is_far) in [(0, false), (1 << 31, false), ((1 << 31) + 1, true)] {
+                let is_told = recovery.is_far_from_all(Lsn::new(30 + beyond));
+                assert_eq!(is_told, is_far && is_asked, "{policy:?}, {beyond} beyond the last entry");
+            }
+        }
+        let mut recovery = at_the_end(Policy::Salvage);
+        recovery.meta = Some(Meta { durable: Lsn::new(40), ..Meta::default() });
+        assert!(!recovery.is_far_from_all(Lsn::new(40 + (1 << 31))));
+    }
+
+    #[test]
+    fn the_strongest_witness_is_the_one_that_knows_of_the_last_lsn_in_this_epoch_of_this_log() {
+        let newest = SegmentHeader { epoch: 7, ..SegmentHeader::NONE };
+        let checkpoint = |log, epoch, lsn| CheckpointHeader { log, epoch, lsn: Lsn::new(lsn), ..head() };
+        let meta = |log, epoch, durable| Meta { log, epoch, durable: Lsn::new(durable), ..Meta::default() };
+        let ours = Uuid::nil();
+        for (head, said, caller, strongest) in [
+            (checkpoint(ours, 7, 5), meta(ours, 7, 4), 3, 5),
+            (checkpoint(ours, 7, 4), meta(ours, 7, 5), 3, 5),
+            (checkpoint(ours, 7, 4), meta(ours, 7, 3), 5, 5),
+            (checkpoint(ours, 6, 5), meta(ours, 7, 4), 3, 4),
+            (checkpoint(FOREIGN, 7, 5), meta(ours, 7, 4), 3, 4),
+            (checkpoint(ours, 8, 4), meta(ours, 6, 5), 3, 4),
+            (checkpoint(ours, 8, 4), meta(FOREIGN, 7, 5), 3, 4),
+            (checkpoint(FOREIGN, 8, 5), meta(ours, 8, 4), 3, 4),
+            (checkpoint(ours, 6, 5), meta(ours, 6, 4), 3, 3),
+        ] {
+            let mut recovery = at_the_end(Policy::Default);
+            recovery.found.checkpoints.push(head).unwrap();
+            recovery.meta = Some(said);
+            let claim = recovery.claim(&newest, Some(Lsn::new(caller)));
+            assert_eq!(claim.unwrap().durable, Lsn::new(strongest), "{head:?}, {said:?}, {caller}");
+        }
+        assert!(at_the_end(Policy::Default).claim(&newest, None).is_none());
+    }
+}

@@ -150,11 +150,14 @@ mod tests {
     extern crate std;
     use std::{vec, vec::Vec};
 
+    use Piece::{Alone, AloneLost, Begin, Commit, Lost, Of};
+
     use super::*;
     use crate::{
-        SegmentId,
+        Fault, SegmentId,
         chain::tests::view,
         checksum::portable,
+        crossing::tests::{Made, Piece, Told},
         frame::{FRAME_HEADER_LEN, FrameType, Salts},
         segment::SegmentHeader,
         window::tests::{Medium, OBJECT},
@@ -213,5 +216,70 @@ mod tests {
                 assert_eq!(read.entries, told.len() as u64, "{policy:?}, {size} bytes");
             }
         }
+    }
+
+    #[test]
+    fn whoever_passes_over_damage_is_told_of_each_loss_once_and_a_transaction_that_lost_an_entry_does_not_count() {
+        for (what, pieces, from, counts, losses) in [
+            (
+                "before the first entry asked for",
+                &[Begin, Of(1), Lost, Of(1), Alone, Commit(1)][..],
+                4,
+                &[5][..],
+                &[3][..],
+            ),
+            ("right there", &[Begin, Of(1), Lost, Of(1), Alone, Commit(1)], 3, &[5], &[3]),
+            ("behind it", &[Begin, Of(1), Lost, Of(1), Alone, Commit(1)], 2, &[5], &[3]),
+            ("on both sides", &[Begin, Lost, Alone, Lost, Alone, Commit(1)], 3, &[3, 5], &[4, 2]),
+            ("behind the commit", &[Begin, Of(1), Lost, Of(1), Alone, Commit(1)], 7, &[], &[]),
+            ("of no transaction, before", &[Begin, Of(1), AloneLost, Of(1), Alone, Commit(1)], 4, &[5, 2, 4], &[]),
+            ("of no transaction, behind", &[Begin, Of(1), AloneLost, Of(1), Alone, Commit(1)], 2, &[5, 2, 4], &[3]),
+            ("the begin", &[Lost, Of(1), Of(1), Alone, Commit(1)], 2, &[4, 2, 3], &[]),
+        ] {
+            let made = Made::of(pieces);
+            for policy in [Policy::Salvage, Policy::Inspect] {
+                let Told { lsns, lost, end } = made.read(Replay::new(made.view(1), Lsn::new(from), policy));
+                assert_eq!((&lsns[..], &lost[..], end.is_ok()), (counts, losses, true), "{what}, {policy:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_that_stops_at_damage_hands_out_what_stands_before_it_unless_the_log_ends_before_the_transaction() {
+        // What lost an entry began before what is asked for, and the loss lies there too.
+        let made = Made::of(&[Alone, Begin, Of(2), Lost, Alone, Commit(2)]);
+        let read = |view: View, policy| {
+            let Told { lsns, lost, end } = made.read(Replay::new(view, Lsn::new(5), policy));
+            (lsns, lost, end.map(|read| read.entries))
+        };
+        let covered = |low_water| View { low_water_covered: true, ..made.view(low_water) };
+        let damage = |(lsns, lost, end): (Vec<u64>, Vec<u64>, _)| {
+            assert!(matches!(end, Err(Fault::Damaged(_))) && lost.is_empty(), "{end:?}, {lost:?}");
+            lsns
+        };
+        for policy in [Policy::Strict, Policy::Default] {
+            assert_eq!(damage(read(made.view(1), policy)), [5, 3], "{policy:?}");
+            // A mark that does not lie in the transaction says nothing about it.
+            for low_water in [1, 2] {
+                assert_eq!(damage(read(covered(low_water), policy)), [5, 3], "{policy:?}, {low_water}");
+            }
+            // What lies below the mark may be gone by right: so the transaction is looked at first.
+            for low_water in [3, 4] {
+                assert_eq!(damage(read(covered(low_water), policy)), [5], "{policy:?}, {low_water}");
+            }
+            // A checkpoint holds what is gone, and the transaction.
+            assert_eq!(read(covered(5), policy), (vec![5], vec![], Ok(1)), "{policy:?}");
+            // The loss was accepted, or as much of it as the transaction's begin.
+            assert_eq!(
+                read(View { accepted_loss: Lsn::new(4), ..made.view(1) }, policy),
+                (vec![5], vec![4], Ok(1)),
+                "{policy:?}"
+            );
+            for accepted_loss in [2, 3] {
+                let view = View { accepted_loss: Lsn::new(accepted_loss), ..made.view(1) };
+                assert_eq!(damage(read(view, policy)), [5], "{policy:?}, {accepted_loss}");
+            }
+        }
+        assert_eq!(damage(read(made.view(1), Policy::PointInTime)), [5]);
     }
 }

@@ -341,7 +341,163 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::chain::tests::view;
+    use crate::{
+        chain::tests::view,
+        frame::FrameType,
+        reader::tests::{Brought, LEN, Log, ON, PLAIN, log, lsns, place, plain},
+    };
+
+    /// All that is read from `to` back to `from`.
+    fn read(log: &Log, from: u64, to: u64) -> Brought {
+        log.read_by(ReverseReader::new(log.view.clone(), Lsn::new(from), Lsn::new(to)))
+    }
+
+    /// Sees that each entry from `to` back to `from` is read once, and counted.
+    fn assert_all_is_read(log: &Log, from: u64, to: u64) {
+        let Brought { lsns, end, .. } = read(log, from, to);
+        assert!(lsns.iter().copied().eq((from..=to).rev()), "{to} back to {from}: {lsns:?}");
+        assert_eq!(end, Ok(Read { entries: lsns.len() as u64, ..Read::default() }), "{to} back to {from}");
+    }
+
+    #[test]
+    fn each_entry_is_read_back_once_from_any_to_any_other() {
+        let batches = [(6, ON), (7, PLAIN), (8, PLAIN), (9, ON), (10, ON), (11, PLAIN), (12, ON), (13, PLAIN)];
+        let log = log(&[&plain(1..=4), &plain([5]), &batches, &plain(14..=15), &plain([16])]);
+        for from in 1..=16 {
+            for to in from..=16 {
+                assert_all_is_read(&log, from, to);
+            }
+        }
+    }
+
+    #[test]
+    fn many_batches_are_read_back_each_entry_once() {
+        for (count, len) in [(90, 2), (200, 3), (199, 7), (255, 1)] {
+            let kind = |lsn| if lsn % len == 0 || lsn % 5 == 0 || lsn == count { PLAIN } else { ON };
+            let entries: Vec<_> = (1..=count).map(|lsn| (lsn, kind(lsn))).collect();
+            assert_all_is_read(&log(&[&entries]), 1, count);
+        }
+    }
+
+    #[test]
+    fn of_a_batch_that_lost_an_entry_nothing_is_read_back_and_only_a_loss_that_was_accepted_is_passed_over() {
+        let mut log = log(&[&[(4, PLAIN), (5, ON), (6, ON), (7, PLAIN), (8, PLAIN)]]).flipped_in(1, 2);
+        for (accepted_loss, read_back) in [(4, &[8][..]), (5, &[8, 4]), (6, &[8, 4]), (7, &[8, 4])] {
+            log.view.accepted_loss = Lsn::new(accepted_loss);
+            let Brought { lsns: read_lsns, end, .. } = read(&log, 4, 8);
+            assert_eq!((&read_lsns[..], end.is_ok()), (read_back, accepted_loss >= 5), "{accepted_loss}");
+            let Err(Fault::Damaged(finding)) = end else { continue };
+            assert_eq!(finding.lsns, lsns(5, 7));
+        }
+    }
+
+    #[test]
+    fn a_batch_that_the_next_segment_cuts_is_read_back_behind_any_number_of_entries() {
+        for count in 1..=200 {
+            for in_batch in 1..=2 {
+                let last = count + in_batch;
+                let mut entries = plain(1..=count);
+                entries.extend((count + 1..=last).map(|lsn| (lsn, ON)));
+                assert_all_is_read(&log(&[&entries, &plain([last + 1])]), 1, last + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_is_read_back_below_the_first_entry_asked_for_only_where_it_crosses_the_low_water_mark() {
+        let mut log = log(&[&[(4, PLAIN), (5, ON), (6, ON), (7, PLAIN), (8, PLAIN)]]);
+        for (from, low_water, lowest) in [(6, 6, 5), (7, 7, 5), (6, 1, 6), (7, 6, 7), (5, 5, 5), (8, 8, 8)] {
+            log.view.low_water = Lsn::new(low_water);
+            let Brought { lsns, end, .. } = read(&log, from, 8);
+            assert!(lsns.iter().copied().eq((lowest..=8).rev()), "from {from}, low-water mark {low_water}: {lsns:?}");
+            assert_eq!(end.unwrap().entries, lsns.len() as u64, "from {from}, low-water mark {low_water}");
+        }
+        log.view.low_water = Lsn::new(7);
+        assert_eq!(read(&log, 6, 8).end, Err(Fault::Truncated { low_water: Lsn::new(7) }));
+    }
+
+    #[test]
+    fn what_lies_above_the_last_entry_asked_for_is_not_looked_at() {
+        let unknown = FrameType::new(31);
+        let log = log(&[&plain(1..=4), &[(5, PLAIN), (6, unknown)], &plain(7..=8)]);
+        assert_all_is_read(&log, 1, 4);
+        assert!(matches!(read(&log, 1, 5).end, Err(Fault::Unsupported { .. })));
+        assert_all_is_read(&log, 7, 8);
+    }
+
+    /// Damage, as it is told: of the entry of this number in this segment, with this LSN.
+    fn gone(segment: u64, number: u32, lsn: u64) -> Finding {
+        Finding {
+            len: LEN.into(),
+            lsns: lsns(lsn, lsn),
+            in_transaction: Some(false),
+            ..Finding::rot(Seen::BadEntry, Object::Segment(SegmentId::new(segment)), place(number))
+        }
+    }
+
+    #[test]
+    fn damage_ends_what_is_read_back_once_all_behind_it_is_handed_out_and_the_segment_behind_proves_it() {
+        let segments: [&[_]; 2] = [&plain(1..=4), &plain(5..=8)];
+        let older = log(&segments).flipped_in(1, 1);
+        let newest = log(&segments).flipped_in(2, 2);
+        let witness = Some(Witness::Successor(SegmentId::new(2)));
+        for (log, lsn, finding) in [(older, 2, Finding { witness, ..gone(1, 1, 2) }), (newest, 7, gone(2, 2, 7))] {
+            let Brought { lsns, end, .. } = read(&log, 1, 8);
+            assert!(lsns.iter().copied().eq((lsn + 1..=8).rev()), "{lsn} is gone: {lsns:?}");
+            assert_eq!(end, Err(Fault::Damaged(finding)));
+            assert_all_is_read(&log, lsn + 1, 8);
+            assert_all_is_read(&log, 1, lsn - 1);
+        }
+    }
+
+    #[test]
+    fn damage_at_the_end_of_a_segment_is_told_to_those_who_asked_for_some_of_it() {
+        let log = log(&[&plain(1..=4), &plain(5..=8)]).flipped_in(1, 2).flipped_in(1, 3);
+        assert_all_is_read(&log, 1, 2);
+        assert_all_is_read(&log, 5, 8);
+        let witness = Some(Witness::Successor(SegmentId::new(2)));
+        let finding = Finding { len: 0, lsns: lsns(3, 4), in_transaction: None, witness, ..gone(1, 2, 3) };
+        for (from, to, read_before) in [(1, 3, &[][..]), (4, 8, &[8, 7, 6, 5]), (4, 4, &[])] {
+            let Brought { lsns, end, .. } = read(&log, from, to);
+            assert_eq!((&lsns[..], end), (read_before, Err(Fault::Damaged(finding))), "{to} back to {from}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_before_a_segment_is_told_to_those_who_asked_for_some_of_it() {
+        let missing = |segment: u64, offset, (first, last), behind| Finding {
+            lsns: lsns(first, last),
+            witness: Some(Witness::Successor(SegmentId::new(behind))),
+            ..Finding::rot(Seen::MissingSegment, Object::Segment(SegmentId::new(segment)), offset)
+        };
+        let ends = |log: &Log, from, finding| {
+            let Brought { lsns, end, .. } = read(log, from, 12);
+            assert!(lsns.iter().copied().eq((9..=12).rev()), "back to {from}: {lsns:?}");
+            assert_eq!(end, Err(Fault::Damaged(finding)), "back to {from}");
+        };
+        let mut log = log(&[&plain(1..=4), &plain(5..=6), &plain(9..=12)]);
+        assert_all_is_read(&log, 9, 12);
+        // The segment before is there, and something lies between its end and this one.
+        ends(&log, 8, missing(2, place(2), (7, 8), 3));
+        ends(&log, 1, missing(2, place(2), (7, 8), 3));
+        // The log begins with the segment, whatever that names.
+        log.view.oldest = SegmentId::new(3);
+        ends(&log, 8, missing(2, 0, (8, 8), 3));
+        ends(&log, 3, missing(2, 0, (3, 8), 3));
+        // The segment before is gone, and the one before that is what the chain goes on with.
+        log.view.oldest = SegmentId::new(1);
+        let first_end =
+            Predecessor { id: SegmentId::new(1), last: Lsn::new(4), size: place(4), ..Predecessor::default() };
+        let header = SegmentHeader { predecessor: first_end, ..log.header(3) };
+        log.view.mended.0.push(header).unwrap();
+        ends(&log, 5, missing(2, 0, (5, 8), 3));
+        log.view.accepted_loss = Lsn::new(7);
+        ends(&log, 1, missing(2, 0, (5, 8), 3));
+        // What is lost was accepted: the way goes on behind it.
+        log.view.accepted_loss = Lsn::new(8);
+        let Brought { lsns, end, .. } = read(&log, 1, 12);
+        assert_eq!((lsns, end.unwrap().entries), ((9..=12).rev().chain((1..=4).rev()).collect(), 8));
+    }
 
     #[test]
     fn places_stand_at_equal_distances_and_are_never_much_fewer_than_there_is_room_for() {

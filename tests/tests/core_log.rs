@@ -487,6 +487,41 @@ fn refuse_next(medium: &Medium) {
 }
 
 #[test]
+fn a_checkpoint_that_finds_no_room_leaves_the_log_as_it_was_and_any_other_failure_is_told_as_itself() {
+    for kind in both() {
+        let medium = Medium::new(GEOMETRY);
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+        log.append(b"before").unwrap();
+        // It is created, and then there is room for half of what is written of it.
+        medium.set_plan(Plan { fail: vec![(1, Failure::NoSpaceAfter(16))], ..Plan::default() });
+        let refused = log.checkpoint(b"state");
+        assert!(matches!(refused, Err(LogError::Full)), "{refused:?}");
+        assert!(!medium.names().iter().any(|name| matches!(name, Object::Checkpoint(_))));
+        log.append(b"behind it").unwrap();
+        medium.set_plan(Plan { fail: vec![(1, Failure::Error)], ..Plan::default() });
+        let failed = log.checkpoint(b"state");
+        assert!(matches!(failed, Err(LogError::Drive(Error::Device { .. }))), "{failed:?}");
+        let later = log.append(b"later");
+        assert!(matches!(later, Err(LogError::Poisoned { .. })), "{later:?}");
+    }
+}
+
+#[test]
+fn what_was_appended_and_not_written_is_read_too_and_stays_as_it_was() {
+    for kind in both() {
+        let mut log = kind.format(MemoryDevice::new(GEOMETRY), options(SyncMode::Async)).unwrap();
+        let expected = [b"first".to_vec(), b"second".to_vec(), b"third".to_vec()];
+        for (count, entry) in (1..).zip(&expected) {
+            log.append(entry).unwrap();
+            let read = log.entries().into_iter().map(|(_, payload)| payload);
+            assert!(read.eq(expected[..count].iter().cloned()), "{count}");
+        }
+        log.sync().unwrap();
+        assert_eq!(read(log.device()), expected);
+    }
+}
+
+#[test]
 fn a_checkpoint_begins_a_segment_where_an_opening_found_no_room_to_make_durable_what_it_holds_and_nowhere_else() {
     for kind in both() {
         let medium = Medium::new(GEOMETRY);
