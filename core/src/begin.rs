@@ -567,7 +567,9 @@ impl Begin {
             let seen = self.cursor.next(turn)?;
             let Frame { header, ref payload, .. } = *self.cursor.frame();
             let is_mark = || Mark::decode(header.kind.code(), turn.bytes(payload)) == Ok((last, mark));
-            if !(seen == Seen::Good && header.lsn == last && is_mark()) && self.cursor.at() < at + len {
+            let is_sound =
+                if seen == Seen::Good { header.lsn == last && is_mark() } else { self.cursor.at() >= at + len };
+            if !is_sound {
                 return Ok(None);
             }
         }
@@ -1428,7 +1430,7 @@ mod tests {
             filled.put(at, lsn, FrameType::new(mark.code()), &payload);
         };
         let last = FIRST + 1;
-        for granule in [16, 64, 512] {
+        for granule in [1, 16, 64, 512] {
             let spoiled = |spoil: &dyn Fn(&mut Filled, u32)| continued(granule, spoil).1;
             assert_ne!(spoiled(&|filled, at| put(filled, at, last, Mark::Epoch(4), last)), None);
             assert_eq!(spoiled(&|filled, at| put(filled, at, last, Mark::Epoch(3), last)), None, "another epoch");

@@ -105,6 +105,11 @@ impl Cursor {
         self.window.forget();
     }
 
+    /// Whoever looks at the frames from here on may come back for them all at once.
+    pub(crate) fn keep(&mut self, from: Option<u32>) {
+        self.window.keep(from.map(u64::from));
+    }
+
     /// What stands here. Of a good frame the cursor is behind it, and [`frame`](Self::frame) tells what it is; before
     /// anything else the cursor stays.
     pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<Seen, Stopped> {

@@ -490,7 +490,7 @@ impl Machine for Reader {
 #[cfg(test)]
 pub(crate) mod tests {
     extern crate std;
-    use core::ops::Range;
+    use core::{cell::Cell, ops::Range};
     use std::{vec, vec::Vec};
 
     use super::*;
@@ -515,6 +515,8 @@ pub(crate) mod tests {
         pub(crate) unreadable: Range<usize>,
         /// An object that cannot be read at all.
         pub(crate) lost: Option<Object>,
+        /// Bytes that were read.
+        moved: Cell<usize>,
     }
 
     /// What a read brought.
@@ -559,7 +561,7 @@ pub(crate) mod tests {
             (header.id, bytes)
         });
         let segments = segments.collect();
-        Log { segments, others: Vec::new(), view, unreadable: 0..0, lost: None }
+        Log { segments, others: Vec::new(), view, unreadable: 0..0, lost: None, moved: Cell::new(0) }
     }
 
     /// Entries that stand alone.
@@ -662,6 +664,7 @@ pub(crate) mod tests {
                             Answer::Unreadable
                         } else {
                             buf[into][..moved].copy_from_slice(&rest[..moved]);
+                            self.moved.update(|before| before + moved);
                             Answer::Moved(moved)
                         }
                     }
@@ -748,6 +751,25 @@ pub(crate) mod tests {
         });
         assert_eq!((flow, seen), (Flow::Continue, (2..=7).collect()));
         assert_eq!(log.next(&mut reader, &mut buf).unwrap().unwrap().entries, 7);
+    }
+
+    #[test]
+    fn batches_that_fit_into_the_buffer_are_read_once_and_longer_ones_again_for_what_did_not_stay() {
+        let entries: Vec<_> = (1..=60).map(|lsn| (lsn, if lsn % 5 == 0 { PLAIN } else { ON })).collect();
+        let log = log(&[&entries]);
+        let batch = 5 * LEN as usize;
+        for (buf, read_at_most) in [(4096, 1.0), (2 * batch, 1.0), (batch + 20, 1.0), (batch, 1.0), (batch - 1, 3.0)] {
+            let (mut reader, mut buf, mut lsn) = (log.reader(1, 60, Policy::Strict), vec![0; buf], 0);
+            log.moved.set(0);
+            while let Err(Step::Entry(place)) = log.next(&mut reader, &mut buf).unwrap() {
+                lsn += 1;
+                assert_eq!((place.lsn.value(), u64::from(buf[place.payload.start])), (lsn, lsn));
+            }
+            // Besides the header, which keeps a place of its own.
+            let frames = log.moved.get() - 256;
+            assert_eq!(lsn, 60);
+            assert!(frames as f64 <= read_at_most * f64::from(60 * LEN), "{frames} bytes with {} at once", buf.len());
+        }
     }
 
     #[test]

@@ -280,10 +280,13 @@ impl Walk {
         self.expected = expected;
         if self.batch.is_none() && header.kind.continues_batch() {
             self.batch = Some(Batch { at, first: header.lsn });
+            // It is handed out when its end was seen: what fits into the buffer is read once.
+            self.cursor.keep(Some(at));
         }
         self.of_batch = self.batch;
         if !header.kind.continues_batch() {
             self.batch = None;
+            self.cursor.keep(None);
         }
         Ok(Ok(Event::Entry))
     }

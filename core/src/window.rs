@@ -29,6 +29,8 @@ pub(crate) struct Window {
     len: usize,
     /// Nothing is read from here on: the limit that was given, or where the object was seen to end.
     end: u64,
+    /// What stands from here on may be looked at again.
+    keep: Option<u64>,
     asked: Asked,
     /// A large read failed: read no more than is wanted, to find out where it fails.
     narrow: bool,
@@ -46,7 +48,7 @@ enum Asked {
 impl Window {
     /// A window on the first `limit` bytes of `object`.
     pub(crate) fn new(object: Object, limit: u64) -> Self {
-        Self { object, start: 0, len: 0, end: limit, asked: Asked::Nothing, narrow: false, failed: false }
+        Self { object, start: 0, len: 0, end: limit, keep: None, asked: Asked::Nothing, narrow: false, failed: false }
     }
 
     /// The object.
@@ -60,6 +62,11 @@ impl Window {
         self.asked = Asked::Nothing;
         self.narrow = false;
         self.failed = false;
+    }
+
+    /// From now on what stands from here on stays in the buffer, as long as it fits in with what is wanted.
+    pub(crate) fn keep(&mut self, from: Option<u64>) {
+        self.keep = from;
     }
 
     /// The bytes from `at` on that are in the buffer now; `at` was got before.
@@ -99,10 +106,14 @@ impl Window {
         }
         let room = turn.buf.len();
         if room.saturating_sub(from) < there {
-            turn.buf.copy_within(from..self.len, 0);
-            self.start = at;
-            self.len -= from;
-            from = 0;
+            let fits =
+                |keep: &u64| (self.start..at).contains(keep) && distance(*keep, at).saturating_add(there) <= room;
+            let first = self.keep.filter(fits).unwrap_or(at);
+            let gone = distance(self.start, first);
+            turn.buf.copy_within(gone..self.len, 0);
+            self.start = first;
+            self.len -= gone;
+            from -= gone;
         }
         if room < there {
             self.asked = Asked::Grow { needed: there };
@@ -255,6 +266,27 @@ pub(crate) mod tests {
         // What lies further on, or before, leaves nothing of it.
         assert_eq!(medium.reads_for(&mut window, 40, 8), [(40, 0..16)]);
         assert_eq!(medium.reads_for(&mut window, 39, 1), [(39, 0..16)]);
+    }
+
+    #[test]
+    fn what_is_kept_stays_where_what_is_wanted_fits_in_with_it_and_nothing_else_does() {
+        for (keep, first, read) in [
+            (None, 13, (16, 3..16)),
+            (Some(13), 13, (16, 3..16)),
+            (Some(40), 13, (16, 3..16)),
+            (Some(12), 12, (16, 4..16)),
+            (Some(2), 2, (16, 14..16)),
+            (Some(1), 1, (16, 15..16)),
+            // Together they are longer than the buffer.
+            (Some(0), 13, (16, 3..16)),
+        ] {
+            let (mut medium, mut window) = medium(16);
+            medium.reads_for(&mut window, 0, 16);
+            window.keep(keep);
+            assert_eq!(medium.reads_for(&mut window, 13, 4), [read], "from {keep:?} on");
+            assert_eq!(window.there(first, 4), Some(0..4), "from {keep:?} on");
+            assert_eq!(window.there(first - 1, 1), None, "from {keep:?} on");
+        }
     }
 
     #[test]
