@@ -11,9 +11,11 @@
 
 import { later, whole } from './storage.js';
 
-const PIECE_MAX = 256 << 10; // Values are put together up to this, and longer writes are cut into such pieces.
-const PIECE_GOOD = 64 << 10; // Values of at least this are left alone.
-const READ_AHEAD = 1 << 20; // Read at once by who reads on where he was.
+const PIECE_MAX = 4 << 20; // Values are put together up to this, and longer writes are cut into such pieces.
+const PIECE_GOOD = 1 << 20; // Values of at least this are left alone: each takes as long as so many bytes.
+const READ_AHEAD = 1 << 20; // Read at once by who reads on where he was, if a value is not longer, and once more ahead of him.
+const READS_ON = 4096; // Whoever asks for less looks at a header, and not at what follows.
+const HOLD_MAX = 6 << 20; // What was read last is kept up to this, but for the last that was read.
 const GATHER_MAX = 4 << 20; // More than this is not gathered, as a large checkpoint would be.
 
 const WRITER = { is: 'writer' };
@@ -44,7 +46,10 @@ export class IndexedDb {
     this.objects = new Map(); // Name -> its pieces by offset, or null if they were not listed yet.
     this.gathered = [];
     this.bytes = 0;
-    this.fetched = [];
+    this.fresh = []; // The pieces among it: their bytes are nowhere else.
+    this.held = []; // What was read or written last, oldest first.
+    this.heldBytes = 0;
+    this.ahead = undefined; // What is being read before it is asked for.
   }
 
   open() {
@@ -119,7 +124,7 @@ export class IndexedDb {
     const pieces = this.objects.get(name);
     if (pieces === undefined) return -3;
     if (pieces === null) return later(this, () => this.list(name));
-    const ahead = this.last === name && this.lastAt === at ? READ_AHEAD : 0;
+    const readsOn = this.last === name && this.lastAt === at && into.length >= READS_ON;
     let index = this.find(pieces, at);
     let filled = 0;
     while (filled < into.length) {
@@ -137,7 +142,7 @@ export class IndexedDb {
       if (!piece.bytes) {
         // What came so far is enough for now.
         if (filled) break;
-        return this.fetch(name, pieces, index, Math.max(into.length, ahead) + skip);
+        return later(this, () => this.fetch(name, pieces, index, into.length + skip, readsOn));
       }
       const part = piece.bytes.subarray(skip, skip + into.length - filled);
       into.set(part, filled);
@@ -149,20 +154,51 @@ export class IndexedDb {
     return filled;
   }
 
-  /** Reads so many bytes from the piece on; what was fetched before is let go. */
-  fetch(name, pieces, index, length) {
+  /** Has so many bytes from the piece on at hand, or more where they are read on from, and then what follows on its way. */
+  async fetch(name, pieces, index, length, readsOn) {
+    const ahead = this.ahead?.wanted.includes(pieces[index]) && this.ahead;
+    const { wanted, end, values } = ahead || this.get(name, pieces, index, readsOn ? Math.max(length, READ_AHEAD) : length);
+    this.ahead = undefined;
+    const found = await values;
+    if (found.length !== wanted.length) throw new DOMException('pieces of the log are missing', 'NotFoundError');
+    wanted.forEach((piece, index) => (piece.bytes = found[index]));
+    this.hold(wanted);
+    if (ahead || readsOn) this.getAhead(name, pieces, end);
+  }
+
+  /** Keeps the bytes of these for a while: they may be asked for again, or put together. */
+  hold(pieces) {
+    this.held.push(...pieces);
+    for (const { length } of pieces) this.heldBytes += length;
+    let gone = 0;
+    for (; this.heldBytes > HOLD_MAX && this.held.length - gone > pieces.length; gone++) {
+      this.held[gone].bytes = undefined;
+      this.heldBytes -= this.held[gone].length;
+    }
+    this.held.splice(0, gone);
+  }
+
+  /** Reads on from a piece, or in the next object: it will be asked for. */
+  getAhead(name, pieces, index) {
+    if (index >= pieces.length) {
+      const names = [...this.objects.keys()].sort();
+      name = names[names.indexOf(name) + 1];
+      pieces = this.objects.get(name);
+      index = 0;
+    }
+    if (!pieces?.[index] || pieces[index].bytes) return;
+    this.ahead = this.get(name, pieces, index, READ_AHEAD);
+    // Who asks for it is told.
+    this.ahead.values.catch(() => {});
+  }
+
+  /** Begins to read so many bytes from the piece on. */
+  get(name, pieces, index, length) {
     let end = index;
     for (let have = 0; end < pieces.length && have < length && !pieces[end].bytes; end++) have += pieces[end].length;
     const wanted = pieces.slice(index, end);
-    return later(this, async () => {
-      for (const piece of this.fetched) piece.bytes = undefined;
-      this.fetched = wanted;
-      const { at } = wanted[wanted.length - 1];
-      const range = IDBKeyRange.bound([name, wanted[0].at], [name, at, []]);
-      const values = await done(this.db.transaction('pieces').objectStore('pieces').getAll(range));
-      if (values.length !== wanted.length) throw new DOMException('pieces of the log are missing', 'NotFoundError');
-      wanted.forEach((piece, index) => (piece.bytes = values[index]));
-    });
+    const range = IDBKeyRange.bound([name, wanted[0].at], [name, wanted[wanted.length - 1].at, []]);
+    return { wanted, end, values: done(this.db.transaction('pieces').objectStore('pieces').getAll(range)) };
   }
 
   write(name, at, bytes) {
@@ -181,7 +217,9 @@ export class IndexedDb {
     for (let from = 0; from < bytes.length; from += PIECE_MAX) {
       const part = bytes.slice(from, from + PIECE_MAX);
       const key = [name, at + from, part.length];
-      pieces.splice(index++, 0, { at: at + from, length: part.length, bytes: part, fresh: true });
+      const piece = { at: at + from, length: part.length, bytes: part };
+      pieces.splice(index++, 0, piece);
+      this.fresh.push(piece);
       this.gathered.push(({ pieces }) => pieces.put(part, key));
     }
     this.bytes += bytes.length;
@@ -229,10 +267,8 @@ export class IndexedDb {
     const gathered = this.gathered;
     this.gathered = [];
     this.bytes = 0;
-    const fresh = [];
-    for (const pieces of this.objects.values()) {
-      for (const piece of pieces ?? []) if (piece.fresh) fresh.push(piece);
-    }
+    const fresh = this.fresh;
+    this.fresh = [];
     const transaction = this.db.transaction(['objects', 'pieces', 'state'], 'readwrite', { durability: this.durability });
     const stores = {};
     for (const store of ['objects', 'pieces', 'state']) stores[store] = transaction.objectStore(store);
@@ -246,7 +282,7 @@ export class IndexedDb {
       if (error.name === 'QuotaExceededError') await this.load();
       throw error;
     }
-    for (const piece of fresh) piece.fresh = piece.bytes = undefined;
+    this.hold(fresh);
   }
 
   /** Over quota only `abort` is fired; a promise that waits for `error` would wait for ever. */
@@ -271,40 +307,47 @@ export class IndexedDb {
   }
 
   async merge(name, frames) {
+    const pieces = this.objects.get(name) ?? [];
     const groups = [];
     let group;
-    for (const piece of this.objects.get(name) ?? []) {
+    for (const piece of pieces) {
       const joins = group && group.at + group.length === piece.at && group.length + piece.length <= PIECE_MAX;
       if (joins && piece.at > frames) {
         group.length += piece.length;
         group.least = Math.min(group.least, piece.length);
-        group.count++;
+        group.parts.push(piece);
       } else {
-        group = { at: piece.at, length: piece.length, least: piece.length, count: 1 };
+        group = { at: piece.at, length: piece.length, least: piece.length, parts: [piece] };
         groups.push(group);
       }
     }
-    for (const { at, length, least, count } of groups) {
-      if (count === 1 || least >= PIECE_GOOD) continue;
+    const merged = groups.filter(({ parts, least }) => parts.length > 1 && least < PIECE_GOOD);
+    const isAtHand = ({ parts }) => parts.every(({ bytes }) => bytes);
+    for (const group of merged) {
       this.gathered.push(({ pieces }) => {
+        const { at, length, parts } = group;
         const range = between(name, at, at + length);
-        const read = pieces.getAll(range);
-        read.onsuccess = () => {
-          const whole = new Uint8Array(length);
+        const put = (values) => {
+          group.bytes = new Uint8Array(length);
           let end = 0;
-          for (const value of read.result) {
-            whole.set(value, end);
+          for (const value of values) {
+            group.bytes.set(value, end);
             end += value.length;
           }
           pieces.delete(range);
-          pieces.put(whole, [name, at, length]);
+          pieces.put(group.bytes, [name, at, length]);
         };
+        if (isAtHand(group)) put(parts.map(({ bytes }) => bytes));
+        else pieces.getAll(range).onsuccess = ({ target }) => put(target.result);
       });
     }
     if (!this.gathered.length) return;
-    await this.commit(false);
-    this.fetched = [];
-    if (this.objects.has(name)) this.objects.set(name, null);
+    await this.commit(merged.every(isAtHand));
+    for (const { at, length, bytes, parts } of merged) {
+      const piece = { at, length, bytes };
+      pieces.splice(pieces.indexOf(parts[0]), parts.length, piece);
+      this.hold([piece]);
+    }
   }
 
   close() {
