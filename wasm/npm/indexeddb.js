@@ -15,7 +15,8 @@ const PIECE_MAX = 4 << 20; // Values are put together up to this, and longer wri
 const PIECE_GOOD = 1 << 20; // Values of at least this are left alone: each takes as long as so many bytes.
 const READ_AHEAD = 1 << 20; // Read at once by who reads on where he was, if a value is not longer, and once more ahead of him.
 const READS_ON = 4096; // Whoever asks for less looks at a header, and not at what follows.
-const HOLD_MAX = 6 << 20; // What was read last is kept up to this, but for the last that was read.
+const HOLD_MAX = 6 << 20; // What was read or written last is kept up to this, but for the very last.
+const HOLD_EACH = 512; // What a value takes besides its bytes, about.
 const GATHER_MAX = 4 << 20; // More than this is not gathered, as a large checkpoint would be.
 
 const WRITER = { is: 'writer' };
@@ -169,11 +170,11 @@ export class IndexedDb {
   /** Keeps the bytes of these for a while: they may be asked for again, or put together. */
   hold(pieces) {
     this.held.push(...pieces);
-    for (const { length } of pieces) this.heldBytes += length;
+    for (const { length } of pieces) this.heldBytes += length + HOLD_EACH;
     let gone = 0;
     for (; this.heldBytes > HOLD_MAX && this.held.length - gone > pieces.length; gone++) {
       this.held[gone].bytes = undefined;
-      this.heldBytes -= this.held[gone].length;
+      this.heldBytes -= this.held[gone].length + HOLD_EACH;
     }
     this.held.splice(0, gone);
   }
@@ -328,6 +329,8 @@ export class IndexedDb {
         const { at, length, parts } = group;
         const range = between(name, at, at + length);
         const put = (values) => {
+          // Who reads what is missing is told; nothing is made of it here.
+          if (values.length !== parts.length) return;
           group.bytes = new Uint8Array(length);
           let end = 0;
           for (const value of values) {
@@ -343,7 +346,7 @@ export class IndexedDb {
     }
     if (!this.gathered.length) return;
     await this.commit(merged.every(isAtHand));
-    for (const { at, length, bytes, parts } of merged) {
+    for (const { at, length, bytes, parts } of merged.filter(({ bytes }) => bytes)) {
       const piece = { at, length, bytes };
       pieces.splice(pieces.indexOf(parts[0]), parts.length, piece);
       this.hold([piece]);
