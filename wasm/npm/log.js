@@ -115,6 +115,7 @@ export class Log {
   #closing;
   #timer;
   #idle;
+  #isQuiet;
   #lsns = [1n, 0n];
 
   constructor(engine, release, options) {
@@ -227,9 +228,20 @@ export class Log {
 
   /** A log that falls idle writes a mark, so that recovery can prove how far it was durable. */
   #quiet() {
-    clearTimeout(this.#idle);
-    this.#idle = setTimeout(() => this.#closing || this.#engine.idle(), IDLE_MS);
-    this.#idle.unref?.();
+    // One timer for however many appends: to set one anew takes longer than the rest of an append.
+    this.#isQuiet = false;
+    this.#idle ??= this.#soon();
+  }
+
+  #soon() {
+    const timer = setTimeout(() => {
+      const isQuiet = this.#isQuiet;
+      this.#isQuiet = true;
+      this.#idle = isQuiet || this.#closing ? undefined : this.#soon();
+      if (isQuiet && !this.#closing) this.#engine.idle();
+    }, IDLE_MS);
+    timer.unref?.();
+    return timer;
   }
 
   async transaction(run) {
