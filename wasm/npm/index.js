@@ -8,7 +8,7 @@ import { unpack } from './unpack.js';
 
 /** The module is in base64, packed. */
 wasm.load = async () => {
-  const packed = Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
+  const packed = Uint8Array.fromBase64?.(bytes) ?? Uint8Array.from(atob(bytes), (char) => char.charCodeAt(0));
   initSync({ module: await WebAssembly.compile(unpack(packed, length)) });
   return { Engine };
 };
