@@ -9,6 +9,9 @@
 //! The medium works while the log writes on, and the log's own sync finds little left to do. What is synced here of itself
 //! counts for nobody; what the log asked for ([`Ahead::begin`]) does when it is told that it succeeded.
 //!
+//! Whoever writes much that nobody waits for lets the syncs catch up now and then, so that the log's own does not have to wait
+//! for all of that; and a large file that was removed is let go of here, for that takes as long as it has bytes.
+//!
 //! An operating system tells of a failed write once, to whoever syncs next: that may be here. So the log's sync comes after
 //! the one under way, never beside it, and a failure is kept: from then on every write and every sync of the device fails.
 
@@ -34,6 +37,8 @@ pub(crate) struct Ahead<T> {
 #[derive(Debug)]
 struct State<T> {
     wanted: Vec<(Object, Arc<T>)>,
+    /// Files that were removed, and take their room until the last of their handles is dropped.
+    removed: Vec<Arc<T>>,
     /// A sync is under way.
     busy: bool,
     asked: Option<Asked<T>>,
@@ -67,7 +72,9 @@ pub(crate) struct Failed {
 
 impl<T> State<T> {
     fn is_wanted(&self) -> bool {
-        !self.wanted.is_empty() || self.asked.as_ref().is_some_and(|asked| asked.stage == Stage::Wanted)
+        !self.wanted.is_empty()
+            || !self.removed.is_empty()
+            || self.asked.as_ref().is_some_and(|asked| asked.stage == Stage::Wanted)
     }
 
     /// How the sync went that was asked for, if it is over.
@@ -81,7 +88,15 @@ impl<T> State<T> {
 
 impl<T: OneFile> Ahead<T> {
     pub(crate) fn new() -> Self {
-        let state = State { wanted: Vec::new(), busy: false, asked: None, failed: None, spoilt: false, closed: false };
+        let state = State {
+            wanted: Vec::new(),
+            removed: Vec::new(),
+            busy: false,
+            asked: None,
+            failed: None,
+            spoilt: false,
+            closed: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -100,6 +115,12 @@ impl<T: OneFile> Ahead<T> {
             state.wanted.push((object, Arc::clone(file)));
         }
         drop(state);
+        self.changed.notify_all();
+    }
+
+    /// This file was removed: its room becomes free when whoever comes first lets go of it.
+    pub(crate) fn let_go(&self, file: Arc<T>) {
+        self.lock().removed.push(file);
         self.changed.notify_all();
     }
 
@@ -142,13 +163,18 @@ impl<T: OneFile> Ahead<T> {
     pub(crate) fn settle(&self) -> Result<(), Failed> {
         let mut state = self.lock();
         state.wanted.clear();
+        let removed = core::mem::take(&mut state.removed);
         if let Some(asked) = state.asked.as_mut().filter(|asked| asked.stage == Stage::Wanted) {
             asked.stage = Stage::UnderWay;
         }
         while state.busy {
             state = self.wait(state);
         }
-        state.failed.clone().map_or(Ok(()), Err)
+        let settled = state.failed.clone().map_or(Ok(()), Err);
+        drop(state);
+        // Durable their removal is with the sync that comes, and then their room is to be free.
+        drop(removed);
+        settled
     }
 
     /// The log has synced all itself, what was asked for with it, or failed to.
@@ -176,8 +202,22 @@ impl<T: OneFile> Ahead<T> {
         }
     }
 
-    /// Syncs one file that is wanted.
+    /// Waits until nothing is to be synced ahead any more, and does it where nobody else has begun to.
+    pub(crate) fn catch_up(&self) {
+        let mut state = self.lock();
+        while !state.closed && state.failed.is_none() && (state.busy || state.is_wanted()) {
+            state = if state.busy { self.wait(state) } else { self.work(state) };
+        }
+    }
+
+    /// Lets go of files that were removed, or syncs one file that is wanted.
     fn work<'a>(&'a self, mut state: MutexGuard<'a, State<T>>) -> MutexGuard<'a, State<T>> {
+        let removed = core::mem::take(&mut state.removed);
+        if !removed.is_empty() {
+            drop(state);
+            drop(removed);
+            return self.lock();
+        }
         let (object, file, counts) = match &mut state.asked {
             Some(asked) if asked.stage == Stage::Wanted => {
                 asked.stage = Stage::UnderWay;
@@ -216,6 +256,7 @@ impl<T: OneFile> Ahead<T> {
         let mut state = self.lock();
         state.closed = true;
         state.wanted.clear();
+        state.removed.clear();
         state.asked = None;
         self.changed.notify_all();
         while state.busy {

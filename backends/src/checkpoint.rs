@@ -223,7 +223,7 @@ impl<D: SharedDevice> Log<D> {
         let shared = &*self.shared;
         let machine = PutCheckpoint::new(checksum::update, header, shared.options.geometry);
         let mut buf = scratch(shared.options.geometry);
-        let put = drive(machine, &mut Turns(&shared.device), &mut buf, &mut source);
+        let put = drive(machine, &mut Turns::new(&shared.device), &mut buf, &mut source);
         let Err(error) = put else { return Ok(()) };
         if shared.is_closed_to(&error) {
             return Err(Error::Closed);
@@ -250,7 +250,7 @@ impl<D: SharedDevice> Log<D> {
         let view = shared.lock().writer.view();
         let mut buf = scratch(shared.options.geometry);
         let mut retire = Retire::new(view, retention);
-        let retired = drive(&mut retire, &mut Turns(&shared.device), &mut buf, &mut ());
+        let retired = drive(&mut retire, &mut Turns::new(&shared.device), &mut buf, &mut ());
         shared.lock().writer.retired(&retire);
         retired.map_err(|error| shared.failed_beside(error))?;
         let mut guard = shared.lock();
@@ -534,11 +534,26 @@ impl Source<'_> {
 }
 
 /// A device that is shared call by call: whoever writes a checkpoint lets appends in between.
-pub(crate) struct Turns<'a, D>(pub(crate) &'a Mutex<D>);
+pub(crate) struct Turns<'a, D> {
+    device: &'a Mutex<D>,
+    catches_up: Option<Box<dyn Fn() + Send>>,
+}
+
+impl<'a, D: SharedDevice> Turns<'a, D> {
+    pub(crate) fn new(device: &'a Mutex<D>) -> Self {
+        let catches_up = device.lock().unwrap_or_else(PoisonError::into_inner).catches_up();
+        Self { device, catches_up }
+    }
+}
 
 impl<D: Device> Turns<'_, D> {
+    /// Before the next append comes to the device, which else would wait for as much as the medium takes in at once.
+    fn catch_up(&self) {
+        self.catches_up.iter().for_each(|catch_up| catch_up());
+    }
+
     fn with<T>(&self, call: impl FnOnce(&mut D) -> T) -> T {
-        call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        call(&mut self.device.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -578,7 +593,9 @@ impl<D: Device> Device for Turns<'_, D> {
     }
 
     fn write(&mut self, object: Object, at: u64, bytes: &[u8]) -> Result<(), D::Error> {
-        self.with(|device| device.write(object, at, bytes))
+        let written = self.with(|device| device.write(object, at, bytes));
+        self.catch_up();
+        written
     }
 
     fn trim(&mut self, object: Object, at: u64) -> Result<(), D::Error> {
@@ -586,7 +603,9 @@ impl<D: Device> Device for Turns<'_, D> {
     }
 
     fn remove(&mut self, object: Object) -> Result<(), D::Error> {
-        self.with(|device| device.remove(object))
+        let removed = self.with(|device| device.remove(object));
+        self.catch_up();
+        removed
     }
 
     fn sync(&mut self) -> Result<(), D::Error> {
@@ -722,7 +741,7 @@ impl<D: SharedDevice> Shared<D> {
 
     /// Makes durable what was removed or given back beside the appends.
     pub(crate) fn sync_beside(&self) -> Result<()> {
-        let synced = Device::sync(&mut Turns(&self.device));
+        let synced = Device::sync(&mut Turns::new(&self.device));
         synced.map_err(|error| {
             self.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
         })
@@ -752,7 +771,7 @@ impl<D: SharedDevice> Shared<D> {
 
     /// Removes a checkpoint that was not finished: it takes room and says nothing. Tells whether it is gone.
     fn remove_unfinished(&self, id: CheckpointId) -> bool {
-        let removed = Device::remove(&mut Turns(&self.device), Object::Checkpoint(id));
+        let removed = Device::remove(&mut Turns::new(&self.device), Object::Checkpoint(id));
         if let Err(error) = &removed {
             tracing::warn!(%error, "an unfinished checkpoint could not be removed");
         }

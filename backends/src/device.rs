@@ -43,6 +43,13 @@ pub trait SharedDevice: Device<Error: error::Error + Send + Sync + 'static> + Se
         None
     }
 
+    /// What waits, without the device, until as good as all that was written is on the medium, and what was removed has given
+    /// back its room. Who writes much that nobody waits for, or removes it, calls it now and then, so that others do not have
+    /// to wait for all of that.
+    fn catches_up(&self) -> Option<Box<dyn Fn() + Send>> {
+        None
+    }
+
     /// What the device wants done beside the log's own work, if there is anything: for each a thread calls it again and
     /// again, each time for one small piece that it waits for, until it returns `false`, which it does once the device was
     /// dropped.
@@ -119,6 +126,11 @@ impl<F: Files<File: Send + Sync + 'static> + Send + 'static> SharedDevice for Fi
 
     fn finish_sync(&mut self) -> Option<Result<(), FileError>> {
         Self::finish_sync(self)
+    }
+
+    fn catches_up(&self) -> Option<Box<dyn Fn() + Send>> {
+        let ahead = self.ahead()?;
+        Some(Box::new(move || ahead.catch_up()))
     }
 
     fn beside(&self) -> Vec<Box<dyn FnMut() -> bool + Send>> {

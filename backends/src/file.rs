@@ -857,6 +857,8 @@ impl<F: Files> Device for FileDevice<F> {
     fn remove(&mut self, object: Object) -> Result<(), FileError> {
         self.may_name()?;
         let newest = self.lock_before(object)?;
+        // While it is open only its name goes, which takes a moment.
+        let large = if is_segment(&object) { None } else { self.file(object).ok() };
         if newest.is_some() || !self.keep_for_later(object) {
             match self.files.remove(&self.path(object)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.not_removed(object, error)),
@@ -868,6 +870,9 @@ impl<F: Files> Device for FileDevice<F> {
         self.touched.retain(|touched| touched.object != object);
         self.open.retain(|open| open.object != object);
         self.newest.take_if(|(newest, _)| *newest == object);
+        if let (Some(ahead), Some(large)) = (&self.ahead, large) {
+            ahead.let_go(large);
+        }
         Ok(())
     }
 
@@ -1667,6 +1672,35 @@ pub(crate) mod tests {
         assert!(ahead.is_wanted());
         device.sync().unwrap();
         assert!(!ahead.is_wanted(), "all is synced");
+    }
+
+    #[test]
+    fn who_writes_or_removes_much_waits_for_it_without_the_device_and_leaves_nothing_to_its_next_sync() {
+        let (_dir, files, mut device) = failing();
+        let (object, ahead) = (Object::Checkpoint(CheckpointId::new(1)), device.ahead().unwrap());
+        device.create(object, 0).unwrap();
+        device.write(object, 0, &vec![1; PIECE]).unwrap();
+        assert!(ahead.is_wanted());
+        let before = files.synced.get();
+        ahead.catch_up();
+        assert!(!ahead.is_wanted() && files.synced.get() == before + 1, "nobody else had begun to");
+        device.remove(object).unwrap();
+        assert_eq!(device.next(None).unwrap(), None);
+        assert!(ahead.is_wanted(), "as long as it is open its bytes stay");
+        ahead.catch_up();
+        assert!(!ahead.is_wanted());
+        // Where nobody does, whoever syncs the removal gives back its room.
+        device.create(object, 0).unwrap();
+        device.remove(object).unwrap();
+        assert!(ahead.is_wanted());
+        device.sync().unwrap();
+        assert!(!ahead.is_wanted());
+        // What failed is told by the device, and waited for by nobody.
+        device.create(object, 0).unwrap();
+        device.write(object, 0, &vec![1; PIECE]).unwrap();
+        files.fail("sync", io::ErrorKind::Other);
+        ahead.catch_up();
+        assert_eq!(kind_of(device.sync()), Some(ErrorKind::Other));
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl<D: SharedDevice> Log<D> {
         let mut buf = scratch(shared.options.geometry);
         if let Some(kept) = beyond {
             let erase = Erase::new(Object::Checkpoint(kept));
-            let erased = drive(erase, &mut Turns(&shared.device), &mut buf, &mut ());
+            let erased = drive(erase, &mut Turns::new(&shared.device), &mut buf, &mut ());
             erased.map_err(|error| shared.failed_beside(error))?;
         }
         let mut cut = drive(Locate::new(view, lsn), &mut shared.reader()?, &mut buf, &mut ())?;
