@@ -6,7 +6,10 @@ use core::{
     task::{Context, Poll, Waker},
 };
 
-use duralog::Object;
+use duralog::{
+    Object,
+    slots::{AsyncMedium, Info, Medium},
+};
 use duralog_core::{AsyncDevice, Device, Durability, Geometry, OldWriter, Room};
 
 /// A device whose every call is pending once before it is done.
@@ -81,6 +84,38 @@ impl<D: Device> AsyncDevice for Awaited<D> {
     async fn sync(&mut self) -> Result<(), D::Error> {
         Once(false).await;
         self.0.sync()
+    }
+}
+
+/// A medium of slots whose every call is pending once before it is done.
+#[derive(Debug)]
+pub struct Lazy<M>(pub M);
+
+impl<M: Medium> AsyncMedium for Lazy<M> {
+    type Error = M::Error;
+
+    fn info(&self) -> Info {
+        self.0.info()
+    }
+
+    async fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), M::Error> {
+        Once(false).await;
+        self.0.read(at, buf)
+    }
+
+    async fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), M::Error> {
+        Once(false).await;
+        self.0.write(at, bytes)
+    }
+
+    async fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), M::Error> {
+        Once(false).await;
+        self.0.erase(from, to, blank)
+    }
+
+    async fn flush(&mut self) -> Result<(), M::Error> {
+        Once(false).await;
+        self.0.flush()
     }
 }
 

@@ -253,7 +253,7 @@ fn append<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>>(
     }
 }
 
-fn ended<E: fmt::Display>(error: LogError<E>) -> Ended {
+pub(crate) fn ended<E: fmt::Display>(error: LogError<E>) -> Ended {
     match error {
         LogError::Full => Ended::Full,
         error @ (LogError::Drive(Error::Device { .. }) | LogError::Poisoned { .. }) => Ended::Failed(error.to_string()),
@@ -285,7 +285,7 @@ fn counted<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>>(
     Ok(counted)
 }
 
-fn unread<E: fmt::Display>(error: LogError<E>) -> Ended {
+pub(crate) fn unread<E: fmt::Display>(error: LogError<E>) -> Ended {
     match error {
         LogError::Drive(Error::Device { .. }) => Ended::Failed(error.to_string()),
         error => violation!("reading: {error}").into(),

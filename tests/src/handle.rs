@@ -5,8 +5,8 @@ use core::convert::identity;
 
 use duralog::Lsn;
 use duralog_core::{
-    Appended, AsyncLog, CheckpointId, Device, Each, Entry, Flow, Host, LogError, LogOptions, LogStats, OpenError, Read,
-    Report, TransactionEnd,
+    Appended, AsyncDevice, AsyncLog, CheckpointId, Device, Each, Entry, Flow, Host, LogError, LogOptions, LogStats,
+    OpenError, Read, Report, TransactionEnd,
 };
 use uuid::Uuid;
 
@@ -19,11 +19,12 @@ pub const ID: Uuid = Uuid::from_u128(0x1234_5678_9abc_def0_1122_3344_5566_7788);
 /// As much as the native log reads and stages at once.
 const BUF: usize = 256 << 10;
 
-/// A handle of the core. The two differ in nothing but that one is awaited: of both is asked the same.
+/// A handle of the core. The two differ in nothing but that one is awaited: of both is asked the same. The awaited one is on
+/// the blocking device in another shape, unless `A` is a device of its own.
 #[derive(Debug)]
-pub enum Handle<'a, D: Device> {
+pub enum Handle<'a, D: Device, A: AsyncDevice<Error = D::Error> = Awaited<D>> {
     Blocking(duralog_core::Log<'a, D>),
-    Awaited(AsyncLog<'a, Awaited<D>>),
+    Awaited(AsyncLog<'a, A>),
 }
 
 type Done<T, D> = Result<T, LogError<<D as Device>::Error>>;
@@ -38,7 +39,7 @@ macro_rules! either {
     };
 }
 
-impl<D: Device> Handle<'_, D> {
+impl<D: Device, A: AsyncDevice<Error = D::Error>> Handle<'_, D, A> {
     pub fn append(&mut self, payload: &[u8]) -> Done<Appended, D> {
         either!(self, now, append(NOW, payload))
     }
@@ -71,6 +72,10 @@ impl<D: Device> Handle<'_, D> {
         either!(self, now, set_slot(NOW, bytes))
     }
 
+    pub fn read(&mut self, host: &mut impl Host) -> Done<Option<Read>, D> {
+        either!(self, now, read(Lsn::ZERO, Lsn::MAX, host))
+    }
+
     pub fn checkpoint(&mut self, mut snapshot: &[u8]) -> Done<CheckpointId, D> {
         let fill = |buf: &mut [u8]| {
             let (next, later) = snapshot.split_at(snapshot.len().min(buf.len()));
@@ -82,7 +87,11 @@ impl<D: Device> Handle<'_, D> {
     }
 
     pub fn load_checkpoint(&mut self) -> Done<Option<Lsn>, D> {
-        either!(self, now, load_checkpoint(&mut ()))
+        self.load(&mut ())
+    }
+
+    pub fn load(&mut self, host: &mut impl Host) -> Done<Option<Lsn>, D> {
+        either!(self, now, load_checkpoint(host))
     }
 
     pub fn entries(&mut self) -> Vec<(u64, Vec<u8>)> {
@@ -91,7 +100,7 @@ impl<D: Device> Handle<'_, D> {
             entries.push((entry.lsn.value(), entry.payload.to_vec()));
             Flow::Continue
         });
-        either!(self, now, read(Lsn::ZERO, Lsn::MAX, &mut each)).unwrap().unwrap();
+        self.read(&mut each).unwrap().unwrap();
         entries
     }
 
@@ -130,6 +139,16 @@ impl<D: Device> Handle<'_, D> {
         either!(self, identity, buffer_min(len))
     }
 
+    /// How many objects the medium has room for.
+    pub fn free(&self) -> Option<u32> {
+        match self {
+            Self::Blocking(log) => log.device().free(),
+            Self::Awaited(log) => log.device().free(),
+        }
+    }
+}
+
+impl<D: Device> Handle<'_, D> {
     pub fn device(&self) -> &D {
         match self {
             Self::Blocking(log) => log.device(),

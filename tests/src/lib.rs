@@ -13,6 +13,7 @@
 
 mod applied;
 mod awaited;
+mod card;
 mod disk;
 mod environment;
 mod explore;
@@ -23,6 +24,7 @@ mod golden;
 pub mod handle;
 mod judge;
 mod life;
+mod lives;
 mod oracle;
 mod prepared;
 mod run;
@@ -32,7 +34,8 @@ mod watched;
 mod workload;
 
 pub use applied::{Applied, NotApplied, change, changed};
-pub use awaited::{Awaited, now, poll_times};
+pub use awaited::{Awaited, Lazy, now, poll_times};
+pub use card::{Card, CardError, Torn};
 pub use disk::{Call, Directory, Disk, Image, Left as CallLeft, Recorded, Unsynced, rebuild};
 pub use environment::Counter;
 pub use explore::{Counts, Detail, Explorer, Stage, ways};

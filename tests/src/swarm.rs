@@ -16,6 +16,7 @@ use duralog::{
 use crate::{
     explore::check,
     judge::{Damaged, Heard},
+    lives,
     oracle::{Violation, violation},
     run::{Moment, Run, Stopped},
     workload::{Nonces, Op, SegmentRoom, Setup},
@@ -33,15 +34,21 @@ pub enum Mode {
     Crash,
     /// These, and calls that fail, once or for good, media that are full, media that lie, and rot.
     Mixed,
+    /// Media divided into slots, by the handles of the core: power cuts, slots that wear out, media that are full.
+    Slots,
 }
 
 impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Crash, Self::Mixed, Self::Slots];
+
     /// Its name on a command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Crash => "crash",
             Self::Mixed => "mixed",
+            Self::Slots => "slots",
         }
     }
 }
@@ -105,11 +112,15 @@ pub struct Failed {
 /// # Errors
 /// What went wrong, with the whole story.
 pub fn run_seed(mode: Mode, seed: u64, tally: &mut Tally) -> Result<(), Box<Failed>> {
-    let Err(violation) = Swarm::new(mode, seed, false).run(tally) else { return Ok(()) };
+    let play = |tally: &mut Tally, story: Option<&mut Vec<String>>| match mode {
+        Mode::Slots => lives::run(seed, tally, story),
+        Mode::Crash | Mode::Mixed => Swarm::play(mode, seed, tally, story),
+    };
+    let Err(violation) = play(tally, None) else { return Ok(()) };
     // Once more, with every step kept.
-    let mut again = Swarm::new(mode, seed, true);
-    let same = again.run(&mut Tally::default());
-    let mut story = again.story.join("\n");
+    let mut story = Vec::new();
+    let same = play(&mut Tally::default(), Some(&mut story));
+    let mut story = story.join("\n");
     if same.as_ref() != Err(&violation) {
         story += &format!("\nand once more it came to {same:?}: something here depends on more than the seed");
     }
@@ -141,6 +152,15 @@ impl Swarm {
         swarm
     }
 
+    fn play(mode: Mode, seed: u64, tally: &mut Tally, story: Option<&mut Vec<String>>) -> Result<(), Violation> {
+        let mut swarm = Self::new(mode, seed, story.is_some());
+        let done = swarm.run(tally);
+        if let Some(story) = story {
+            *story = swarm.story;
+        }
+        done
+    }
+
     fn tell(&mut self, line: impl FnOnce() -> String) {
         if self.keeps_story {
             self.story.push(line());
@@ -155,7 +175,7 @@ impl Swarm {
             self.life(plan, tally)?;
         }
         match (self.mode, self.random.below(4)) {
-            (Mode::Crash, _) | (Mode::Mixed, 0) => self.recover(),
+            (Mode::Crash | Mode::Slots, _) | (Mode::Mixed, 0) => self.recover(),
             (Mode::Mixed, 1) => self.lie(tally),
             (Mode::Mixed, _) => self.damage(tally),
         }?;
@@ -166,7 +186,7 @@ impl Swarm {
     fn plan(&mut self) -> Plan {
         let random = &mut self.random;
         let mut plan = match self.mode {
-            Mode::Crash => Plan::default(),
+            Mode::Crash | Mode::Slots => Plan::default(),
             Mode::Mixed => Plan::random(random, CALLS),
         };
         if random.once_in(2) {

@@ -310,7 +310,7 @@ fn what_poisons_a_handle_is_told_by_every_later_call() {
     let device = Awaited(MemoryDevice::new(GEOMETRY));
     let mut log = now(AsyncLog::format(device, buf(), LogOptions::default(), ID, NOW)).unwrap();
     assert!(poll_times(log.append(NOW, &b"never finished"[..]), 1).is_none());
-    let mut log = Handle::Awaited(log);
+    let mut log: Handle<'_, MemoryDevice> = Handle::Awaited(log);
     for _ in 0..2 {
         let refused = log.append(b"later");
         assert!(matches!(refused, Err(LogError::Poisoned { cause: Cause::Abandoned })));

@@ -2,18 +2,18 @@
 #![allow(missing_docs)]
 
 use duralog::slots::{
-    AsyncBlockDevice, AsyncMedium, AsyncSlots, BlockDevice, Info, Layout, Medium, Nor, OpenSlotsError, SECTOR, Sectors,
-    Slot, Slots, Stream,
+    AsyncBlockDevice, AsyncSlots, BlockDevice, Info, Layout, Medium, Nor, OpenSlotsError, SECTOR, Sectors, Slot,
+    SlotError, Slots, Stream,
     chip::{Chip, ChipError, Cut, Tear},
 };
 use duralog_core::{
-    AsyncDevice, AsyncLog, Device, Each, Entry, Error, Fault, Flow, Log, LogError, LogOptions, Lsn, Object, SegmentId,
-    TransactionEnd, WriterOptions,
+    AsyncDevice, AsyncLog, CheckpointId, Device, Each, Entry, Error, Fault, Flow, Log, LogError, LogOptions, Lsn,
+    Object, SegmentId, TransactionEnd, WriterOptions,
 };
 use duralog_tests::{
-    Ended, Flash, Op,
+    Ended, Flash, Lazy, Op,
     handle::{Kind, both},
-    now, payload, poll_times,
+    now, payload,
 };
 use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use uuid::Uuid;
@@ -233,6 +233,26 @@ fn a_first_formatting_that_is_interrupted_again_and_again_is_known_for_one_and_e
 }
 
 #[test]
+fn a_slot_whose_erasing_was_interrupted_is_erased_again_though_it_reads_blank() {
+    for kind in both() {
+        let mut torn = Small::new(8, 0xFF);
+        let layout = layout(&mut torn);
+        torn.change(|bytes| bytes.chunks_mut(SLOT as usize).for_each(|slot| slot[0] = b'W'));
+        let cut = |seed| {
+            let mut chip = torn.clone();
+            chip.power_up(Some(Cut { after: 0, tear: Tear::Mix(seed) }));
+            assert!(format(kind, medium(&mut chip), layout).is_err());
+            chip.power_up(None);
+            chip
+        };
+        let mut chip = (0..).map(cut).find(|chip| chip.bytes()[0] == 0xFF).unwrap();
+        assert_eq!(open(kind, medium(&mut chip), layout), Err(OpenSlotsError::Unfinished));
+        assert_eq!((format(kind, medium(&mut chip), layout), chip.violation()), (Ok(()), None));
+        assert_eq!(open(kind, medium(&mut chip), layout), Ok(()));
+    }
+}
+
+#[test]
 fn a_medium_that_is_torn_all_over_is_formatted_all_the_same() {
     for kind in both() {
         let mut chip = Small::new(12, 0xFF);
@@ -304,6 +324,42 @@ enum Worn {
     LabelsEnd,
     /// The word of the mark that ends a formatting.
     Mark,
+}
+
+#[test]
+fn a_slot_that_turns_out_to_be_worn_does_not_cost_the_log_the_last_free_one() {
+    let segment = |id| Object::Segment(SegmentId::new(id));
+    let worn = || {
+        let mut chip = Small::new(8, 0xFF);
+        let layout = layout(&mut chip);
+        let mut device = Slots::format(medium(&mut chip), layout, table()).unwrap();
+        for id in 1..3 {
+            device.create(segment(id), 1000).unwrap();
+        }
+        assert_eq!(device.free_slots(), 2);
+        chip.wear_sector(3 * SLOT as usize);
+        (chip, layout)
+    };
+    let checkpoint = Object::Checkpoint(CheckpointId::new(1));
+    for object in [segment(3), checkpoint] {
+        let (mut chip, layout) = worn();
+        let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+        assert_eq!(device.create(object, 1000), Err(SlotError::Full));
+        assert_eq!(device.free_slots(), 1);
+        // Who knows that it is the last one takes it.
+        assert!(device.create(segment(3), 1000).is_ok());
+
+        let (mut chip, layout) = worn();
+        let mut device = now(AsyncSlots::open(Lazy(medium(&mut chip)), layout, table())).unwrap();
+        assert_eq!(now(device.create(object, 1000)), Err(SlotError::Full));
+        assert_eq!(device.free_slots(), 1);
+        assert!(now(device.create(segment(3), 1000)).is_ok());
+    }
+    // A medium that is gone is none that is full.
+    let (mut chip, layout) = worn();
+    chip.power_up(Some(Cut { after: 0, tear: Tear::Before }));
+    let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+    assert_eq!(device.create(segment(3), 1000), Err(SlotError::Medium(ChipError::PowerIsOff)));
 }
 
 #[test]
@@ -904,34 +960,6 @@ fn a_chip_is_read_in_words_of_whatever_size_its_driver_asks_for() {
     assert!(read::<31>(&mut chip) == expected && read::<32>(&mut chip) == expected);
 }
 
-/// A medium whose every call is pending once.
-struct Lazy<M>(M);
-
-impl<M: Medium> AsyncMedium for Lazy<M> {
-    type Error = M::Error;
-
-    fn info(&self) -> Info {
-        self.0.info()
-    }
-
-    async fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), M::Error> {
-        core::future::ready(()).await;
-        self.0.read(at, buf)
-    }
-
-    async fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), M::Error> {
-        self.0.write(at, bytes)
-    }
-
-    async fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), M::Error> {
-        self.0.erase(from, to, blank)
-    }
-
-    async fn flush(&mut self) -> Result<(), M::Error> {
-        self.0.flush()
-    }
-}
-
 #[test]
 fn an_awaited_chip_holds_the_bytes_of_a_blocking_one() {
     let (mut blocking, mut awaited) = (Small::new(16, 0xFF), Small::new(16, 0xFF));
@@ -955,7 +983,7 @@ fn an_awaited_chip_holds_the_bytes_of_a_blocking_one() {
         log.discard_before(0, Lsn::new(20)).await.unwrap();
         log.close(0).await.unwrap();
     };
-    poll_times(life, 1000).unwrap();
+    now(life);
     assert!(blocking.bytes() == awaited.bytes());
 }
 

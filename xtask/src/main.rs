@@ -38,7 +38,7 @@ cargo xtask survivors [--list | [--stages N] FILE ...]
             xtask/survivors.txt names: what no test notices has to stand there with its reason, and nothing else;
             --list says how many changes there are in each file of the core. Takes hours: for each that survives a minute;
             --stages 1 asks only the unit tests of the core, and 2 these and the quick suites: to see soon where to look
-cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]
+cargo xtask swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed|slots]
                             random workloads and faults, a medium of its own for each seed; stops at the first failure
                             with the command that repeats it
 cargo xtask figures         count anew what tests/README.md tells, and write it there

@@ -66,7 +66,7 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
         let mut first = seen.formatted_from();
         // Where nothing is erased, no power cut leaves anything but blank and labels that are torn.
         for mut to_erase in [seen.written, true] {
-            let from = first;
+            let from = if to_erase { first } else { first.max(seen.blank_from()) };
             for slot in from..self.table.len() {
                 let label = self.table.label(slot, Use::Formatting, 0, 0);
                 let ready = if to_erase { self.erase(slot) } else { self.is_blank(slot) };
@@ -218,7 +218,13 @@ impl<M: Medium, T: AsRef<[Slot]> + AsMut<[Slot]>> Slots<M, T> {
     /// Takes the next slot of the ring that can be erased and labelled. The label comes last: without it the slot is free.
     fn take(&mut self, object: Object, part: u16) -> Result<(), SlotError<M::Error>> {
         let mut failed = None;
+        let keeps_last = self.table.free() > 1;
         loop {
+            // A slot that is worn costs the log what one that is taken does: not the last one. A medium that is gone says so.
+            if keeps_last && self.table.free() == 1 {
+                self.is_blank(0).map_err(SlotError::Medium)?;
+                return Err(SlotError::Full);
+            }
             let (slot, label) = match self.table.pick(Use::Object(object), part) {
                 Ok(picked) => picked,
                 Err(error) => return Err(failed.unwrap_or(error)),

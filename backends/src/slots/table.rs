@@ -59,8 +59,8 @@ pub(crate) struct Seen {
     newer: Option<u8>,
     /// Bytes that only this format begins with, where no label is.
     pub(crate) traces: bool,
-    /// A label *formatting*, whole or torn.
-    begun: bool,
+    /// Behind the last slot with a label *formatting*, whole or torn; 0 where there is none.
+    begun: usize,
     /// Anything but blank and such labels.
     pub(crate) written: bool,
 }
@@ -81,16 +81,23 @@ impl Seen {
     /// What a medium without any label is.
     pub(crate) fn without_label<E>(&self) -> OpenSlotsError<E> {
         match (self.written, self.begun, self.traces) {
-            (false, false, _) => OpenSlotsError::Blank,
-            (false, true, _) => OpenSlotsError::Unfinished,
+            (false, 0, _) => OpenSlotsError::Blank,
+            (false, 1.., _) => OpenSlotsError::Unfinished,
             (true, _, true) => OpenSlotsError::HalfErased,
             (true, _, false) => OpenSlotsError::Foreign,
         }
     }
 
-    /// The first slot that a label *formatting* may go into: it must not stand before one that has not been retired.
+    /// The first slot that a label *formatting* may go into once it is erased: it must not stand before one that has not been
+    /// retired.
     pub(crate) fn formatted_from(&self) -> usize {
         self.formatting.unwrap_or(0)
+    }
+
+    /// The first slot that such a label may go into as it is: a blank one before a torn label may be one whose erasing was
+    /// interrupted.
+    pub(crate) fn blank_from(&self) -> usize {
+        self.begun
     }
 }
 
@@ -147,7 +154,9 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         let is_magic = head[..LABEL_MAGIC.len()] == LABEL_MAGIC;
         seen.traces |= is_magic;
         let is_torn = is_mixed(head, blank, &own.encode());
-        seen.begun |= is_torn;
+        if is_torn {
+            seen.begun = slot + 1;
+        }
         seen.written |= !is_torn;
         let Some(label) = Label::decode(head) else {
             if is_magic && !is_torn && head[VERSION_AT] > LABEL_VERSION {

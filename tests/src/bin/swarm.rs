@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Mutex, time::Instant};
 
 use duralog_tests::{Mode, Tally, run_seed};
 
-const USAGE: &str = "swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed]";
+const USAGE: &str = "swarm [--seeds N] [--from SEED] [--jobs N] [--mode crash|mixed|slots]";
 /// Seeds that a thread takes at once.
 const SHARE: u64 = 256;
 
@@ -27,8 +27,7 @@ fn options() -> Result<Options, String> {
             "--from" => options.from = number()?,
             "--jobs" => options.jobs = number()?.max(1),
             "--mode" => {
-                let modes = [Mode::Crash, Mode::Mixed];
-                let mode = modes.into_iter().find(|mode| mode.name() == value);
+                let mode = Mode::ALL.into_iter().find(|mode| mode.name() == value);
                 options.mode = mode.ok_or_else(|| format!("there is no mode {value}; {USAGE}"))?;
             }
             _ => return Err(format!("there is no option {name}; {USAGE}")),
