@@ -98,6 +98,12 @@ pub(crate) fn given(dir: &Path, args: ImageArgs) -> Result<Given, Failure> {
         fs::write(folder.path().join(object.to_string()), bytes(&mut device, object)).map_err(system)?;
         after = Some(object);
     }
+    if after.is_none() && device.cut_off().is_none() {
+        return Err(usage(format!(
+            "{} is the image of a device that was formatted, and no log was begun on it: there is nothing to read",
+            dir.display()
+        )));
+    }
     let path = folder.path().to_owned();
     TAKEN_OUT.lock().unwrap_or_else(PoisonError::into_inner).push(folder);
     Ok(Given { folder: path, cut_off: device.cut_off() })

@@ -141,6 +141,24 @@ fn what_a_medium_holds_is_told_apart_before_anything_is_written() {
 }
 
 #[test]
+fn no_bit_that_rots_in_a_label_takes_a_slot_out_of_the_log() {
+    let (chip, layout) = chip_with_a_log();
+    let labelled: Vec<_> = (0..usize::from(layout.slots)).filter(|slot| chip.bytes()[slot * 2048] == b'W').collect();
+    assert!(labelled.len() > 1, "the log has several segments");
+    for (slot, bit) in labelled.into_iter().flat_map(|slot| (0..256).map(move |bit| (slot, bit))) {
+        let mut chip = chip.clone();
+        chip.change(|bytes| bytes[slot * 2048 + bit / 8] ^= 1 << (bit % 8));
+        let mut buf = [0; 2048];
+        let device = Slots::open(medium(&mut chip), layout, table()).unwrap();
+        let opened = Log::open(device, &mut buf, LogOptions::default(), 0);
+        assert!(opened.is_ok(), "slot {slot}, bit {bit}: {:?}", opened.err());
+        let mut log = opened.unwrap();
+        assert_eq!(log.report().damage, 0, "slot {slot}, bit {bit}");
+        assert_eq!(entries(&mut log).len(), 30, "slot {slot}, bit {bit}");
+    }
+}
+
+#[test]
 fn a_log_of_a_newer_version_is_named_and_not_taken_for_remains() {
     for kind in both() {
         let (mut chip, layout) = chip_with_a_log();

@@ -99,6 +99,20 @@ impl Label {
     }
 }
 
+/// The label that was where one bit of `bytes` is another now, if any is one of this version and as `expected` says. No other
+/// structure of the format stands once only: a bit that rots in it would take a slot out of the log.
+pub(crate) fn mended(bytes: &[u8; LABEL_LEN], expected: impl Fn(&Label) -> bool) -> Option<Label> {
+    let mut bytes = *bytes;
+    for bit in 0..8 * LABEL_LEN {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        if let Some(label) = Label::decode(&bytes).filter(&expected) {
+            return Some(label);
+        }
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    None
+}
+
 /// Whether bytes are `written`, or what a power cut may leave where blank was to become that: of each bit one of the two.
 pub(crate) fn is_mixed(bytes: &[u8; LABEL_LEN], blank: u8, written: &[u8; LABEL_LEN]) -> bool {
     bytes.iter().zip(written).all(|(byte, written)| (byte ^ blank) & (byte ^ written) == 0)

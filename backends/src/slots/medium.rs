@@ -22,7 +22,9 @@ pub struct Info {
 /// A medium, blocking.
 ///
 /// A power cut while a call runs may leave the words that it touches as any mix of what they were and what they should
-/// become, and harms no others.
+/// become, and harms no others. All of them can be read afterwards: an error of a read is a defect of the medium, which is told as
+/// damage. Where a word that was torn cannot be read before it is erased, as on flash with an error-correcting code or on a card that
+/// answers with a checksum error, the driver has to return something for it, zeros for example.
 pub trait Medium {
     /// What goes wrong here.
     type Error: core::fmt::Debug;

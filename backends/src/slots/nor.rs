@@ -9,6 +9,10 @@ use super::medium::Info;
 
 /// A run of a flash chip, or of a controller's own flash, as a medium.
 ///
+/// Flash with an error-correcting code (most with words of 8 bytes and more) answers with an error where a word is read that a
+/// power cut has torn. The driver has to return zeros for it: what cannot be read counts as damage, and a log is refused that ends
+/// in it.
+///
 /// A driver that reads more than 32 bytes at once (its `READ_SIZE`) is refused when the program is compiled: it needs a
 /// [`Medium`](super::Medium) of its own, with room for so many.
 ///

@@ -8,7 +8,8 @@ const SECTOR_SIZE: u32 = 512;
 
 /// A block device, blocking: what any driver of an SD card or disk offers.
 ///
-/// A power cut while a sector is written may leave it as anything, and harms no other.
+/// A power cut while a sector is written may leave it as anything, and harms no other. It can be read afterwards: where a card
+/// answers with an error for a sector that was torn, return anything for it, zeros for example.
 pub trait BlockDevice {
     /// What goes wrong here.
     type Error: core::fmt::Debug;

@@ -6,7 +6,7 @@ use duralog_core::{CheckpointId, Object, Room, SegmentId};
 
 use super::{
     OpenSlotsError, SlotError,
-    label::{LABEL_LEN, LABEL_MAGIC, LABEL_VERSION, Label, Use, VERSION_AT, is_mixed},
+    label::{LABEL_LEN, LABEL_MAGIC, LABEL_VERSION, Label, Use, VERSION_AT, is_mixed, mended},
     layout::Layout,
 };
 
@@ -158,17 +158,20 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
             seen.begun = slot + 1;
         }
         seen.written |= !is_torn;
-        let Some(label) = Label::decode(head) else {
+        let is_ours = |label: &Label| (label.slot_size, label.granule, label.blank) == (slot_size, granule, blank);
+        let is_of_slot = |label: &Label| is_ours(label) && label.index == own.index;
+        let whole = Label::decode(head);
+        let Some(label) = whole.or_else(|| mended(head, is_of_slot).filter(|_| !is_torn)) else {
             if is_magic && !is_torn && head[VERSION_AT] > LABEL_VERSION {
                 seen.newer = Some(head[VERSION_AT]);
             }
             return;
         };
-        if (label.slot_size, label.granule, label.blank) != (slot_size, granule, blank) {
+        if !is_ours(&label) {
             seen.other = Some(label);
             return;
         }
-        if label.index != own.index {
+        if !is_of_slot(&label) {
             seen.moved = Some((own.index, label.index));
             return;
         }
