@@ -781,7 +781,7 @@ fn staged(len: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     extern crate std;
     use core::ops::Range;
     use std::{collections::BTreeMap, vec, vec::Vec};
@@ -807,7 +807,7 @@ mod tests {
 
     /// What was done to the medium.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum Did {
+    pub(crate) enum Did {
         Create(u64),
         /// To this object at this place, so many bytes.
         Write(u64, u64, usize),
@@ -816,26 +816,26 @@ mod tests {
     }
 
     /// Objects on a medium, by number; the buffer that a machine has; and what was done.
-    struct Medium {
-        objects: BTreeMap<Object, Vec<u8>>,
+    pub(crate) struct Medium {
+        pub(crate) objects: BTreeMap<Object, Vec<u8>>,
         geometry: SegmentHeader,
-        buf: Vec<u8>,
+        pub(crate) buf: Vec<u8>,
         /// How long the buffer can be made.
         most: usize,
         free: Option<u32>,
-        room: Room,
+        pub(crate) room: Room,
         unreadable: Range<u64>,
         /// What is written is not there.
         loses: bool,
         /// Up to where each object was read.
         read_to: BTreeMap<Object, u64>,
         unsynced: usize,
-        did: Vec<Did>,
+        pub(crate) did: Vec<Did>,
     }
 
     /// Why a machine did not come to its end.
     #[derive(Debug, PartialEq, Eq)]
-    enum Failed {
+    pub(crate) enum Failed {
         Fault(Fault),
         /// The device has no room for the object.
         NoRoom,
@@ -854,7 +854,7 @@ mod tests {
     }
 
     impl Medium {
-        fn new(geometry: SegmentHeader, buf: usize) -> Self {
+        pub(crate) fn new(geometry: SegmentHeader, buf: usize) -> Self {
             Self {
                 objects: BTreeMap::new(),
                 geometry,
@@ -880,12 +880,12 @@ mod tests {
             self
         }
 
-        fn bytes(&mut self, id: u64) -> &mut Vec<u8> {
+        pub(crate) fn bytes(&mut self, id: u64) -> &mut Vec<u8> {
             self.objects.get_mut(&segment(id)).unwrap()
         }
 
         /// Goes on to the end of the machine.
-        fn run<M: Machine>(&mut self, machine: &mut M) -> Result<M::Output, Failed> {
+        pub(crate) fn run<M: Machine>(&mut self, machine: &mut M) -> Result<M::Output, Failed> {
             let mut answer = Answer::Nothing;
             loop {
                 answer = match machine.step(&mut self.buf, answer) {

@@ -1044,7 +1044,7 @@ fn was_live(bytes: &[u8], from: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     extern crate std;
     use std::{vec, vec::Vec};
 
@@ -1055,7 +1055,7 @@ mod tests {
     };
 
     /// What recovery tells of a log on its way, and what it comes to.
-    fn recover(log: &Log, options: RecoveryOptions) -> (Vec<Finding>, Result<Recovered, Fault>) {
+    pub(crate) fn recover(log: &Log, options: RecoveryOptions) -> (Vec<Finding>, Result<Recovered, Fault>) {
         let (mut recovery, mut findings, mut buf) = (Recovery::new(options), Vec::new(), [0; 512]);
         loop {
             match log.next(&mut recovery, &mut buf) {
@@ -1067,7 +1067,7 @@ mod tests {
         }
     }
 
-    fn by(policy: Policy) -> RecoveryOptions {
+    pub(crate) fn by(policy: Policy) -> RecoveryOptions {
         RecoveryOptions { policy, ..RecoveryOptions::default() }
     }
 

@@ -448,3 +448,221 @@ impl Writer {
         self.state = State::Poisoned;
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    extern crate std;
+    use std::vec;
+
+    use super::*;
+    use crate::{
+        begin::{Begin, Plan, tests::Medium},
+        decision::Policy,
+        device::{ErrorKind, Object, tests::GEOMETRY},
+        drive::Action,
+        reader::tests::{Log, log, place, plain},
+        recovery::{
+            Recovered,
+            tests::{by, recover},
+        },
+        segment::Geometry,
+    };
+
+    /// A writer, and the medium that it writes to.
+    pub(crate) struct Writing {
+        pub(crate) writer: Writer,
+        pub(crate) medium: Medium,
+    }
+
+    /// Of a medium with this granule on which a sync alone settles nothing.
+    pub(crate) fn options(granule: u32) -> WriterOptions {
+        let geometry =
+            Geometry { segment_size: 8192, granule, copy_offset: 128, settled: false, slots: None, ..GEOMETRY };
+        WriterOptions { write_limit: 1024, ..WriterOptions::new(geometry) }
+    }
+
+    /// What recovery finds.
+    pub(crate) fn found(log: &Log) -> Recovered {
+        recover(log, by(Policy::Default)).1.unwrap()
+    }
+
+    impl Writing {
+        /// A new log, of which nothing was begun.
+        pub(crate) fn new(options: WriterOptions) -> Self {
+            let Geometry { segment_size, granule, copy_offset, blank, .. } = options.geometry;
+            let write_limit = options.write_limit;
+            let header =
+                SegmentHeader { segment_size, granule, copy_offset, blank, write_limit, ..SegmentHeader::NONE };
+            Self { writer: Writer::create(options, Uuid::nil()).unwrap(), medium: Medium::new(header, 4096) }
+        }
+
+        /// A new log whose first segment was begun.
+        pub(crate) fn begun(options: WriterOptions) -> Self {
+            let mut writing = Self::new(options);
+            writing.begin();
+            writing
+        }
+
+        /// A log that was found, and is taken over.
+        pub(crate) fn over(log: &Log, options: WriterOptions) -> Self {
+            let mut writing = Self::new(options);
+            let segments = log.segments.iter().map(|(id, bytes)| (Object::Segment(*id), bytes.clone()));
+            writing.medium.objects.extend(segments);
+            writing.writer = Writer::take_over(options, &found(log), Consent::None).unwrap();
+            writing
+        }
+
+        /// Begins the segment that is to come next.
+        pub(crate) fn begin(&mut self) {
+            let plan = self.writer.plan(1, 7).unwrap();
+            self.begin_as(plan);
+        }
+
+        pub(crate) fn begin_as(&mut self, plan: Plan) {
+            let begun = self.medium.run(&mut Begin::new(plan)).unwrap();
+            self.writer.begun(&begun);
+        }
+
+        /// Stages so many entries of 20 bytes each.
+        pub(crate) fn stage(&mut self, entries: usize) -> Result<(Lsn, Lsn), StageError> {
+            self.writer.stage(&mut self.medium.buf[..], 1, None, &vec![[7; 20]; entries])
+        }
+
+        pub(crate) fn take(&mut self, durability: Durability) -> Option<Group> {
+            self.writer.take(&mut self.medium.buf, durability).unwrap()
+        }
+
+        /// What is staged is written, and synced if it is to be durable.
+        pub(crate) fn commit(&mut self, durability: Durability) -> Group {
+            let group = self.take(durability).unwrap();
+            self.medium.run(&mut Commit::new(group)).unwrap();
+            self.writer.landed(group);
+            group
+        }
+
+        pub(crate) fn append(&mut self, entries: usize, durability: Durability) -> Group {
+            self.stage(entries).unwrap();
+            self.commit(durability)
+        }
+
+        /// What is staged finds no room.
+        pub(crate) fn refuse(&mut self) {
+            self.take(Durability::Os).unwrap();
+            assert_eq!(self.writer.failed(Action::Write, ErrorKind::NoSpace), Consequence::Refused);
+        }
+    }
+
+    #[test]
+    fn entries_that_only_a_cache_may_hold_are_counted_until_a_new_segment_holds_them() {
+        for entries in 1..=4 {
+            let mut writing = Writing::over(&log(&[&plain(1..=entries)]), options(16));
+            let told = |writer: &Writer| (writer.to_copy(), writer.durable(), writer.needs_segment());
+            assert_eq!(told(&writing.writer), (entries, Lsn::ZERO, true));
+            writing.begin();
+            assert_eq!(told(&writing.writer), (0, Lsn::new(entries), false));
+        }
+    }
+
+    #[test]
+    fn what_was_given_up_without_a_word_is_due_until_a_mark_that_says_it_is_durable() {
+        let mut writing = Writing::begun(options(16));
+        writing.append(4, Durability::Durable);
+        let told = |writer: &Writer| (writer.low_water(), writer.low_water_due(), writer.meta(false).low_water_covered);
+        assert_eq!(told(&writing.writer), (Lsn::FIRST, false, false));
+        let low_water = Lsn::new(3);
+        writing.writer.give_up(low_water);
+        assert_eq!(told(&writing.writer), (low_water, true, true));
+        // Who does not know of the checkpoint takes nothing back.
+        writing.writer.stage_low_water(&mut writing.medium.buf[..], 1, low_water, false).unwrap();
+        writing.commit(Durability::Os);
+        assert_eq!(told(&writing.writer), (low_water, true, true));
+        writing.commit(Durability::Durable);
+        assert_eq!(told(&writing.writer), (low_water, false, true));
+    }
+
+    #[test]
+    fn bytes_count_as_unsynced_until_a_sync_covers_them() {
+        let mut writing = Writing::begun(options(16));
+        let told = |writer: &Writer| (writer.unsynced(), writer.needs_sync(), writer.written(), writer.durable());
+        assert_eq!(told(&writing.writer), (0, false, Lsn::ZERO, Lsn::ZERO));
+        let first = writing.append(1, Durability::Os).len();
+        assert_eq!(told(&writing.writer), (first, true, Lsn::new(1), Lsn::ZERO));
+        let second = writing.append(2, Durability::Os).len();
+        assert_eq!(told(&writing.writer), (first + second, true, Lsn::new(3), Lsn::ZERO));
+        writing.append(1, Durability::Durable);
+        assert_eq!(told(&writing.writer), (0, false, Lsn::new(4), Lsn::new(4)));
+    }
+
+    #[test]
+    fn the_evidence_of_a_cut_is_known_of_until_it_is_removed() {
+        let log = log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12)]);
+        let mut writing = Writing::over(&log, options(16));
+        let predecessor = log.header(1).cut(Lsn::new(4), place(4));
+        let cut = CutAt { predecessor, floor: Lsn::new(5), takes_last_checkpoint: false };
+        let plan = writing.writer.plan_cut(1, 7, cut, Lsn::new(5)).unwrap();
+        writing.begin_as(plan);
+        let knows = |writer: &Writer| writer.view().dead.contains(SegmentId::new(3));
+        assert!(knows(&writing.writer), "it stands below the segment that was begun");
+        writing.writer.evidence_removed();
+        assert!(!knows(&writing.writer));
+    }
+
+    #[test]
+    fn a_refused_write_may_come_back_until_a_segment_is_begun_behind_it_and_one_refused_segment_is_no_such_write() {
+        let mut writing = Writing::new(options(16));
+        assert!(!writing.writer.holds_refused(), "nothing was written");
+        writing.begin();
+        assert!(!writing.writer.holds_refused());
+        writing.writer.plan(1, 7).unwrap();
+        assert_eq!(writing.writer.failed(Action::Create, ErrorKind::NoSpace), Consequence::Refused);
+        assert!(!writing.writer.holds_refused(), "the segment was refused, and no entry");
+        writing.begin();
+        writing.stage(1).unwrap();
+        writing.refuse();
+        assert!(writing.writer.holds_refused());
+        writing.begin();
+        assert!(!writing.writer.holds_refused());
+    }
+
+    #[test]
+    fn a_segment_that_was_refused_room_is_left_over_until_it_is_erased() {
+        // One that could not be created is not there: the next may have its id.
+        for (action, next) in [(Action::Create, 2), (Action::Write, 3)] {
+            let mut writing = Writing::begun(options(16));
+            assert!(writing.writer.left_over().is_none());
+            let refused = writing.writer.plan(1, 7).unwrap().header.id;
+            writing.medium.objects.insert(Object::Segment(refused), vec![0xEE; 8192]);
+            assert_eq!(writing.writer.failed(action, ErrorKind::NoSpace), Consequence::Refused);
+            let mut erase = writing.writer.left_over().unwrap();
+            writing.medium.run(&mut erase).unwrap();
+            assert!(!writing.medium.objects.contains_key(&Object::Segment(refused)), "{action}");
+            writing.writer.erased();
+            assert!(writing.writer.left_over().is_none(), "{action}");
+            let plan = writing.writer.plan(1, 7).unwrap();
+            assert_eq!((plan.header.id, plan.erase_above), (SegmentId::new(next), None), "{action}");
+        }
+        let mut writing = Writing::new(options(16));
+        assert!(writing.writer.left_over().is_some(), "a creation may have been interrupted");
+        writing.writer.poison();
+        assert!(writing.writer.left_over().is_none(), "who is poisoned erases nothing");
+    }
+
+    #[test]
+    fn a_close_has_something_to_seal_once_a_segment_was_begun_and_while_marks_can_be_written_to_it() {
+        let mut writing = Writing::new(options(16));
+        assert!(!writing.writer.seal_due(), "nothing was begun");
+        writing.begin();
+        assert!(writing.writer.seal_due());
+        writing.writer.plan(1, 7).unwrap();
+        assert!(!writing.writer.seal_due(), "the next is being begun");
+        writing.writer.failed(Action::Create, ErrorKind::NoSpace);
+        assert!(writing.writer.seal_due(), "this one is as it was");
+        writing.begin();
+        writing.stage(1).unwrap();
+        writing.refuse();
+        assert!(!writing.writer.seal_due(), "refused bytes stand where it would");
+        writing.begin();
+        writing.writer.poison();
+        assert!(!writing.writer.seal_due());
+    }
+}

@@ -309,3 +309,211 @@ impl Writer {
         Consequence::Refused
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::{
+        begin::tests::Did,
+        device::Room,
+        reader::tests::{log, place, plain},
+        writer::{
+            Consent, WriterOptions,
+            take_over::tests::same,
+            tests::{Writing, found, options},
+        },
+    };
+
+    #[test]
+    fn a_durability_is_told_by_the_name_that_it_is_chosen_by() {
+        let told = [Durability::Buffered, Durability::Os, Durability::Durable].map(|durability| durability.to_string());
+        assert_eq!(told, ["buffered", "os", "durable"]);
+    }
+
+    #[test]
+    fn a_group_tells_where_it_goes_and_up_to_which_entry_it_makes_the_log_durable() {
+        let mut writing = Writing::begun(options(16));
+        assert_eq!(writing.take(Durability::Durable), None, "there is nothing to do");
+        let told = |group: Group| (group.segment().value(), group.last().value(), group.syncs(), group.is_empty());
+        let group = writing.append(2, Durability::Os);
+        assert_eq!(told(group), (1, 2, false, false));
+        assert_eq!(writing.take(Durability::Os), None, "it is written");
+        let sync = writing.commit(Durability::Durable);
+        assert_eq!((told(sync), sync.len()), ((1, 2, true, true), 0));
+        writing.begin();
+        let group = writing.append(3, Durability::Durable);
+        assert_eq!(told(group), (2, 5, true, false));
+        assert_eq!(writing.writer.durable(), Lsn::new(5));
+        let (segment, end) = writing.writer.end();
+        let at = u64::from(end - group.len());
+        let done = [Did::Write(segment.value(), at, group.len() as usize), Did::Sync];
+        assert!(writing.medium.did.ends_with(&done), "{:?}", writing.medium.did);
+    }
+
+    #[test]
+    fn a_sync_goes_before_a_write_that_would_be_more_than_the_limit_allows_beyond_the_last() {
+        // Two groups of one entry are exactly as long as the limit allows, or one granule longer.
+        let mut writing = Writing::begun(options(16));
+        writing.append(4, Durability::Durable);
+        let len = writing.append(4, Durability::Durable).len();
+        for (write_limit, goes_before) in [(2 * len, false), (2 * len - 16, true)] {
+            let mut writing = Writing::begun(WriterOptions { write_limit, ..options(16) });
+            writing.append(4, Durability::Durable);
+            writing.append(4, Durability::Os);
+            assert!(!writing.writer.is_at_limit());
+            writing.stage(4).unwrap();
+            assert_eq!(writing.writer.is_at_limit(), goes_before);
+            if goes_before {
+                let group = writing.commit(Durability::Os);
+                assert_eq!((group.len(), group.syncs(), group.last()), (0, true, Lsn::new(8)));
+                assert_eq!(writing.writer.durable(), Lsn::new(8));
+            }
+            let group = writing.commit(Durability::Os);
+            assert_eq!((group.len(), group.syncs(), group.last()), (len, false, Lsn::new(12)));
+        }
+    }
+
+    #[test]
+    fn what_the_mark_before_a_group_says_is_proven_once_the_group_is_durable() {
+        let mut writing = Writing::begun(options(16));
+        for last in 1..=4 {
+            writing.append(1, Durability::Os);
+            assert_eq!(writing.writer.proven(), Lsn::new(last).previous().previous(), "the mark may be lost");
+            writing.commit(Durability::Durable);
+            // Its mark was framed before it was durable itself.
+            assert_eq!(writing.writer.proven(), Lsn::new(last).previous());
+            assert!(writing.writer.mark_due());
+        }
+    }
+
+    #[test]
+    fn a_mark_by_itself_says_what_was_durable_when_it_was_staged() {
+        let mut writing = Writing::begun(options(16));
+        writing.append(2, Durability::Durable);
+        writing.append(2, Durability::Os);
+        let syncing = writing.writer.syncing().unwrap();
+        writing.writer.stage_durable_mark(&mut writing.medium.buf[..], 1).unwrap();
+        writing.writer.synced(syncing);
+        assert_eq!(writing.writer.durable(), Lsn::new(4));
+        writing.commit(Durability::Durable);
+        assert_eq!(writing.writer.proven(), Lsn::new(2));
+        assert!(writing.writer.mark_due(), "no mark says yet that all is durable");
+        writing.writer.stage_durable_mark(&mut writing.medium.buf[..], 1).unwrap();
+        writing.commit(Durability::Durable);
+        assert_eq!((writing.writer.proven(), writing.writer.mark_due()), (Lsn::new(4), false));
+    }
+
+    #[test]
+    fn a_group_in_recycled_room_ends_with_a_blank_frame_header_as_far_as_the_segment_goes() {
+        for (granule, sizes) in [(1, 8192 - 64..8192), (16, 8192..8193), (64, 8192..8193)] {
+            for segment_size in sizes {
+                let mut options = options(granule);
+                options.geometry.segment_size = segment_size;
+                let mut writing = Writing::new(options);
+                writing.medium.room = Room::Recycled;
+                writing.begin();
+                let stop = align_up(29, granule);
+                loop {
+                    let before = writing.writer.end().1;
+                    match writing.stage(3).or_else(|_| {
+                        let staged = writing.writer.stage_durable_mark(&mut writing.medium.buf[..], 1);
+                        staged.map(|()| (Lsn::ZERO, Lsn::ZERO))
+                    }) {
+                        Ok(_) => {}
+                        Err(StageError::NeedsSegment) => break,
+                        Err(error) => panic!("{error}"),
+                    }
+                    let group = writing.commit(Durability::Durable);
+                    let end = writing.writer.end().1;
+                    let stop = stop.min(segment_size - end);
+                    assert_eq!(group.len(), end - before + stop, "{granule}, {segment_size}, at {end}");
+                    let blank = &writing.medium.bytes(1)[end as usize..][..stop as usize];
+                    assert!(blank.iter().all(|byte| *byte == options.geometry.blank), "{blank:?}");
+                }
+                let (_, end) = writing.writer.end();
+                assert!(segment_size - end < align_up(41, granule), "it is full, up to {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sync_beside_the_groups_covers_what_had_landed_when_it_began() {
+        let mut writing = Writing::begun(options(16));
+        assert!(writing.writer.syncing().is_none(), "nothing was written");
+        writing.append(2, Durability::Os);
+        let early = writing.writer.syncing().unwrap();
+        writing.stage(1).unwrap();
+        let group = writing.take(Durability::Os).unwrap();
+        assert!(writing.writer.syncing().is_none(), "a group is under way");
+        writing.writer.landed(group);
+        let syncing = writing.writer.syncing().unwrap();
+        let later = writing.append(1, Durability::Os);
+        writing.writer.synced(syncing);
+        assert_eq!((writing.writer.durable(), writing.writer.unsynced()), (Lsn::new(3), later.len()));
+        writing.writer.synced(early);
+        assert_eq!((writing.writer.durable(), writing.writer.unsynced()), (Lsn::new(3), later.len()), "no news");
+        let syncing = writing.writer.syncing().unwrap();
+        writing.commit(Durability::Durable);
+        assert!(writing.writer.syncing().is_none(), "all is durable");
+        writing.writer.stage_durable_mark(&mut writing.medium.buf[..], 1).unwrap();
+        let mark = writing.commit(Durability::Os);
+        writing.writer.synced(syncing);
+        assert_eq!(writing.writer.unsynced(), mark.len(), "it began before the mark was written");
+        writing.append(1, Durability::Durable);
+        writing.append(1, Durability::Os);
+        let unsynced = writing.writer.unsynced();
+        writing.writer.synced(syncing);
+        assert_eq!((writing.writer.durable(), writing.writer.unsynced()), (Lsn::new(5), unsynced), "overtaken");
+        writing.commit(Durability::Durable);
+        writing.begin();
+        let last = writing.writer.durable();
+        writing.append(1, Durability::Os);
+        writing.writer.synced(syncing);
+        assert_eq!(writing.writer.durable(), last, "it was that of another segment");
+    }
+
+    #[test]
+    fn a_sync_of_what_was_found_makes_no_entry_of_one_that_is_gone() {
+        let log = log(&[&plain(1..=4)]);
+        let mut recovered = found(&log);
+        // Something tells of the entry at 9, and a mark is there that nothing proves.
+        (recovered.tail.lost, recovered.tail.unproven_marks) = (Lsn::new(9), Some(Lsn::new(4)));
+        let mut options = options(16);
+        options.geometry.settled = true;
+        let mut writing = Writing::over(&log, options);
+        writing.writer = Writer::take_over(options, &recovered, Consent::AcceptLoss).unwrap();
+        let group = writing.commit(Durability::Durable);
+        assert_eq!((group.len(), group.last(), writing.writer.next_lsn()), (0, Lsn::new(9), Lsn::new(10)));
+        let header = writing.writer.plan(1, 7).unwrap().header;
+        assert_eq!((header.predecessor.last, header.predecessor.size), (Lsn::new(4), place(4)));
+        assert_eq!((header.first, header.accepted_loss), (Lsn::new(10), Lsn::new(9)));
+    }
+
+    #[test]
+    fn where_a_segment_cannot_be_continued_another_is_begun_unless_the_device_takes_no_more_writes() {
+        let log = log(&[&plain(1..=4)]);
+        let mut recovered = found(&log);
+        recovered.tail.free_at = Some(place(4));
+        let options = same(&log);
+        for (kind, consequence) in [
+            (ErrorKind::NoSpace, Consequence::Again),
+            (ErrorKind::Other, Consequence::Again),
+            (ErrorKind::Fenced, Consequence::Poisoned),
+            (ErrorKind::Gone, Consequence::Poisoned),
+            (ErrorKind::ReadOnly, Consequence::Poisoned),
+        ] {
+            let mut writing = Writing::over(&log, options);
+            writing.writer = Writer::take_over(options, &recovered, Consent::None).unwrap();
+            writing.commit(Durability::Durable);
+            assert!(writing.writer.plan(1, 7).unwrap().continuing.is_some());
+            assert_eq!(writing.writer.failed(Action::Write, kind), consequence, "{kind:?}");
+            assert_eq!(writing.writer.is_poisoned(), consequence == Consequence::Poisoned, "{kind:?}");
+            if consequence == Consequence::Again {
+                assert!(writing.writer.plan(1, 7).unwrap().continuing.is_none(), "{kind:?}");
+            }
+        }
+    }
+}

@@ -124,3 +124,28 @@ impl Writer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Durability,
+        reader::tests::{log, plain},
+        writer::tests::{Writing, options},
+    };
+
+    #[test]
+    fn a_seal_waits_until_nothing_is_staged_and_all_that_was_written_is_durable() {
+        let seal = |writing: &mut Writing| writing.writer.stage_seal(&mut writing.medium.buf[..], 1);
+        let mut writing = Writing::begun(options(16));
+        writing.append(2, Durability::Durable);
+        writing.writer.stage_durable_mark(&mut writing.medium.buf[..], 1).unwrap();
+        assert_eq!(seal(&mut writing), Err(StageError::NeedsCommit), "a mark is staged");
+        writing.commit(Durability::Os);
+        assert_eq!(seal(&mut writing), Err(StageError::NeedsCommit), "a mark is not synced");
+        writing.commit(Durability::Durable);
+        assert_eq!(seal(&mut writing), Ok(()));
+        let mut writing = Writing::over(&log(&[&plain(1..=4)]), options(16));
+        assert_eq!(seal(&mut writing), Err(StageError::NeedsCommit), "a cache alone may hold what was found");
+    }
+}

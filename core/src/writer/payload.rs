@@ -120,3 +120,31 @@ impl<P: Payload + ?Sized> Payload for &P {
         (**self).write(to);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec;
+
+    use super::*;
+
+    #[test]
+    fn bytes_are_an_opaque_entry_however_they_are_held() {
+        fn check<P: Payload + ?Sized>(payload: &P, bytes: &[u8]) {
+            let mut written = vec![0xEE; bytes.len()];
+            payload.write(&mut written);
+            assert_eq!((payload.code(), payload.len(), &written[..]), (10, bytes.len(), bytes));
+            assert_eq!(payload.is_empty(), bytes.is_empty());
+        }
+        for text in ["", "x", "zö"] {
+            check(text, text.as_bytes());
+            check(&text, text.as_bytes());
+            check(text.as_bytes(), text.as_bytes());
+            #[cfg(feature = "alloc")]
+            check(&text.as_bytes().to_vec(), text.as_bytes());
+        }
+        check(&[], &[]);
+        check(b"array", b"array");
+        check(&OperationRef::Opaque(b"zone"), b"zone");
+    }
+}

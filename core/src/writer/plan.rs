@@ -279,3 +279,91 @@ impl Writer {
         old.cut(self.live, self.behind)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Consent, Durability, Recovered,
+        reader::tests::{log, place, plain},
+        writer::tests::{Writing, found, options},
+    };
+
+    #[test]
+    fn that_a_cut_took_the_last_checkpoint_is_said_until_a_segment_begins_behind_an_entry() {
+        for takes_last_checkpoint in [false, true] {
+            let log = log(&[&plain(1..=4)]);
+            let mut writing = Writing::over(&log, options(16));
+            let header = log.header(1);
+            let cut =
+                CutAt { predecessor: header.cut(Lsn::new(2), place(2)), floor: Lsn::new(3), takes_last_checkpoint };
+            let plan = writing.writer.plan_cut(1, 7, cut, Lsn::new(3)).unwrap();
+            assert_eq!(plan.header.names_none(), takes_last_checkpoint);
+            writing.begin_as(plan);
+            let plan = writing.writer.plan(1, 7).unwrap();
+            assert_eq!(plan.header.names_none(), takes_last_checkpoint, "it begins where the cut is");
+            writing.begin_as(plan);
+            writing.append(1, Durability::Durable);
+            assert!(!writing.writer.plan(1, 7).unwrap().header.names_none());
+        }
+    }
+
+    #[test]
+    fn a_segment_is_as_long_as_what_is_copied_into_it_takes_and_a_quarter_more() {
+        let mut options = options(16);
+        options.geometry.segment_size = 3200;
+        for (entries, segment_size) in [
+            (1, 3200),
+            // 1376 bytes are not for entries; entries of 48 bytes, a quarter of that, and two granules.
+            (29, 3200),
+            (30, 3216),
+            (100, 1376 + 4800 + 1200 + 32),
+        ] {
+            let mut writing = Writing::over(&log(&[&plain(1..=entries)]), options);
+            let header = writing.writer.plan(1, 7).unwrap().header;
+            assert_eq!(header.segment_size, segment_size, "{entries} entries");
+        }
+        options.geometry.slots = Some(9);
+        let mut writing = Writing::over(&log(&[&plain(1..=100)]), options);
+        assert_eq!(writing.writer.plan(1, 7).unwrap().header.segment_size, 3200, "slots have one size");
+    }
+
+    #[test]
+    fn the_last_room_is_taken_once_all_that_there_is_was_given_up_and_nothing_is_to_be_copied_or_decided() {
+        let end = Lsn::new(5);
+        let given_up = |transaction: bool| {
+            let mut writing = Writing::begun(options(16));
+            writing.append(if transaction { 3 } else { 4 }, Durability::Durable);
+            if transaction {
+                writing.writer.stage_begin(&mut writing.medium.buf[..], 1).unwrap();
+                writing.commit(Durability::Durable);
+            }
+            writing.writer.stage_low_water(&mut writing.medium.buf[..], 1, end, true).unwrap();
+            writing.commit(Durability::Durable);
+            writing
+        };
+        assert!(matches!(given_up(false).writer.plan(1, 7).unwrap().last_room, LastRoom::Take));
+        let mut undecided = given_up(true);
+        assert!(matches!(undecided.writer.plan(1, 7).unwrap().last_room, LastRoom::Leave), "its begin is needed");
+        let mut abandoned = given_up(true);
+        abandoned.writer.abandon(4);
+        assert!(matches!(abandoned.writer.plan(1, 7).unwrap().last_room, LastRoom::Take));
+        let mut found = found(&log(&[&plain(1..=4)]));
+        found.tail.low_water = end;
+        let mut writer = Writer::take_over(options(16), &found, Consent::None).unwrap();
+        let plan = writer.plan(1, 7).unwrap();
+        assert!(matches!(plan.last_room, LastRoom::Replace(_)), "a cache alone may hold the entries");
+    }
+
+    #[test]
+    fn what_was_never_finished_is_known_of_after_a_take_over_and_nothing_else() {
+        let found = found(&log(&[&plain(1..=4)]));
+        for (highest, is_left) in [(1, false), (2, true), (5, true)] {
+            let recovered = Recovered { highest: SegmentId::new(highest), ..found.clone() };
+            let mut writer = Writer::take_over(options(16), &recovered, Consent::None).unwrap();
+            assert_eq!(writer.left_over().is_some(), is_left, "{highest}");
+            let plan = writer.plan(1, 7).unwrap();
+            assert_eq!((plan.header.id, plan.erase_above.is_some()), (SegmentId::new(highest + 1), is_left));
+        }
+    }
+}

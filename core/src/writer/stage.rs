@@ -284,9 +284,49 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::string::ToString;
+    use std::{string::ToString, vec};
 
     use super::*;
+    use crate::{
+        Durability,
+        device::Room as Found,
+        writer::{
+            WriterOptions,
+            tests::{Writing, options},
+        },
+    };
+
+    /// A buffer that is long enough.
+    struct Enough<'a>(&'a mut [u8]);
+
+    impl Scratch for Enough<'_> {
+        fn bytes(&mut self) -> &mut [u8] {
+            self.0
+        }
+
+        fn grow(&mut self, needed: usize) {
+            panic!("{} bytes are enough for {needed}", self.0.len());
+        }
+    }
+
+    #[test]
+    fn the_longest_entry_fits_behind_the_longest_mark_in_recycled_room_and_one_byte_more_is_too_much() {
+        for (granule, write_limit) in [(1, 1001), (16, 1000), (16, 1008), (64, 1000), (64, 1023)] {
+            let mut writing = Writing::new(WriterOptions { write_limit, ..options(granule) });
+            writing.medium.room = Found::Recycled;
+            writing.begin();
+            let max = writing.writer.batch_max();
+            let payload = vec![7; (max - FRAME_OVERHEAD) as usize + 1];
+            // A write is whole granules, and no longer than that.
+            let room = write_limit / granule * granule;
+            let mut buf = Enough(&mut writing.medium.buf[..room as usize]);
+            let staged = writing.writer.stage(&mut buf, 1, None, &[&payload[..]]);
+            assert_eq!(staged, Err(StageError::TooLarge { len: u64::from(max) + 1, max }));
+            let staged = writing.writer.stage(&mut buf, 1, None, &[&payload[1..]]);
+            assert_eq!(staged, Ok((Lsn::FIRST, Lsn::FIRST)), "granules of {granule}, {write_limit}");
+            assert_eq!(writing.commit(Durability::Durable).len(), room);
+        }
+    }
 
     #[test]
     fn each_refusal_says_what_and_how_to_go_on() {

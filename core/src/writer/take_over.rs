@@ -159,3 +159,107 @@ impl Writer {
             && segment.immediate == options.immediate
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    extern crate std;
+    use core::error::Error as _;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::{
+        Durability, Lsn,
+        reader::tests::{Log, log, place, plain},
+        segment::Geometry,
+        writer::tests::{Writing, found, options},
+    };
+
+    #[test]
+    fn each_refusal_says_what_and_how_to_go_on() {
+        let unsupported = TakeOverError::Unsupported { checkpoint: CheckpointId::new(5), version: 2 };
+        for (error, words, has_source) in [
+            (TakeOverError::Options(InvalidOptions::Granule), &["the granule must be"][..], true),
+            (TakeOverError::Refused, &["policy", "report", "restore"], false),
+            (unsupported, &["CKPT(5)", "version 2"], false),
+        ] {
+            let text = error.to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            assert_eq!(error.source().map(ToString::to_string), has_source.then_some(text));
+        }
+    }
+
+    /// What the writer would be told that wrote a log of this one segment, and is gone.
+    pub(crate) fn same(log: &Log) -> WriterOptions {
+        let header = log.header(1);
+        let geometry = Geometry {
+            segment_size: header.segment_size,
+            granule: header.granule,
+            copy_offset: header.copy_offset,
+            blank: header.blank,
+            settled: true,
+            slots: None,
+        };
+        WriterOptions {
+            write_limit: header.write_limit,
+            max_transactions: header.max_transactions,
+            immediate: header.immediate,
+            old_writer: OldWriter::Gone,
+            ..WriterOptions::new(geometry)
+        }
+    }
+
+    #[test]
+    fn a_sync_is_enough_for_what_is_settled_where_it_is_and_all_else_is_copied() {
+        let log = log(&[&plain(1..=4)]);
+        let found = found(&log);
+        for (settles, whole_header, marked, is_enough) in [
+            (false, true, None, false),
+            (false, true, Some(2), false),
+            (true, false, None, false),
+            (true, true, None, true),
+            (true, false, Some(2), true),
+            (true, true, Some(2), true),
+        ] {
+            let mut recovered = Recovered { whole_header, ..found.clone() };
+            recovered.tail.marked = marked.map(Lsn::new);
+            let mut options = options(16);
+            options.geometry.settled = settles;
+            let writer = Writer::take_over(options, &recovered, Consent::None).unwrap();
+            let told = (writer.needs_sync(), writer.needs_segment());
+            assert_eq!(told, (is_enough, !is_enough), "{settles}, {whole_header}, {marked:?}");
+            assert_eq!(writer.durable(), Lsn::new(marked.unwrap_or(0)));
+        }
+    }
+
+    #[test]
+    fn a_segment_is_continued_by_a_writer_that_would_have_begun_the_same_and_nobody_else_writes_to() {
+        let log = log(&[&plain(1..=4)]);
+        let mut found = found(&log);
+        found.tail.free_at = Some(place(4));
+        let continues = |found: &Recovered, options: WriterOptions| {
+            let mut writing = Writing::over(&log, options);
+            writing.writer = Writer::take_over(options, found, Consent::None).unwrap();
+            writing.commit(Durability::Durable);
+            writing.writer.plan(1, 7).unwrap().continuing.is_some()
+        };
+        let same = same(&log);
+        assert!(continues(&found, same));
+        assert!(!continues(&found, WriterOptions { old_writer: OldWriter::MayWrite, ..same }));
+        assert!(!continues(&found, WriterOptions { write_limit: same.write_limit + 1, ..same }));
+        assert!(!continues(&found, WriterOptions { max_transactions: same.max_transactions + 1, ..same }));
+        assert!(!continues(&found, WriterOptions { immediate: !same.immediate, ..same }));
+        let on = |geometry| WriterOptions { geometry, ..same };
+        assert!(!continues(&found, on(Geometry { granule: 2, ..same.geometry })));
+        assert!(!continues(&found, on(Geometry { blank: 0xFF, ..same.geometry })));
+        let mut recycled = found.clone();
+        recycled.tail.header.recycled = true;
+        assert!(!continues(&recycled, same));
+        let half = Recovered { whole_header: false, ..found.clone() };
+        let marked = |mut found: Recovered| {
+            found.tail.marked = Some(Lsn::new(2));
+            found
+        };
+        assert!(continues(&marked(found), same));
+        assert!(!continues(&marked(half), same), "one copy of the header is lost");
+    }
+}

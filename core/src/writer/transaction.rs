@@ -181,3 +181,60 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Durability,
+        writer::tests::{Writing, options},
+    };
+
+    #[test]
+    fn a_transaction_is_known_from_its_begin_until_its_end_is_written() {
+        let mut writing = Writing::begun(options(16));
+        let known = |writer: &Writer| [0, 1, 2, 3, 4].map(|id| writer.knows_transaction(id));
+        assert_eq!(known(&writing.writer), [false; 5]);
+        for id in 1..=2 {
+            assert_eq!(writing.writer.stage_begin(&mut writing.medium.buf[..], 1), Ok(id));
+        }
+        writing.commit(Durability::Durable);
+        assert_eq!(known(&writing.writer), [false, true, true, false, false]);
+        let end = writing.writer.stage_end(&mut writing.medium.buf[..], 1, 1, TransactionEnd::Commit);
+        assert_eq!(end, Ok(Lsn::new(3)));
+        assert_eq!(known(&writing.writer), [false, true, true, false, false], "it may be refused");
+        writing.commit(Durability::Os);
+        assert_eq!(known(&writing.writer), [false, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_transaction_whose_commit_was_refused_is_over_and_one_that_lost_an_entry_is_only_rolled_back() {
+        for commit in [true, false] {
+            let mut writing = Writing::begun(options(16));
+            let buf = &mut writing.medium.buf[..];
+            let id = writing.writer.stage_begin(buf, 1).unwrap();
+            writing.commit(Durability::Durable);
+            assert_eq!(writing.writer.replay_floor(), Lsn::new(id));
+            let buf = &mut writing.medium.buf[..];
+            if commit {
+                writing.writer.stage_end(buf, 1, id, TransactionEnd::Commit).unwrap();
+            } else {
+                writing.writer.stage(buf, 1, Some(id), &[b"entry"]).unwrap();
+            }
+            writing.refuse();
+            assert!(writing.writer.knows_transaction(id));
+            // Who did not commit it has still to say that it is rolled back.
+            assert_eq!(writing.writer.replay_floor(), if commit { Lsn::new(2) } else { Lsn::new(id) });
+            writing.begin();
+            let buf = &mut writing.medium.buf[..];
+            assert_eq!(writing.writer.stage(buf, 1, Some(id), &[b"entry"]), Err(StageError::NoTransaction));
+            let committed = writing.writer.stage_end(buf, 1, id, TransactionEnd::Commit);
+            assert_eq!(committed, Err(StageError::NoTransaction));
+            // Where it is over, its rollback goes before the next entry.
+            let lsn = Lsn::new(if commit { 3 } else { 2 });
+            assert_eq!(writing.stage(1), Ok((lsn, lsn)));
+            writing.commit(Durability::Durable);
+            assert_eq!(writing.writer.knows_transaction(id), !commit);
+        }
+    }
+}
