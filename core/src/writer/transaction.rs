@@ -237,4 +237,17 @@ mod tests {
             assert_eq!(writing.writer.knows_transaction(id), !commit);
         }
     }
+
+    #[test]
+    fn a_transaction_of_which_nothing_was_refused_goes_on() {
+        let mut writing = Writing::begun(options(16));
+        let id = writing.writer.stage_begin(&mut writing.medium.buf[..], 1).unwrap();
+        writing.commit(Durability::Durable);
+        writing.stage(1).unwrap();
+        writing.refuse();
+        writing.begin();
+        let buf = &mut writing.medium.buf[..];
+        assert_eq!(writing.writer.stage(buf, 1, Some(id), &[b"entry"]), Ok((Lsn::new(2), Lsn::new(2))));
+        assert_eq!(writing.writer.stage_end(buf, 1, id, TransactionEnd::Commit), Ok(Lsn::new(3)));
+    }
 }
