@@ -758,7 +758,9 @@ pub(crate) mod tests {
         let entries: Vec<_> = (1..=60).map(|lsn| (lsn, if lsn % 5 == 0 { PLAIN } else { ON })).collect();
         let log = log(&[&entries]);
         let batch = 5 * LEN as usize;
-        for (buf, read_at_most) in [(4096, 1.0), (2 * batch, 1.0), (batch + 20, 1.0), (batch, 1.0), (batch - 1, 3.0)] {
+        // Of what is in the buffer at once, some ends within a batch.
+        let longer = [4096, 3 * batch, 2 * batch - 20, batch + 3 * LEN as usize + 10, batch + 60, batch];
+        for (buf, read_at_most) in longer.map(|buf| (buf, 1.0)).into_iter().chain([(batch - 1, 3.0)]) {
             let (mut reader, mut buf, mut lsn) = (log.reader(1, 60, Policy::Strict), vec![0; buf], 0);
             log.moved.set(0);
             while let Err(Step::Entry(place)) = log.next(&mut reader, &mut buf).unwrap() {
