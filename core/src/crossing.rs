@@ -485,6 +485,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_transaction_of_many_entries_takes_the_room_of_one_of_those_that_are_open() {
+        let entries = TRANSACTIONS_MAX + 4;
+        let pieces: Vec<_> = [Begin, Begin].into_iter().chain(vec![Of(2); entries]).chain([Alone]).collect();
+        let low_water = pieces.len() as u64;
+        assert_eq!(Made::of(&pieces).counted(low_water), (1..low_water).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn an_epoch_that_begins_before_the_entry_at_the_mark_has_ended_what_was_open() {
         let of_segment = Segment { epoch: 2, floor: 1 };
         for (what, pieces, counted) in [
