@@ -741,7 +741,7 @@ impl<D: SharedDevice> Shared<D> {
 
     /// Makes durable what was removed or given back beside the appends.
     pub(crate) fn sync_beside(&self) -> Result<()> {
-        let synced = Device::sync(&mut Turns::new(&self.device));
+        let synced = self.device.lock().unwrap_or_else(PoisonError::into_inner).sync();
         synced.map_err(|error| {
             self.failed_beside(duralog_core::Error::Device { action: Action::Sync, object: None, error })
         })

@@ -166,9 +166,7 @@ impl Card {
         }
         Err(CardError::PowerIsOff)
     }
-}
 
-impl Card {
     /// A sector that was to become `new`.
     fn torn(&mut self, number: usize, new: &[u8]) -> Vec<u8> {
         let old = &self.bytes[number * self.sector..][..self.sector];

@@ -160,8 +160,8 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         seen.written |= !is_torn;
         let is_ours = |label: &Label| (label.slot_size, label.granule, label.blank) == (slot_size, granule, blank);
         let is_of_slot = |label: &Label| is_ours(label) && label.index == own.index;
-        let whole = Label::decode(head);
-        let Some(label) = whole.or_else(|| mended(head, is_of_slot).filter(|_| !is_torn)) else {
+        let almost = || if is_torn { None } else { mended(head, is_of_slot) };
+        let Some(label) = Label::decode(head).or_else(almost) else {
             if is_magic && !is_torn && head[VERSION_AT] > LABEL_VERSION {
                 seen.newer = Some(head[VERSION_AT]);
             }
