@@ -136,6 +136,8 @@ pub enum OpenSlotsError<E> {
     },
     /// It was formatted with another layout.
     OtherLayout {
+        /// How many slots there are there; `None` where only an image's headers tell.
+        slots: Option<u16>,
         /// Bytes of a slot there.
         slot_size: u32,
         /// The write granule there.
@@ -151,7 +153,8 @@ pub enum OpenSlotsError<E> {
 
 impl<E> OpenSlotsError<E> {
     fn other(label: &label::Label) -> Self {
-        Self::OtherLayout { slot_size: label.slot_size, granule: label.granule, blank: label.blank }
+        let label::Label { slots, slot_size, granule, blank, .. } = *label;
+        Self::OtherLayout { slots: Some(slots), slot_size, granule, blank }
     }
 }
 
@@ -174,10 +177,13 @@ impl<E: fmt::Debug> fmt::Display for OpenSlotsError<E> {
                 f,
                 "slot {slot} is labelled as slot {index}: check where the medium begins, it was formatted from elsewhere"
             ),
-            Self::OtherLayout { slot_size, granule, blank } => write!(
-                f,
-                "the medium was formatted with slots of {slot_size} bytes, a granule of {granule} and the blank byte {blank:#04x}"
-            ),
+            Self::OtherLayout { slots, slot_size, granule, blank } => {
+                f.write_str("the medium was formatted with ")?;
+                if let Some(slots) = slots {
+                    write!(f, "{slots} ")?;
+                }
+                write!(f, "slots of {slot_size} bytes, a granule of {granule} and the blank byte {blank:#04x}")
+            }
             Self::Slot(error) => error.fmt(f),
             Self::Medium(error) => write!(f, "the medium failed: {error:?}"),
         }

@@ -198,13 +198,20 @@ impl fmt::Display for Failure {
             Self::Damage { dir, finding, count } => {
                 write!(f, "{}: damage at {count} places, the first: {finding}", dir.display())
             }
-            Self::CutOff { image, cut_off: CutOff { len, missing, object } } => {
-                write!(f, "{} ends at byte {len}, within a slot: ", image.display())?;
-                match object {
-                    Some((object, from)) => write!(f, "{missing} bytes are missing, of {object} from byte {from} on")?,
-                    None => write!(f, "{missing} bytes of that are missing, what it holds with them")?,
+            Self::CutOff { image, cut_off: CutOff { len, missing, object, slots } } => {
+                write!(f, "{} ends at byte {len}, ", image.display())?;
+                match (object, missing) {
+                    (_, 0) => write!(f, "and {slots} slots are missing behind it")?,
+                    (Some((object, from)), _) => write!(
+                        f,
+                        "within a slot: {missing} bytes are missing, of {object} from byte {from} on, and {slots} slots behind"
+                    )?,
+                    (None, _) => write!(
+                        f,
+                        "within a slot: {missing} bytes of that are missing, what it holds with them, and {slots} slots behind"
+                    )?,
                 }
-                f.write_str(", and whatever slots stand behind it: read the medium out again, whole")
+                f.write_str(": read the medium out again, whole")
             }
             Self::System { action, path: Some(path), error } => {
                 write!(f, "cannot {action} {}: {error}", path.display())

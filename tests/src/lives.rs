@@ -195,6 +195,8 @@ pub(crate) fn run(seed: u64, tally: &mut Tally, story: Option<&mut Vec<String>>)
         is_formatted: false,
         is_begun: false,
         worn: Vec::new(),
+        lost_last: false,
+        is_stuck: false,
         checkpoint: None,
         begun: Vec::new(),
         discarded: 0,
@@ -226,6 +228,10 @@ struct Lives<'a> {
     is_begun: bool,
     /// Slots with a part that is worn out.
     worn: Vec<usize>,
+    /// The only slot that was free turned out to be worn.
+    lost_last: bool,
+    /// The log took no more, whatever was given up.
+    is_stuck: bool,
     /// The LSN of the newest checkpoint that must be there.
     checkpoint: Option<u64>,
     /// Checkpoints that were begun: the LSN of each, and the number and length of its snapshot.
@@ -275,6 +281,10 @@ impl Lives<'_> {
                 let objects = objects(&mut medium, layout);
                 self.tell(|| format!("  {ends}, with {objects}"));
             }
+            let may_be_stuck = self.lost_last && self.is_used_up(&mut medium, layout);
+            if core::mem::take(&mut self.is_stuck) && !may_be_stuck {
+                return Err(violation!("the medium is full for good"));
+            }
             match lived {
                 Ok(()) | Err(Ended::Full) => failed = 0,
                 Err(Ended::Failed(_)) if is_off => {}
@@ -319,14 +329,15 @@ impl Lives<'_> {
                     self.is_formatted = true;
                 }
                 let device = &mut Slots::open(medium, layout, table()).map_err(unusable)?;
+                let free = device.free_slots();
                 let log = match Log::open(&mut *device, &mut buf, self.options, NOW) {
                     Err(OpenError::Drive(Error::Fault(Fault::NoLog))) if !self.is_begun => {
                         Log::format(&mut *device, &mut buf, self.options, ID, NOW)
                     }
                     opened => opened,
                 };
-                let log: Handle<'_, _> = Handle::Blocking(log.map_err(unopened)?);
-                self.use_log(log)
+                let log: Result<Handle<'_, _>, _> = log.map(Handle::Blocking).map_err(unopened);
+                self.opened(free, log)
             }
             Kind::Awaited => {
                 if let Err(error) = now(AsyncSlots::open(Lazy(&mut *medium), layout, table())) {
@@ -335,15 +346,16 @@ impl Lives<'_> {
                     self.is_formatted = true;
                 }
                 let device = &mut now(AsyncSlots::open(Lazy(medium), layout, table())).map_err(unusable)?;
+                let free = device.free_slots();
                 let log = match now(AsyncLog::open(&mut *device, &mut buf, self.options, NOW)) {
                     Err(OpenError::Drive(Error::Fault(Fault::NoLog))) if !self.is_begun => {
                         now(AsyncLog::format(&mut *device, &mut buf, self.options, ID, NOW))
                     }
                     opened => opened,
                 };
-                let log: Handle<'_, Slots<S::Medium<'_>, [Slot; SLOTS_MAX]>, _> =
-                    Handle::Awaited(log.map_err(unopened)?);
-                self.use_log(log)
+                let log: Result<Handle<'_, Slots<S::Medium<'_>, [Slot; SLOTS_MAX]>, _>, _> =
+                    log.map(Handle::Awaited).map_err(unopened);
+                self.opened(free, log)
             }
         }
     }
@@ -357,13 +369,36 @@ impl Lives<'_> {
         }
     }
 
+    /// An opening has ended, before which so many slots were free.
+    fn opened<D: Device, A: AsyncDevice<Error = D::Error>>(
+        &mut self,
+        free: u32,
+        log: Result<Handle<'_, D, A>, Ended>,
+    ) -> Result<(), Ended> {
+        let left = log.as_ref().map_or(Some(0), Handle::free);
+        self.lost_last |= free == 1 && left == Some(0);
+        self.use_log(log?)
+    }
+
+    /// Tries something. What fails may have found that the last slot is worn.
+    fn tried<D: Device, A: AsyncDevice<Error = D::Error>>(
+        &mut self,
+        log: &mut Handle<'_, D, A>,
+        op: impl FnOnce(&mut Self, &mut Handle<'_, D, A>) -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
+        let free = log.free();
+        let done = op(self, log);
+        self.lost_last |= done.is_err() && free == Some(1) && log.free() == Some(0);
+        done
+    }
+
     fn use_log<D: Device, A: AsyncDevice<Error = D::Error>>(&mut self, mut log: Handle<'_, D, A>) -> Result<(), Ended> {
         self.is_begun = true;
         self.transaction = None;
         self.recovered(&mut log)?;
         for _ in 0..self.random.below(OPS) {
             self.tally.ops += 1;
-            match self.op(&mut log) {
+            match self.tried(&mut log, Self::op) {
                 Err(Ended::Full) => self.make_room(&mut log)?,
                 done => done?,
             }
@@ -632,29 +667,42 @@ impl Lives<'_> {
         Ok(self.oracle.gave_up(Giving::Before(given.value()))?)
     }
 
-    /// A full medium is never stuck: some way leads on, and giving everything up always does.
+    /// Whether all slots that are sound are in use: then nothing can say what was given up. It takes a slot that is the last one
+    /// free, and wears out.
+    fn is_used_up<S: Simulated>(&self, simulated: &mut S, layout: Layout) -> bool {
+        simulated.power_up(None, Holds::Log, &mut Random::new(0));
+        let Ok(mut device) = Slots::open(simulated.medium(), layout, table()) else { return false };
+        let (mut after, mut used) = (None, 0);
+        while let Ok(Some(object)) = device.next(after) {
+            used += device.room_of(object) / u64::from(layout.room());
+            after = Some(object);
+        }
+        used + self.worn.len() as u64 >= layout.slots.into()
+    }
+
+    /// A full medium is never stuck while a sound slot is free: some way leads on, and giving everything up always does.
     fn make_room<D: Device, A: AsyncDevice<Error = D::Error>>(
         &mut self,
         log: &mut Handle<'_, D, A>,
     ) -> Result<(), Ended> {
         self.tell(|| "  the medium is full".into());
         if self.random.once_in(2) {
-            match self.checkpoint(log) {
+            match self.tried(log, Self::checkpoint) {
                 Err(Ended::Full) => {}
                 done => done?,
             }
             let next = self.oracle.next();
-            match self.give_up(log, next, false) {
+            match self.tried(log, |lives, log| lives.give_up(log, next, false)) {
                 Err(Ended::Full) => {}
                 done => done?,
             }
-            match self.append(log, 1) {
+            match self.tried(log, |lives, log| lives.append(log, 1)) {
                 Err(Ended::Full) => {}
                 done => return done,
             }
         }
         if let Some(id) = self.transaction {
-            match self.end(log, id, TransactionEnd::Rollback) {
+            match self.tried(log, |lives, log| lives.end(log, id, TransactionEnd::Rollback)) {
                 Err(Ended::Full) => {}
                 done => done?,
             }
@@ -662,17 +710,20 @@ impl Lives<'_> {
         // Each slot that is worn out may refuse once more.
         for _ in 0..=self.worn.len() {
             // What is not durable is not given up.
-            match self.sync(log) {
+            match self.tried(log, Self::sync) {
                 Err(Ended::Full) => {}
                 done => done?,
             }
             let next = self.oracle.next();
-            match self.give_up(log, next, true).and_then(|()| self.append(log, 1)) {
+            let given = self.tried(log, |lives, log| lives.give_up(log, next, true));
+            match given.and_then(|()| self.tried(log, |lives, log| lives.append(log, 1))) {
                 Err(Ended::Full) => {}
                 done => return done,
             }
         }
-        Err(violation!("the medium is full for good").into())
+        self.tell(|| "  the medium is full for good".into());
+        self.is_stuck = true;
+        Err(Ended::Full)
     }
 }
 

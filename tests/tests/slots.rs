@@ -116,7 +116,7 @@ fn what_a_medium_holds_is_told_apart_before_anything_is_written() {
         format(kind, medium(&mut formatted), layout).unwrap();
         assert_eq!(open(&mut formatted, layout), Ok(()));
         let other = Layout { slot_size: 4096, slots: 3, ..layout };
-        let found = OpenSlotsError::OtherLayout { slot_size: SLOT, granule: 8, blank: 0xFF };
+        let found = OpenSlotsError::OtherLayout { slots: Some(6), slot_size: SLOT, granule: 8, blank: 0xFF };
         assert_eq!(open(&mut formatted, other), Err(found));
         // Formatted again it costs no erase.
         format(kind, medium(&mut formatted), layout).unwrap();
@@ -276,7 +276,7 @@ fn a_medium_that_is_torn_all_over_is_formatted_all_the_same() {
         let mut chip = Small::new(12, 0xFF);
         let layout = layout(&mut chip);
         // So many formattings were interrupted within the label that no slot has a blank head.
-        chip.change(|bytes| bytes.chunks_mut(2048).for_each(|slot| slot[..8].copy_from_slice(b"WSLT\x01\x03\x03\x01")));
+        chip.change(|bytes| bytes.chunks_mut(2048).for_each(|slot| slot[..8].copy_from_slice(b"WSLT\x01\x3B\x06\x00")));
         assert_eq!(open(kind, medium(&mut chip), layout), Err(OpenSlotsError::Unfinished));
         format(kind, medium(&mut chip), layout).unwrap();
         assert_eq!(open(kind, medium(&mut chip), layout), Ok(()));
@@ -346,7 +346,6 @@ enum Worn {
 
 #[test]
 fn a_slot_that_turns_out_to_be_worn_does_not_cost_the_log_the_last_free_one() {
-    let segment = |id| Object::Segment(SegmentId::new(id));
     let worn = || {
         let mut chip = Small::new(8, 0xFF);
         let layout = layout(&mut chip);
@@ -378,6 +377,208 @@ fn a_slot_that_turns_out_to_be_worn_does_not_cost_the_log_the_last_free_one() {
     chip.power_up(Some(Cut { after: 0, tear: Tear::Before }));
     let mut device = Slots::open(medium(&mut chip), layout, table()).unwrap();
     assert_eq!(device.create(segment(3), 1000), Err(SlotError::Medium(ChipError::PowerIsOff)));
+}
+
+fn segment(id: u64) -> Object {
+    Object::Segment(SegmentId::new(id))
+}
+
+/// A device of either kind.
+enum Either<M> {
+    Blocking(Slots<M, [Slot; 32]>),
+    Awaited(AsyncSlots<Lazy<M>, [Slot; 32]>),
+}
+
+impl<M: Medium> Either<M> {
+    fn open(kind: Kind, medium: M, layout: Layout) -> Result<Self, OpenSlotsError<M::Error>> {
+        Ok(match kind {
+            Kind::Blocking => Self::Blocking(Slots::open(medium, layout, table())?),
+            Kind::Awaited => Self::Awaited(now(AsyncSlots::open(Lazy(medium), layout, table()))?),
+        })
+    }
+
+    fn create(&mut self, id: u64) -> Result<(), SlotError<M::Error>> {
+        match self {
+            Self::Blocking(device) => device.create(segment(id), 1000),
+            Self::Awaited(device) => now(device.create(segment(id), 1000)),
+        }
+        .map(drop)
+    }
+
+    fn remove(&mut self, id: u64) {
+        match self {
+            Self::Blocking(device) => device.remove(segment(id)),
+            Self::Awaited(device) => now(device.remove(segment(id))),
+        }
+        .unwrap_or_else(|error| panic!("segment {id} stays: {error:?}"));
+    }
+
+    /// How many slots are free, and how many worn.
+    fn counts(&self) -> (u32, u32) {
+        match self {
+            Self::Blocking(device) => (device.free_slots(), device.worn_slots()),
+            Self::Awaited(device) => (device.free_slots(), device.worn_slots()),
+        }
+    }
+}
+
+/// A chip of eight slots, of which the second and third hold segments and the two behind them are worn out.
+fn chip_with_worn_slots(kind: Kind) -> (Small, Layout) {
+    let mut chip = Small::new(16, 0xFF);
+    let layout = layout(&mut chip);
+    format(kind, medium(&mut chip), layout).unwrap();
+    let mut device = Either::open(kind, medium(&mut chip), layout).unwrap();
+    device.create(1).unwrap();
+    device.create(2).unwrap();
+    chip.wear_sector(3 * SLOT as usize);
+    chip.wear_word(4 * SLOT as usize + 24);
+    (chip, layout)
+}
+
+#[test]
+fn slots_that_are_worn_are_known_for_it_when_the_medium_is_opened_anew() {
+    for kind in both() {
+        let (mut chip, layout) = chip_with_worn_slots(kind);
+        let mut device = Either::open(kind, medium(&mut chip), layout).unwrap();
+        assert_eq!(device.counts(), (6, 0), "nobody met them");
+        // Each label tells of one.
+        device.create(3).unwrap();
+        assert_eq!(device.counts(), (3, 2));
+        device.create(4).unwrap();
+        let mut device = Either::open(kind, medium(&mut chip), layout).unwrap();
+        assert_eq!(device.counts(), (2, 2), "the second label told of the other");
+        device.create(5).unwrap();
+        device.create(6).unwrap();
+        device.remove(1);
+        device.create(7).unwrap();
+        assert_eq!(device.create(8), Err(SlotError::Full));
+        assert_eq!(device.counts(), (0, 2));
+        for id in [2, 3, 4] {
+            device.remove(id);
+        }
+        device.create(9).unwrap();
+        device.create(10).unwrap();
+        assert_eq!(device.counts(), (1, 2));
+        let mut device = Either::open(kind, medium(&mut chip), layout).unwrap();
+        assert_eq!(device.counts(), (1, 2), "the last two labels told of one each");
+        device.create(11).unwrap();
+        // What is said to be worn is tried where there is nothing else.
+        let before = chip.steps();
+        let mut device = Either::open(kind, medium(&mut chip), layout).unwrap();
+        assert_eq!((device.counts(), device.create(12)), ((0, 2), Err(SlotError::Full)));
+        assert!(chip.steps() > before, "nothing was tried");
+        assert_eq!(chip.violation(), None);
+    }
+}
+
+#[test]
+fn a_slot_that_is_said_to_be_worn_and_is_sound_is_taken_when_its_turn_comes_or_nothing_else_is_left() {
+    for (kind, takes_all) in both().flat_map(|kind| [(kind, false), (kind, true)]) {
+        let (mut worn, layout) = chip_with_worn_slots(kind);
+        let mut device = Either::open(kind, medium(&mut worn), layout).unwrap();
+        device.create(3).unwrap();
+        device.create(4).unwrap();
+        // The same bytes on a chip that has no worn words.
+        let mut chip = Small::new(16, 0xFF);
+        chip.change(|bytes| bytes.copy_from_slice(worn.bytes()));
+        let mut device = Either::open(kind, medium(&mut chip), layout).unwrap();
+        assert_eq!(device.counts(), (2, 2));
+        if !takes_all {
+            // The ring goes round once.
+            device.remove(1);
+            device.remove(2);
+        }
+        for id in 5..9 {
+            assert_eq!(device.create(id), Ok(()), "segment {id}");
+        }
+        assert_eq!(device.counts(), if takes_all { (0, 0) } else { (0, 2) });
+        if !takes_all {
+            device.remove(3);
+            assert_eq!(device.create(9), Ok(()));
+            assert_eq!(device.create(10), Ok(()));
+            assert_eq!(device.counts(), (1, 0));
+            let device = Either::open(kind, medium(&mut chip), layout).unwrap();
+            assert_eq!(device.counts(), (1, 0), "what was taken is worn no more, whatever older labels say");
+        }
+        assert_eq!(chip.violation(), None);
+    }
+}
+
+#[test]
+fn a_medium_that_is_opened_with_another_number_of_slots_is_refused_by_name() {
+    for kind in both() {
+        let (mut chip, layout) = chip_with_a_log();
+        for slots in [3, 5] {
+            let refused = open(kind, medium(&mut chip), Layout { slots, ..layout });
+            assert_eq!(
+                refused,
+                Err(OpenSlotsError::OtherLayout { slots: Some(6), slot_size: SLOT, granule: 8, blank: 0xFF })
+            );
+            assert_eq!(
+                refused.unwrap_err().to_string(),
+                "the medium was formatted with 6 slots of 2048 bytes, a granule of 8 and the blank byte 0xff"
+            );
+        }
+        let mut larger = Small::new(16, 0xFF);
+        larger.change(|bytes| bytes[..chip.bytes().len()].copy_from_slice(chip.bytes()));
+        let refused = open(kind, medium(&mut larger), Layout { slots: 8, ..layout });
+        assert!(matches!(refused, Err(OpenSlotsError::OtherLayout { slots: Some(6), .. })), "{refused:?}");
+        // One label of another layout, which a slot that cannot be erased keeps, outweighs no others.
+        let label = chip.bytes()[..32].to_vec();
+        let mut mixed = Small::new(16, 0xFF);
+        format(kind, medium(&mut mixed), Layout { slots: 8, ..layout }).unwrap();
+        mixed.change(|bytes| bytes[5 * SLOT as usize..][..32].copy_from_slice(&label));
+        assert_eq!(open(kind, medium(&mut mixed), Layout { slots: 8, ..layout }), Ok(()));
+    }
+}
+
+/// A chip of which the head of a slot cannot be read until it is erased: an error-correcting code does not come out.
+struct Unreadable<'a> {
+    chip: Nor<&'a mut Small>,
+    slot: u32,
+}
+
+impl Medium for Unreadable<'_> {
+    type Error = ChipError;
+
+    fn info(&self) -> Info {
+        self.chip.info()
+    }
+
+    fn read(&mut self, at: u32, buf: &mut [u8]) -> Result<(), ChipError> {
+        if at == self.slot * SLOT {
+            return Err(ChipError::PowerIsOff);
+        }
+        self.chip.read(at, buf)
+    }
+
+    fn write(&mut self, at: u32, bytes: &[u8]) -> Result<(), ChipError> {
+        self.chip.write(at, bytes)
+    }
+
+    fn erase(&mut self, from: u32, to: u32, blank: u8) -> Result<(), ChipError> {
+        if from == self.slot * SLOT {
+            self.slot = u32::MAX / SLOT;
+        }
+        self.chip.erase(from, to, blank)
+    }
+
+    fn flush(&mut self) -> Result<(), ChipError> {
+        self.chip.flush()
+    }
+}
+
+#[test]
+fn a_medium_on_which_a_label_cannot_be_read_is_not_opened_and_formatting_erases_it() {
+    for (kind, slot) in both().flat_map(|kind| (0..6).map(move |slot| (kind, slot))) {
+        let (mut chip, layout) = chip_with_a_log();
+        let mut unreadable = Unreadable { chip: medium(&mut chip), slot };
+        assert_eq!(open(kind, &mut unreadable, layout), Err(OpenSlotsError::Medium(ChipError::PowerIsOff)));
+        format(kind, &mut unreadable, layout).unwrap();
+        assert_eq!(open(kind, unreadable, layout), Ok(()));
+        assert_eq!(Slots::open(medium(&mut chip), layout, table()).unwrap().next(None), Ok(None), "slot {slot}");
+        assert_eq!(chip.violation(), None);
+    }
 }
 
 #[test]
@@ -481,7 +682,7 @@ impl Medium for Doubtful<'_> {
 #[test]
 fn a_label_whose_writing_failed_and_that_is_there_all_the_same_does_not_count() {
     for (marks_fail, failing) in [false, true].into_iter().flat_map(|fail| (1..60).map(move |n| (fail, n))) {
-        let mut chip = Small::new(24, 0xFF);
+        let mut chip = Small::new(28, 0xFF);
         let layout = layout(&mut chip);
         let name = format!("write {failing} fails, and the mark behind it {marks_fail}");
         let doubtful = Doubtful { chip: medium(&mut chip), failing, marks_fail };

@@ -29,7 +29,8 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
     /// interrupted, and one that was formatted with another layout, from another place or by a newer version.
     pub async fn open(medium: M, layout: Layout, table: T) -> Result<Self, OpenSlotsError<M::Error>> {
         let mut slots = Self::new(medium, layout, table)?;
-        let mut seen = slots.scan().await?;
+        let (mut seen, read) = slots.scan().await;
+        read.map_err(OpenSlotsError::Medium)?;
         if !seen.is_formatted()? {
             slots.look_further(&mut seen).await?;
             return Err(seen.without_label());
@@ -39,22 +40,29 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
     }
 
     /// Formats the medium, whatever it holds: afterwards it holds no log. What was formatted with this layout before is
-    /// only given up, slot by slot, and costs no erase; nor does a medium that is blank. Anything else is erased.
+    /// only given up, slot by slot, and costs no erase; nor does a medium that is blank. Anything else is erased, and so is
+    /// a medium on which the head of a slot cannot be read.
     ///
     /// # Errors
     /// The medium's. Interrupted, it is to be done again.
     pub async fn format(medium: M, layout: Layout, table: T) -> Result<Self, OpenSlotsError<M::Error>> {
         let mut slots = Self::new(medium, layout, table)?;
-        let mut seen = slots.scan().await?;
+        let (mut seen, read) = slots.scan().await;
         slots.table.complete();
         if matches!(seen.is_formatted::<M::Error>(), Ok(true)) {
             while let Some(object) = slots.table.oldest() {
                 slots.remove(object).await.map_err(OpenSlotsError::Slot)?;
                 slots.sync().await.map_err(OpenSlotsError::Slot)?;
             }
-            return Ok(slots);
+            if read.is_ok() {
+                return Ok(slots);
+            }
         }
-        slots.look_further(&mut seen).await?;
+        if read.is_ok() {
+            slots.look_further(&mut seen).await?;
+        } else {
+            seen.written = true;
+        }
         slots.begin(&seen).await?;
         Ok(slots)
     }
@@ -95,18 +103,24 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
         })
     }
 
-    /// Reads the heads of all slots.
-    async fn scan(&mut self) -> Result<Seen, OpenSlotsError<M::Error>> {
-        let mut seen = Seen::default();
+    /// Reads the heads of all slots, and of those that cannot be read why one cannot.
+    async fn scan(&mut self) -> (Seen, Result<(), M::Error>) {
+        let (mut seen, mut read) = (Seen::default(), Ok(()));
         for slot in 0..self.table.len() {
-            let base = self.table.base(slot);
-            let mut head = [0; LABEL_LEN];
-            self.medium.read(base, &mut head).await.map_err(OpenSlotsError::Medium)?;
-            let mark = base + self.table.layout.retired_at();
-            let retired = self.is_marked(mark).await.map_err(OpenSlotsError::Medium)?;
-            self.table.scanned(slot, &head, retired, &mut seen);
+            match self.head(slot).await {
+                Ok((head, retired)) => self.table.scanned(slot, &head, retired, &mut seen),
+                Err(error) => read = Err(error),
+            }
         }
-        Ok(seen)
+        (seen, read)
+    }
+
+    /// What stands where a slot's label does, and whether the slot was given up.
+    async fn head(&mut self, slot: usize) -> Result<([u8; LABEL_LEN], bool), M::Error> {
+        let base = self.table.base(slot);
+        let mut head = [0; LABEL_LEN];
+        self.medium.read(base, &mut head).await?;
+        Ok((head, self.is_marked(base + self.table.layout.retired_at()).await?))
     }
 
     fn new(medium: M, layout: Layout, table: T) -> Result<Self, OpenSlotsError<M::Error>> {
@@ -138,6 +152,14 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
     #[must_use]
     pub fn free_slots(&self) -> u32 {
         self.table.free()
+    }
+
+    /// How many slots could not be erased or labelled when their turn came, as far as that is known: what was seen since the
+    /// medium was opened, and what the labels say of before. They are none of the free ones. It grows as the medium wears out,
+    /// and where all of it refuses to be written, it is no wear.
+    #[must_use]
+    pub fn worn_slots(&self) -> u32 {
+        self.table.worn()
     }
 
     /// Bytes of an object's room on the medium.
@@ -217,25 +239,22 @@ impl<M: AsyncMedium, T: AsRef<[Slot]> + AsMut<[Slot]>> AsyncSlots<M, T> {
 
     /// Takes the next slot of the ring that can be erased and labelled. The label comes last: without it the slot is free.
     async fn take(&mut self, object: Object, part: u16) -> Result<(), SlotError<M::Error>> {
-        let mut failed = None;
         let keeps_last = self.table.free() > 1;
         loop {
-            // A slot that is worn costs the log what one that is taken does: not the last one. A medium that is gone says so.
-            if keeps_last && self.table.free() == 1 {
-                self.is_blank(0).await.map_err(SlotError::Medium)?;
-                return Err(SlotError::Full);
-            }
-            let (slot, label) = match self.table.pick(Use::Object(object), part) {
+            // A slot that is worn costs the log what one that is taken does: not the last one.
+            let is_last = keeps_last && self.table.free() == 1;
+            let picked = if is_last { Err(SlotError::Full) } else { self.table.pick(Use::Object(object), part) };
+            let (slot, label) = match picked {
                 Ok(picked) => picked,
-                Err(error) => return Err(failed.unwrap_or(error)),
-            };
-            match self.prepare(slot, &label.encode()).await {
-                Ok(true) => {
-                    self.table.taken(slot, &label);
-                    return Ok(());
+                Err(error) => {
+                    // A medium that is gone says so: it is none that is full.
+                    self.is_blank(0).await.map_err(SlotError::Medium)?;
+                    return Err(error);
                 }
-                Ok(false) => failed = Some(SlotError::Verify { at: self.table.base(slot) }),
-                Err(error) => failed = Some(SlotError::Medium(error)),
+            };
+            if let Ok(true) = self.prepare(slot, &label.encode()).await {
+                self.table.taken(slot, &label);
+                return Ok(());
             }
             self.table.bad(slot);
         }

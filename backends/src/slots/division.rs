@@ -51,13 +51,15 @@ pub(crate) struct Division {
     pub(crate) blank: u8,
     /// Where the first slot begins.
     pub(crate) from: usize,
+    /// How many slots there are; `None` where no label tells.
+    pub(crate) slots: Option<u16>,
 }
 
 impl Division {
     fn of_label(at: usize, label: &Label) -> Option<Self> {
         let before = (label.slot_size as usize).checked_mul(label.index.into())?;
-        let Label { slot_size, granule, blank, .. } = *label;
-        Some(Self { slot_size, granule, blank, from: at.checked_sub(before)? })
+        let Label { slot_size, granule, blank, slots, .. } = *label;
+        Some(Self { slot_size, granule, blank, from: at.checked_sub(before)?, slots: Some(slots) })
     }
 
     /// By a segment's header, a copy of which stands at `at`, if it is the copy that stands at `copy` of its segment.
@@ -66,7 +68,7 @@ impl Division {
         let area = layout(granule, blank, 0, 0).label_area();
         let slot_size = segment_size.checked_add(area)?;
         let from = at.checked_sub(area.checked_add(copy)? as usize)? % slot_size as usize;
-        Some(Self { slot_size, granule, blank, from })
+        Some(Self { slot_size, granule, blank, from, slots: None })
     }
 
     /// The label of the slot of this index, which begins with these bytes, if it has one of this division.
@@ -77,10 +79,11 @@ impl Division {
         is_own.then_some(label)
     }
 
-    /// What the device on the image is told; `len` is the image's. The last slot need not be whole.
+    /// What the device on the image is told; `len` is the image's. Not all slots need be in it, nor the last one whole.
     pub(crate) fn layout(&self, len: usize) -> (Info, Layout) {
-        let Self { slot_size, granule, blank, from } = *self;
-        let slots = u32::try_from(len.saturating_sub(from).div_ceil(slot_size.max(1) as usize)).unwrap_or(u32::MAX);
+        let Self { slot_size, granule, blank, from, slots } = *self;
+        let within = || len.saturating_sub(from).div_ceil(slot_size.max(1) as usize);
+        let slots = slots.map_or_else(|| u32::try_from(within()).unwrap_or(u32::MAX), u32::from);
         // Of an image that has fewer slots than a writer takes, the others are blank.
         let capacity = slots.clamp(SLOTS_MIN.into(), u16::MAX.into()).saturating_mul(slot_size);
         let layout = layout(granule, blank, slot_size, capacity);
@@ -101,7 +104,7 @@ pub(crate) fn find(bytes: &[u8], known: ImageGeometry) -> Option<(Division, Vec<
     let by_headers = || voted(headers(bytes).filter(|division| known.allows(division)));
     let division = labels.or_else(by_headers).or_else(|| {
         let (slot_size, granule) = (known.erase_size?, known.write_size?);
-        Some(Division { slot_size, granule, blank: 0xFF, from: 0 })
+        Some(Division { slot_size, granule, blank: 0xFF, from: 0, slots: None })
     })?;
     // A slot without a label is free, whatever it holds: only where the labels are not to be trusted is it looked at.
     let ruined = if is_labelled && !known.is_anything_known() { Vec::new() } else { unlabelled(bytes, &division) };
@@ -142,9 +145,10 @@ fn headers(bytes: &[u8]) -> impl Iterator<Item = Division> {
 /// The slots that have no label of this division and hold an object that its header still names: where the slot begins,
 /// and its label.
 fn unlabelled(bytes: &[u8], division: &Division) -> Vec<(usize, Label)> {
-    let Division { slot_size, granule, blank, from } = *division;
+    let Division { slot_size, granule, blank, from, .. } = *division;
     let (_, layout) = division.layout(bytes.len());
-    let slots = (0..layout.slots).filter_map(|index| {
+    let slots = layout.slots;
+    let found = (0..slots).filter_map(|index| {
         let at = from + usize::from(index) * slot_size as usize;
         let slot = bytes.get(at..bytes.len().min(at + slot_size as usize))?;
         if division.label(slot, index).is_some() {
@@ -155,9 +159,9 @@ fn unlabelled(bytes: &[u8], division: &Division) -> Vec<(usize, Label)> {
             return None;
         }
         let used = Use::Object(object(slot, &layout)?);
-        Some((at, Label { used, part: 0, sequence: 0, index, slot_size, granule, blank }))
+        Some((at, Label { used, part: 0, worn: None, sequence: 0, index, slots, slot_size, granule, blank }))
     });
-    slots.collect()
+    found.collect()
 }
 
 /// The object in a slot, by its header.

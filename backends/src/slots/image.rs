@@ -26,6 +26,8 @@ pub struct Image {
     info: Info,
     blank: u8,
     missing: Option<Missing>,
+    /// Whole slots that are missing behind its end.
+    slots_missing: u16,
 }
 
 /// What an image lacks of the slot within which it ends.
@@ -39,15 +41,18 @@ struct Missing {
     to: u32,
 }
 
-/// Where an image ends within a slot that a log uses: what the slot held behind, and all slots behind it, are missing.
+/// Where an image ends before the slots do, or within one that a log uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CutOff {
     /// Bytes of the image.
     pub len: u64,
-    /// Bytes of the slot that are missing.
+    /// Bytes that are missing of the slot within which it ends; 0 where that one is whole, or of no use.
     pub missing: u32,
-    /// What the slot holds, and from which byte on that is missing; `None` where the image ends within the label.
+    /// What that slot holds, and from which byte on it is missing; `None` where the image ends within the label, or with
+    /// a slot.
     pub object: Option<(Object, u64)>,
+    /// Whole slots that are missing behind.
+    pub slots: u16,
 }
 
 /// Why an image does not do what it is asked.
@@ -122,7 +127,9 @@ impl ImageDevice {
         let (info, layout) = division.layout(bytes.len());
         let table = vec![Slot::default(); layout.slots.into()];
         let missing = missing(&bytes, &division, &layout);
-        let image = Image { bytes, from: division.from, info, blank: division.blank, missing };
+        let there = bytes.len().saturating_sub(division.from).div_ceil(layout.slot_size.max(1) as usize);
+        let slots_missing = division.slots.unwrap_or(0).saturating_sub(u16::try_from(there).unwrap_or(u16::MAX));
+        let image = Image { bytes, from: division.from, info, blank: division.blank, missing, slots_missing };
         let read = Arc::clone(&image.bytes);
         Self::open(image, layout, table).map_err(|error| match error {
             OpenSlotsError::Blank | OpenSlotsError::Foreign => otherwise(&read),
@@ -130,13 +137,21 @@ impl ImageDevice {
         })
     }
 
-    /// Where the image ends within a slot that the log uses: it was not read out whole. `None` where it ends with a slot,
-    /// or with what is of no slot. Whoever reads what is missing gets an error, [`ImageError::Beyond`]; of whole slots
-    /// that are missing behind the end nothing tells.
+    /// Where the image ends before the slots do, or within one that the log uses: it was not read out whole. Whoever reads
+    /// what is missing of a slot gets an error, [`ImageError::Beyond`]; a whole slot that is missing is read as a free one.
+    ///
+    /// How many slots there are is told by their labels. Where none is whole, nothing tells of slots that are missing.
     pub fn cut_off(&mut self) -> Option<CutOff> {
+        let Image { bytes, slots_missing: slots, .. } = self.medium();
+        let (len, slots) = (bytes.len() as u64, *slots);
+        let within = self.cut_off_within(CutOff { len, missing: 0, object: None, slots });
+        within.or((slots > 0).then_some(CutOff { len, missing: 0, object: None, slots }))
+    }
+
+    /// The same, where it ends within a slot that the log uses.
+    fn cut_off_within(&mut self, whole: CutOff) -> Option<CutOff> {
         let Missing { label, held, from, to } = self.medium().missing?;
-        let Image { bytes, .. } = self.medium();
-        let cut_off = CutOff { len: bytes.len() as u64, missing: to - from, object: None };
+        let cut_off = CutOff { missing: to - from, ..whole };
         let Some(label) = label else { return Some(cut_off) };
         let Use::Object(object) = label.used else { return Some(cut_off) };
         let before = u64::from(label.part) * u64::from(self.layout().room());
@@ -171,7 +186,9 @@ fn missing(bytes: &[u8], division: &Division, layout: &Layout) -> Option<Missing
 /// Why an image has no slots of the sizes asked for: it has others, or none.
 fn otherwise(bytes: &[u8]) -> OpenSlotsError<ImageError> {
     match division::said(bytes) {
-        Some(Division { slot_size, granule, blank, .. }) => OpenSlotsError::OtherLayout { slot_size, granule, blank },
+        Some(Division { slot_size, granule, blank, slots, .. }) => {
+            OpenSlotsError::OtherLayout { slots, slot_size, granule, blank }
+        }
         None if [0x00, 0xFF].iter().any(|blank| bytes.iter().all(|byte| byte == blank)) => {
             OpenSlotsError::Medium(ImageError::Blank)
         }

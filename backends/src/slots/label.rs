@@ -16,7 +16,10 @@ const SEGMENT: u8 = 1;
 const CHECKPOINT: u8 = 2;
 const FORMATTING: u8 = 3;
 
-const BLANK_FF: u8 = 1;
+/// Where the kind, a bit for the blank byte and the granule stand together.
+const KIND: u8 = 0x07;
+const BLANK_FF: u8 = 0x08;
+const GRANULE_SHIFT: u32 = 4;
 
 /// What a slot is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +34,16 @@ pub(crate) enum Use {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Label {
     pub(crate) used: Use,
-    /// Which part of the object, from 0.
+    /// Which part of the object, from 0. A segment has but one: its label has room for `worn` there.
     pub(crate) part: u16,
+    /// A slot that could not be erased or labelled when this one was taken.
+    pub(crate) worn: Option<u16>,
     /// Grows by one with each slot taken: where the ring of slots stands.
     pub(crate) sequence: u32,
     /// The number of this slot.
     pub(crate) index: u16,
+    /// How many slots there are.
+    pub(crate) slots: u16,
     pub(crate) slot_size: u32,
     pub(crate) granule: u32,
     pub(crate) blank: u8,
@@ -53,11 +60,12 @@ impl Label {
             // The metadata take no slot.
             Use::Object(Object::Meta) | Use::Formatting => (FORMATTING, 0),
         };
-        bytes[5] = kind;
-        bytes[6] = u8::try_from(self.granule.trailing_zeros()).unwrap_or(u8::MAX);
-        bytes[7] = if self.blank == 0xFF { BLANK_FF } else { 0 };
+        let granule = u8::try_from(self.granule.trailing_zeros()).unwrap_or(u8::MAX) << GRANULE_SHIFT;
+        bytes[5] = kind | granule | if self.blank == 0xFF { BLANK_FF } else { 0 };
+        let part = if kind == SEGMENT { self.worn.map_or(0, |worn| worn.saturating_add(1)) } else { self.part };
+        bytes[6..8].copy_from_slice(&self.slots.to_le_bytes());
         bytes[8..10].copy_from_slice(&self.index.to_le_bytes());
-        bytes[10..12].copy_from_slice(&self.part.to_le_bytes());
+        bytes[10..12].copy_from_slice(&part.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.slot_size.to_le_bytes());
         bytes[16..24].copy_from_slice(&id.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.sequence.to_le_bytes());
@@ -77,24 +85,28 @@ impl Label {
             return None;
         }
         let id = u64::from(number(20)) << 32 | u64::from(number(16));
-        let used = match bytes[5] {
+        let kind = bytes[5] & KIND;
+        let used = match kind {
             SEGMENT => Use::Object(Object::Segment(SegmentId::new(id))),
             CHECKPOINT => Use::Object(Object::Checkpoint(CheckpointId::new(id))),
             FORMATTING => Use::Formatting,
             _ => return None,
         };
+        let (part, worn) = if kind == SEGMENT { (0, short(10).checked_sub(1)) } else { (short(10), None) };
+        let granule = 1 << (bytes[5] >> GRANULE_SHIFT);
+        if granule > 4096 {
+            return None;
+        }
         Some(Self {
             used,
-            part: short(10),
+            part,
+            worn,
             sequence: number(24),
             index: short(8),
+            slots: short(6),
             slot_size: number(12),
-            granule: 1u32.checked_shl(u32::from(bytes[6])).filter(|granule| *granule <= 4096)?,
-            blank: match bytes[7] {
-                0 => 0,
-                BLANK_FF => 0xFF,
-                _ => return None,
-            },
+            granule,
+            blank: if bytes[5] & BLANK_FF == 0 { 0 } else { 0xFF },
         })
     }
 }

@@ -18,8 +18,7 @@ use super::{label::LABEL_LEN, medium::Info};
 pub struct Layout {
     /// Bytes of a slot, its label area included; a multiple of the medium's erase size.
     pub slot_size: u32,
-    /// How many slots there are: at least 3. It stands nowhere on the medium: opened with fewer than it was formatted with, the
-    /// log lacks what is in the others, and opened with more, it takes what lies behind it for slots that are free.
+    /// How many slots there are: at least 3.
     pub slots: u16,
     /// The write granule: a torn write harms no byte outside. A power of two, a multiple of the medium's write size.
     pub granule: u32,

@@ -24,6 +24,9 @@ enum State {
     /// Nothing that counts.
     #[default]
     Free,
+    /// Nothing, and a label says that it could not be erased or labelled once: it is tried again when its turn comes, and
+    /// nobody counts on it.
+    Worn,
     /// Nothing, and it could not be erased or labelled: it is passed over until the medium is opened again.
     Bad,
     Segment,
@@ -33,7 +36,7 @@ enum State {
 impl Slot {
     fn object(&self) -> Option<Object> {
         match self.state {
-            State::Free | State::Bad => None,
+            State::Free | State::Worn | State::Bad => None,
             State::Segment => Some(Object::Segment(SegmentId::new(self.id))),
             State::Checkpoint => Some(Object::Checkpoint(CheckpointId::new(self.id))),
         }
@@ -49,6 +52,8 @@ impl Slot {
 pub(crate) struct Seen {
     /// Slots with a label of this layout.
     labels: u32,
+    /// Slots with one of another, which a slot that cannot be erased keeps.
+    others: u32,
     /// The slot whose label is the last one, and says that formatting has not ended.
     formatting: Option<usize>,
     /// A label of another layout.
@@ -70,7 +75,7 @@ impl Seen {
     pub(crate) fn is_formatted<E>(&self) -> Result<bool, OpenSlotsError<E>> {
         match *self {
             Self { formatting: Some(_), .. } => Err(OpenSlotsError::Unfinished),
-            Self { labels: 1.., .. } => Ok(true),
+            Self { labels: 1.., others, .. } if others <= self.labels => Ok(true),
             Self { newer: Some(version), .. } => Err(OpenSlotsError::Newer { version }),
             Self { other: Some(label), .. } => Err(OpenSlotsError::other(&label)),
             Self { moved: Some((slot, index)), .. } => Err(OpenSlotsError::Moved { slot, index }),
@@ -116,13 +121,15 @@ pub(crate) struct Table<T> {
     /// The highest sequence number, and the slot that has it.
     sequence: u32,
     last: usize,
+    /// The slot that a label said to be worn last: the next one says it of another.
+    told: u16,
 }
 
 impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
     pub(crate) fn new(layout: Layout, mut slots: T) -> Self {
         slots.as_mut().fill(Slot::default());
         let last = usize::from(layout.slots).saturating_sub(1);
-        Self { layout, slots, sequence: 0, last }
+        Self { layout, slots, sequence: 0, last, told: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -145,7 +152,7 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
 
     /// Takes note of what stands at the head of a slot.
     pub(crate) fn scanned(&mut self, slot: usize, head: &[u8; LABEL_LEN], retired: bool, seen: &mut Seen) {
-        let Layout { slot_size, granule, blank, .. } = self.layout;
+        let Layout { slots, slot_size, granule, blank, .. } = self.layout;
         seen.written |= retired;
         if head.iter().all(|byte| *byte == blank) {
             return;
@@ -159,7 +166,7 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         }
         seen.written |= !is_torn;
         let is_ours = |label: &Label| (label.slot_size, label.granule, label.blank) == (slot_size, granule, blank);
-        let is_of_slot = |label: &Label| is_ours(label) && label.index == own.index;
+        let is_of_slot = |label: &Label| is_ours(label) && (label.index, label.slots) == (own.index, slots);
         let almost = || if is_torn { None } else { mended(head, is_of_slot) };
         let Some(label) = Label::decode(head).or_else(almost) else {
             if is_magic && !is_torn && head[VERSION_AT] > LABEL_VERSION {
@@ -167,12 +174,13 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
             }
             return;
         };
-        if !is_ours(&label) {
-            seen.other = Some(label);
+        if is_ours(&label) && label.index != own.index {
+            seen.moved = Some((own.index, label.index));
             return;
         }
         if !is_of_slot(&label) {
-            seen.moved = Some((own.index, label.index));
+            seen.other = Some(label);
+            seen.others += 1;
             return;
         }
         seen.labels += 1;
@@ -180,6 +188,13 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         if label.sequence >= self.sequence {
             (self.sequence, self.last) = (label.sequence, slot);
             seen.formatting = is_open.then_some(slot);
+        }
+        if let Some(worn) = label.worn {
+            self.told = worn;
+            // What was taken all the same is none.
+            if let Some(worn) = self.slots_mut().get_mut(usize::from(worn)).filter(|slot| slot.state == State::Free) {
+                worn.state = State::Worn;
+            }
         }
         if let (Use::Object(object), false) = (label.used, retired) {
             self.put(slot, object, label.part, label.sequence);
@@ -223,9 +238,18 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         self.slots().iter().filter(|slot| slot.part == 0).filter_map(Slot::object)
     }
 
-    /// How many slots can be taken.
+    /// How many slots can be taken, as far as is known.
     pub(crate) fn free(&self) -> u32 {
-        self.slots().iter().map(|slot| u32::from(slot.state == State::Free)).sum()
+        self.count(State::Free)
+    }
+
+    /// How many are worn, as far as is known.
+    pub(crate) fn worn(&self) -> u32 {
+        self.count(State::Worn) + self.count(State::Bad)
+    }
+
+    fn count(&self, state: State) -> u32 {
+        self.slots().iter().map(|slot| u32::from(slot.state == state)).sum()
     }
 
     pub(crate) fn first_of(&self, object: Object) -> Option<usize> {
@@ -243,29 +267,39 @@ impl<T: AsRef<[Slot]> + AsMut<[Slot]>> Table<T> {
         self.may_take(object)
     }
 
-    /// Whether a slot may be taken: a checkpoint leaves the last one, for the log to be taken over into.
+    /// Whether a slot may be taken: a checkpoint leaves the last one, for the log to be taken over into. Where none is left for
+    /// that, one that is said to be worn may be sound after all.
     pub(crate) fn may_take<E>(&self, object: Object) -> Result<(), SlotError<E>> {
-        let least = if let Object::Checkpoint(_) = object { 2 } else { 1 };
+        let least = if let Object::Checkpoint(_) = object { 2 } else { 0 };
         if self.free() < least { Err(SlotError::Full) } else { Ok(()) }
     }
 
     /// The next free slot of the ring, and the label that makes it that part of the object.
     pub(crate) fn pick<E>(&self, used: Use, part: u16) -> Result<(usize, Label), SlotError<E>> {
         let len = self.len();
-        let slot = (1..=len).map(|step| (self.last + step) % len).find(|slot| self.slots()[*slot].state == State::Free);
+        let mut ring = (1..=len).map(|step| (self.last + step) % len);
+        let slot = ring.find(|slot| matches!(self.slots()[*slot].state, State::Free | State::Worn));
         let slot = slot.ok_or(SlotError::Full)?;
         let sequence = self.sequence.checked_add(1).ok_or(SlotError::Full)?;
         Ok((slot, self.label(slot, used, part, sequence)))
     }
 
     pub(crate) fn label(&self, slot: usize, used: Use, part: u16, sequence: u32) -> Label {
-        let Layout { slot_size, granule, blank, .. } = self.layout;
-        Label { used, part, sequence, index: u16::try_from(slot).unwrap_or(u16::MAX), slot_size, granule, blank }
+        let Layout { slots, slot_size, granule, blank, .. } = self.layout;
+        let index = u16::try_from(slot).unwrap_or(u16::MAX);
+        // One after the other, for a label has room for one.
+        let mut others = (self.told + 1..slots).chain(0..=self.told).filter(|other| *other != index);
+        let worn = others.find(|other| {
+            let other = self.slots().get(usize::from(*other));
+            other.is_some_and(|other| matches!(other.state, State::Worn | State::Bad))
+        });
+        Label { used, part, worn, sequence, index, slots, slot_size, granule, blank }
     }
 
     /// The slot was erased and labelled.
     pub(crate) fn taken(&mut self, slot: usize, label: &Label) {
         (self.sequence, self.last) = (label.sequence, slot);
+        self.told = label.worn.unwrap_or(self.told);
         if let Use::Object(object) = label.used {
             self.put(slot, object, label.part, label.sequence);
         }
