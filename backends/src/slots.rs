@@ -36,7 +36,7 @@ pub use device::Slots;
 #[cfg(feature = "std")]
 pub use division::ImageGeometry;
 #[cfg(feature = "std")]
-pub use image::{CutOff, Image, ImageDevice, ImageError};
+pub use image::{CutOff, Image, ImageDevice, ImageError, OtherSlots};
 pub use label::{LABEL_LEN, LABEL_MAGIC, LABEL_VERSION};
 pub use layout::{InvalidLayout, Layout};
 pub use medium::{AsyncMedium, Info, Medium};

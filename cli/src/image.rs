@@ -9,7 +9,7 @@ use std::{
 use duralog::{
     Object,
     core::Device as _,
-    slots::{CutOff, ImageDevice, ImageError, ImageGeometry, OpenSlotsError, SlotError},
+    slots::{CutOff, ImageDevice, ImageError, ImageGeometry, OpenSlotsError, OtherSlots, SlotError},
 };
 use tempfile::TempDir;
 
@@ -91,6 +91,13 @@ pub(crate) fn given(dir: &Path, args: ImageArgs) -> Result<Given, Failure> {
         return Err(usage(message.to_owned()));
     }
     let mut device = ImageDevice::of_image_with(image, known).map_err(|error| usage(refusal(dir, error)))?;
+    for OtherSlots { from, slots, slot_size } in device.others() {
+        tell(format_args!(
+            "duralog: {} holds another log too, in {slots} slots of {slot_size} bytes from byte {from} on: cut that part out to \
+             read it",
+            dir.display()
+        ));
+    }
     let system = |error| Failure::System { action: "make a temporary folder", path: None, error };
     let folder = tempfile::tempdir().map_err(system)?;
     let mut after = None;

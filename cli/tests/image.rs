@@ -165,6 +165,13 @@ fn sizes_that_are_told_go_before_what_the_image_says() {
     log.close(0).unwrap();
     let both = folder.put("both", &[image(100), second.0].concat());
     assert_eq!(lines(&both, &[]), 100, "the one with most labels");
+    let other = |flags: &[&str]| {
+        let output = run(&[&["export", &both], flags].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(other(&[]).contains("another log too, in 4 slots of 2048 bytes from byte 32768 on"), "{}", other(&[]));
+    let first = "another log too, in 8 slots of 4096 bytes from byte 0 on";
+    assert!(other(&["--write-size", "16"]).contains(first), "{}", other(&["--write-size", "16"]));
     assert_eq!(lines(&both, &SIZES), 100);
     assert_eq!(lines(&both, &["--erase-size", "2K"]), 1);
     assert_eq!(lines(&both, &["--write-size", "16"]), 1);

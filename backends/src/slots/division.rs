@@ -1,7 +1,7 @@
 //! How an image is divided into slots: as its labels say, else as the headers of its segments do, or as whoever read it out
 //! knows. Labels that are ruined are put back where a header still tells what the slot held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use duralog_core::{
     Object,
@@ -99,7 +99,7 @@ fn layout(granule: u32, blank: u8, slot_size: u32, capacity: u32) -> Layout {
 
 /// How an image is divided, and the slots whose labels are to be put back; `None` where nothing in it tells.
 pub(crate) fn find(bytes: &[u8], known: ImageGeometry) -> Option<(Division, Vec<(usize, Label)>)> {
-    let labels = voted(labels(bytes).filter(|division| known.allows(division)));
+    let labels = voted(labels(bytes).map(|(_, division)| division).filter(|division| known.allows(division)));
     let is_labelled = labels.is_some();
     let by_headers = || voted(headers(bytes).filter(|division| known.allows(division)));
     let division = labels.or_else(by_headers).or_else(|| {
@@ -113,7 +113,14 @@ pub(crate) fn find(bytes: &[u8], known: ImageGeometry) -> Option<(Division, Vec<
 
 /// How an image says itself that it is divided, if it does.
 pub(crate) fn said(bytes: &[u8]) -> Option<Division> {
-    voted(labels(bytes)).or_else(|| voted(headers(bytes)))
+    voted(labels(bytes).map(|(_, division)| division)).or_else(|| voted(headers(bytes)))
+}
+
+/// What labels say that stand beside these slots.
+pub(crate) fn others(bytes: &[u8], division: &Division) -> BTreeSet<Division> {
+    let Division { slot_size, from, slots: Some(slots), .. } = *division else { return BTreeSet::new() };
+    let own = from..from.saturating_add(slot_size as usize * usize::from(slots));
+    labels(bytes).filter(|(at, _)| !own.contains(at)).map(|(_, other)| other).collect()
 }
 
 /// What most say. An offset from which one copy of a header would be the first, and another one the second, counts less
@@ -126,10 +133,11 @@ fn voted(divisions: impl Iterator<Item = Division>) -> Option<Division> {
     votes.into_iter().max_by_key(|(division, votes)| (*votes, division.from.trailing_zeros())).map(|(most, _)| most)
 }
 
-fn labels(bytes: &[u8]) -> impl Iterator<Item = Division> {
+/// Where labels stand, and how each says that the image is divided.
+fn labels(bytes: &[u8]) -> impl Iterator<Item = (usize, Division)> {
     let heads =
         (0..bytes.len()).step_by(LABEL_STEP).filter_map(|at| Some((at, bytes.get(at..)?.first_chunk::<LABEL_LEN>()?)));
-    heads.filter_map(|(at, head)| Division::of_label(at, &Label::decode(head)?))
+    heads.filter_map(|(at, head)| Some((at, Division::of_label(at, &Label::decode(head)?)?)))
 }
 
 fn headers(bytes: &[u8]) -> impl Iterator<Item = Division> {

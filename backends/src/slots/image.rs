@@ -28,6 +28,18 @@ pub struct Image {
     missing: Option<Missing>,
     /// Whole slots that are missing behind its end.
     slots_missing: u16,
+    others: Arc<[OtherSlots]>,
+}
+
+/// Slots of another log in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OtherSlots {
+    /// The byte of the image at which they begin.
+    pub from: u64,
+    /// How many there are.
+    pub slots: u16,
+    /// Bytes of each.
+    pub slot_size: u32,
 }
 
 /// What an image lacks of the slot within which it ends.
@@ -129,12 +141,24 @@ impl ImageDevice {
         let missing = missing(&bytes, &division, &layout);
         let there = bytes.len().saturating_sub(division.from).div_ceil(layout.slot_size.max(1) as usize);
         let slots_missing = division.slots.unwrap_or(0).saturating_sub(u16::try_from(there).unwrap_or(u16::MAX));
-        let image = Image { bytes, from: division.from, info, blank: division.blank, missing, slots_missing };
+        let other = |other: Division| {
+            let Division { from, slots, slot_size, .. } = other;
+            OtherSlots { from: from as u64, slots: slots.unwrap_or(0), slot_size }
+        };
+        let others = division::others(&bytes, &division).into_iter().map(other).collect();
+        let image = Image { bytes, from: division.from, info, blank: division.blank, missing, slots_missing, others };
         let read = Arc::clone(&image.bytes);
         Self::open(image, layout, table).map_err(|error| match error {
             OpenSlotsError::Blank | OpenSlotsError::Foreign => otherwise(&read),
             error => error,
         })
+    }
+
+    /// The slots of other logs that stand beside those of this one: of several logs in an image, the one with the most labels
+    /// is read.
+    #[must_use]
+    pub fn others(&self) -> &[OtherSlots] {
+        &self.medium().others
     }
 
     /// Where the image ends before the slots do, or within one that the log uses: it was not read out whole. Whoever reads
