@@ -288,7 +288,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Durability,
+        CheckpointId, Durability,
         device::Room as Found,
         writer::{
             WriterOptions,
@@ -326,6 +326,19 @@ mod tests {
             assert_eq!(staged, Ok((Lsn::FIRST, Lsn::FIRST)), "granules of {granule}, {write_limit}");
             assert_eq!(writing.commit(Durability::Durable).len(), room);
         }
+    }
+
+    #[test]
+    fn an_entry_of_the_log_s_own_takes_a_buffer_with_room_for_all_of_it() {
+        let mut writing = Writing::begun(options(1));
+        let Writing { writer, medium } = &mut writing;
+        let refused = writer.stage_checkpoint(&mut [0; 0], 1, Lsn::ZERO, CheckpointId::new(1));
+        let Err(StageError::BufferTooSmall { needed }) = refused else { panic!("{refused:?}") };
+        let shorter = writer.stage_checkpoint(&mut medium.buf[..needed - 1], 1, Lsn::ZERO, CheckpointId::new(1));
+        assert_eq!(shorter, Err(StageError::BufferTooSmall { needed }));
+        let staged = writer.stage_checkpoint(&mut medium.buf[..needed], 1, Lsn::ZERO, CheckpointId::new(1));
+        assert_eq!(staged, Ok(Lsn::FIRST));
+        assert_eq!(writing.commit(Durability::Durable).len() as usize, needed);
     }
 
     #[test]
