@@ -1076,6 +1076,11 @@ pub(crate) mod tests {
         log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12)])
     }
 
+    /// Four of them.
+    fn four() -> Log {
+        log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12), &plain(13..=16)])
+    }
+
     /// What was seen, where, and which entries are gone.
     type Told = (Seen, Object, Option<(Lsn, Lsn)>);
 
@@ -1180,7 +1185,7 @@ pub(crate) mod tests {
 
     #[test]
     fn behind_two_segments_that_are_gone_each_is_told_as_what_it_is() {
-        let log = log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12), &plain(13..=16)]).headless(2).without(3);
+        let log = four().headless(2).without(3);
         let (findings, _) = recover(&log, by(Policy::Salvage));
         let third = (Seen::MissingSegment, segment(3), lsns(9, 12));
         assert_eq!(told(&findings), [third, (Seen::MissingSegment, segment(2), lsns(5, 8))]);
@@ -1241,9 +1246,95 @@ pub(crate) mod tests {
         }
     }
 
-    /// Four segments of four entries each, of which the third is missing.
+    #[test]
+    fn the_header_of_a_segment_whose_entries_a_missing_one_cut_off_counts_unless_it_was_cut_off_as_a_whole() {
+        for (before, newest, lost, accepted) in [(7, 2, 8, 0), (8, 3, 9, 4), (9, 3, 10, 4), (12, 3, 13, 4)] {
+            let mut log = three().changed(3, |header| header.accepted_loss = Lsn::new(4)).without(1);
+            let meta =
+                Meta { epoch: 6, durable: Lsn::new(14), segment: 4, before: Lsn::new(before), ..Meta::default() };
+            log.others.push((Object::Meta, meta.encode().to_vec()));
+            let (findings, recovered) = recover(&log, by(Policy::Default));
+            let fourth = (Seen::MissingSegment, segment(4), lsns(lost, 14));
+            assert_eq!(told(&findings), [fourth, (Seen::MissingSegment, segment(1), lsns(1, 4))], "{before}");
+            let Recovered { view, report, .. } = recovered.unwrap();
+            assert_eq!((view.newest, report.last), (SegmentId::new(newest), Lsn::new(before)), "{before}");
+            // The loss that it says was accepted is harmless.
+            let harmless = u32::from(accepted == 4);
+            assert_eq!((report.accepted_loss, report.harmless), (Lsn::new(accepted), harmless), "{before}");
+            assert_eq!(report.damage, 2 - harmless, "{before}");
+        }
+    }
+
+    #[test]
+    fn damage_to_what_the_metadata_say_was_truncated_is_none_in_the_newest_segment() {
+        let ours = Uuid::nil();
+        let of_an_entry = vec![(Seen::BadEntry, segment(3), lsns(10, 10))];
+        for (what, log, epoch, low_water, expected, last) in [
+            ("below the mark", ours, 6, 11, vec![], 12),
+            ("of a later epoch", ours, 7, 11, vec![], 12),
+            ("at the mark", ours, 6, 10, of_an_entry.clone(), 9),
+            ("of an earlier epoch", ours, 5, 11, of_an_entry.clone(), 9),
+            ("of another log", FOREIGN, 6, 11, of_an_entry.clone(), 9),
+            ("of another log and an earlier epoch", FOREIGN, 5, 11, of_an_entry, 9),
+        ] {
+            let meta = Meta { log, epoch, segment: 3, low_water: Lsn::new(low_water), ..Meta::default() };
+            let mut log = three().flipped_in(3, 1);
+            log.others.push((Object::Meta, meta.encode().to_vec()));
+            let options = RecoveryOptions { expect_durable: Some(Lsn::new(12)), ..by(Policy::Default) };
+            let (findings, recovered) = recover(&log, options);
+            assert_eq!(told(&findings), expected, "{what}");
+            let report = recovered.unwrap().report;
+            let damage = u32::from(last < 12);
+            assert_eq!((report.last, report.damage), (Lsn::new(last), damage), "{what}");
+        }
+    }
+
+    #[test]
+    fn of_a_segment_that_is_gone_what_was_given_up_before_it_is_told_apart_but_not_where_that_is_all_of_it() {
+        let missing = |first, last, harmless| (Seen::MissingSegment, Verdict::Rot, lsns(first, last), harmless);
+        let gone = |first, last, harmless| (Seen::BadSegmentHeader, Verdict::Unreadable, lsns(first, last), harmless);
+        for (accepted, expected) in [
+            (0, vec![gone(5, 8, false)]),
+            (4, vec![gone(5, 8, false)]),
+            (5, vec![gone(6, 8, false), missing(5, 5, true)]),
+            (7, vec![gone(8, 8, false), missing(5, 7, true)]),
+            (8, vec![gone(5, 8, true)]),
+        ] {
+            let mut log = three().changed(3, |header| header.accepted_loss = Lsn::new(accepted));
+            log.lost = Some(segment(2));
+            let (findings, recovered) = recover(&log, by(Policy::Default));
+            let told = findings.iter().map(|finding| (finding.seen, finding.verdict, finding.lsns, finding.harmless));
+            assert_eq!(told.collect::<Vec<_>>(), expected, "{accepted}");
+            assert!(findings.iter().all(|finding| finding.object == segment(2)), "{accepted}: {findings:?}");
+            let report = recovered.unwrap().report;
+            assert_eq!((report.damage, report.accepted_loss), (u32::from(accepted < 8), Lsn::new(accepted)));
+        }
+    }
+
+    #[test]
+    fn all_that_is_older_is_needed_where_a_segment_without_a_header_holds_the_low_water_mark_and_only_there() {
+        let third = (Seen::BadSegmentHeader, segment(3), None);
+        for (low_water, oldest, expected) in [
+            (1, 1, vec![third]),
+            (4, 1, vec![third]),
+            // No transaction was open where the second segment begins.
+            (5, 2, vec![third]),
+            (8, 2, vec![third]),
+            // Which ones were where the third begins, its header alone said.
+            (9, 1, vec![third]),
+            (12, 1, vec![third]),
+            (13, 4, vec![]),
+        ] {
+            let log = four().headless(3).changed(4, |header| header.low_water = Lsn::new(low_water));
+            let (findings, recovered) = recover(&log, by(Policy::Default));
+            assert_eq!(told(&findings), expected, "{low_water}");
+            assert_eq!(recovered.unwrap().view.oldest, SegmentId::new(oldest), "{low_water}");
+        }
+    }
+
+    /// Four segments of which the third is missing.
     fn without_the_third() -> Log {
-        log(&[&plain(1..=4), &plain(5..=8), &plain(9..=12), &plain(13..=16)]).without(3)
+        four().without(3)
     }
 
     #[test]
