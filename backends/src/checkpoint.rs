@@ -11,7 +11,7 @@ use duralog_core::{
     Action, CheckpointId, Device, Durability, Entry as Borrowed, Error as DriveError, Fault, Finding, Flow, Geometry,
     Host, JudgeLoss, Lsn, Object, OldWriter, Policy, PutCheckpoint, ReadCheckpoint, Reading, Replay, Retention, Retire,
     Room, View,
-    checkpoint::{CheckpointError, CheckpointHeader, Section, decode_metadata, encode_metadata},
+    checkpoint::{CheckpointError, CheckpointHead, CheckpointHeader, Section, decode_metadata, encode_metadata},
     drive,
     operation::Operation,
 };
@@ -186,7 +186,7 @@ impl<D: SharedDevice> Log<D> {
         appended(lsn);
         tracing::info!(id = id.value(), lsn = at.lsn.value(), "checkpoint");
         let mut guard = shared.lock();
-        let oldest = guard.checkpoints.keep(header, lsn, shared.checkpoint_retention);
+        let oldest = guard.checkpoints.keep(header.head(), lsn, shared.checkpoint_retention);
         drop(guard);
         self.say_cover(at.floor);
         self.tidy_up(Retention { checkpoints_from: oldest, evidence: true, unsaid: None });
@@ -199,7 +199,7 @@ impl<D: SharedDevice> Log<D> {
         let shared = &*self.shared;
         let is_gone = shared.erase_refused_write()? && shared.remove_unfinished(header.id);
         if !is_gone {
-            shared.lock().checkpoints.left(header);
+            shared.lock().checkpoints.left(header.head());
         }
         shared.sync_beside()
     }
@@ -293,14 +293,14 @@ impl<D: SharedDevice> Log<D> {
 pub(crate) struct Rebuilding<D> {
     device: D,
     view: View,
-    heads: Vec<CheckpointHeader>,
+    heads: Vec<CheckpointHead>,
     policy: Policy,
     newer: NewerCheckpoints,
     hook: DamageHook,
 }
 
 /// Gives the checkpoints that are there now, if they are others than these, where an error may come of that.
-type NewerCheckpoints = Box<dyn Fn(&Error, &[CheckpointHeader]) -> Option<Vec<CheckpointHeader>> + Send>;
+type NewerCheckpoints = Box<dyn Fn(&Error, &[CheckpointHead]) -> Option<Vec<CheckpointHead>> + Send>;
 
 impl<D: SharedDevice> Rebuilding<D> {
     pub(crate) fn run<S: StateMachine>(self, state: &mut S) -> Result<Rebuilt> {
@@ -322,7 +322,7 @@ pub(crate) fn count(len: usize) -> Result<u32> {
 
 impl Rebuilt {
     /// Takes note of what loading a checkpoint came to: whether it is the one to go on from.
-    pub(crate) fn takes(&mut self, head: &CheckpointHeader, loaded: core::result::Result<(), String>) -> bool {
+    pub(crate) fn takes(&mut self, head: &CheckpointHead, loaded: core::result::Result<(), String>) -> bool {
         match loaded {
             Ok(()) => self.checkpoint_used = Some((head.id, head.lsn)),
             Err(error) => self.checkpoints_rejected.push((head.id, error)),
@@ -352,7 +352,7 @@ impl Rebuilt {
 pub(crate) fn rebuild<D: SharedDevice, S: StateMachine>(
     device: &mut D,
     view: &View,
-    heads: &[CheckpointHeader],
+    heads: &[CheckpointHead],
     policy: Policy,
     state: &mut S,
 ) -> Result<Rebuilt> {

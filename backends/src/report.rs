@@ -3,7 +3,7 @@
 use duralog_core::{
     CheckpointId, Crossing, DeviceError, Entry, ErrorKind, Finding, Flow, Host, JudgeLoss, Lsn, Object, Policy, Read,
     ReadCheckpoint, Reader, Reading, Report, Seen, SegmentId, TornTail, View, Witness, Writer,
-    checkpoint::CheckpointHeader,
+    checkpoint::CheckpointHead,
     checksum, drive,
     operation::{Code, Operation},
 };
@@ -199,7 +199,7 @@ impl RecoveryReport {
         &mut self,
         device: &mut D,
         view: &View,
-        checkpoints: &[CheckpointHeader],
+        checkpoints: &[CheckpointHead],
         buf: &mut Vec<u8>,
     ) -> Result<()> {
         let mut checked = Checked::default();
@@ -277,7 +277,7 @@ impl RecoveryReport {
         &mut self,
         device: &mut D,
         view: &View,
-        checkpoints: &[CheckpointHeader],
+        checkpoints: &[CheckpointHead],
         buf: &mut Vec<u8>,
     ) -> Result<()> {
         if !self.needs_checkpoints(view) {
@@ -311,7 +311,7 @@ impl RecoveryReport {
     }
 
     /// Judges what was found by the checkpoints that are valid.
-    pub(crate) fn weigh_by(&mut self, valid: &[CheckpointHeader]) {
+    pub(crate) fn weigh_by(&mut self, valid: &[CheckpointHead]) {
         let floor = valid.iter().map(|head| head.floor).max().unwrap_or_default();
         // Of a segment that is missing behind the end, nothing tells how many entries it held; nor, where the end itself is
         // gone, what stood behind the last entry that a checkpoint or another witness knows of.
@@ -339,12 +339,12 @@ impl RecoveryReport {
     }
 
     /// Whether none of the valid checkpoints holds what was given up, though one may have: [`JudgeLoss`] knows.
-    pub(crate) fn misses_state(&self, view: &View, valid: &[CheckpointHeader]) -> bool {
+    pub(crate) fn misses_state(&self, view: &View, valid: &[CheckpointHead]) -> bool {
         let low_water = view.low_water();
         // One that lacks what was given up since, without a checkpoint, is no damage: that was asked for.
         let is_there = |id: &CheckpointId| valid.iter().any(|head| head.id == *id);
         let is_missing = view.is_covered() || self.checkpoints.last().is_some_and(|id| !is_there(id));
-        let is_held = |head: &CheckpointHeader| view.needed_from(head) >= low_water;
+        let is_held = |head: &CheckpointHead| view.needed_from(head) >= low_water;
         let told = self.findings.iter().any(|finding| finding.seen == Seen::StateLost);
         low_water > Lsn::FIRST && is_missing && !told && !valid.iter().any(is_held)
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     CheckpointId, Durability, Host, JudgeLoss, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading,
     Recovery, Replay, Report, Retention, Retire, TransactionEnd, Trim,
-    begin::{Begin, Plan},
+    begin::Begin,
     chain::View,
     checkpoint::CheckpointHeader,
     device::AsyncDevice,
@@ -40,30 +40,17 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     /// [`OpenError::Exists`] if there is a log, or what may have been one; nothing was destroyed. [`OpenError::Options`],
     /// also where they expect another log than `log`. [`Fault::Lost`] where they know of an LSN that was durable.
     pub async fn format(
-        mut device: D,
+        device: D,
         buf: &'a mut [u8],
         options: LogOptions,
         log: Uuid,
         now: u64,
     ) -> Result<Self, OpenError<D::Error>> {
-        let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
-        match drive_async(&mut Recovery::new(options.recovery()), &mut device, buf, &mut ()).await {
-            Err(Error::Fault(Fault::NoLog)) => {}
-            Ok(_)
-            | Err(Error::Fault(
-                Fault::Damaged(_)
-                | Fault::Foreign { .. }
-                | Fault::Misplaced { .. }
-                | Fault::Unsupported { .. }
-                | Fault::LeftOut { .. },
-            )) => {
-                return Err(OpenError::Exists);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        let mut log = Self { device, handle: Handle::create(buf, options, writer, log)? };
-        log.begin(now).await?;
-        Ok(log)
+        let mut made = Self::closed(device, buf, options);
+        made.find_none().await?;
+        made.handle.create(log)?;
+        made.begin(now).await?;
+        Ok(made)
     }
 
     /// Opens the log for writing. What recovery found is in [`report`](Self::report); everything that was recovered is
@@ -77,23 +64,44 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
         options: LogOptions,
         now: u64,
     ) -> Result<Self, OpenError<D::Error>> {
-        let mut opened = Self::recovered(device, buf, options).await;
-        if let Ok(log) = &mut opened
-            && let Err(error) = log.settle(now).await
-        {
-            opened = Err(error.into());
+        let mut log = Self::closed(device, buf, options);
+        log.recover().await?;
+        log.settle(now).await?;
+        Ok(log)
+    }
+
+    /// A log of which nothing is known yet.
+    fn closed(device: D, buf: &'a mut [u8], options: LogOptions) -> Self {
+        let handle = Handle::new(buf, options, device.geometry(), device.old_writer());
+        Self { device, handle }
+    }
+
+    /// Finds that there is no log.
+    #[inline(never)] // Recovery's memory is free again when this returns.
+    async fn find_none(&mut self) -> Result<(), OpenError<D::Error>> {
+        self.handle.may_open()?;
+        let recovery = self.handle.options.recovery();
+        match drive_async(&mut Recovery::new(recovery), &mut self.device, self.handle.buf, &mut ()).await {
+            Err(Error::Fault(Fault::NoLog)) => Ok(()),
+            Ok(_)
+            | Err(Error::Fault(
+                Fault::Damaged(_)
+                | Fault::Foreign { .. }
+                | Fault::Misplaced { .. }
+                | Fault::Unsupported { .. }
+                | Fault::LeftOut { .. },
+            )) => Err(OpenError::Exists),
+            Err(error) => Err(error.into()),
         }
-        opened
     }
 
     /// Recovers the log, and has it ready to be taken over.
     #[inline(never)] // Recovery's memory is free again when this returns.
-    async fn recovered(mut device: D, buf: &'a mut [u8], options: LogOptions) -> Result<Self, OpenError<D::Error>> {
-        let writer = Handle::checked(&options, device.geometry(), device.old_writer())?;
-        let mut recovery = Recovery::new(options.recovery());
-        drive_async(&mut recovery, &mut device, buf, &mut ()).await?;
-        Handle::may_take_over(&writer.1, recovery.found())?;
-        Ok(Self { device, handle: Handle::taking_over(buf, options, writer, recovery.found()) })
+    async fn recover(&mut self) -> Result<(), OpenError<D::Error>> {
+        self.handle.may_open()?;
+        let mut recovery = Recovery::new(self.handle.options.recovery());
+        drive_async(&mut recovery, &mut self.device, self.handle.buf, &mut ()).await?;
+        self.handle.take_over(recovery.found())
     }
 
     /// Makes durable what was recovered.
@@ -325,7 +333,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
             self.forget(head).await?;
         }
         let most = usize::from(self.handle.options.checkpoints_kept);
-        let checkpoints_from = self.handle.checkpoints.keep(head, named?, most);
+        let checkpoints_from = self.handle.checkpoints.keep(head.head(), named?, most);
         self.say_cover(now, head.floor).await?;
         self.retire(Retention { checkpoints_from, evidence: true, unsaid: None }).await?;
         Ok(head.id)
@@ -424,7 +432,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
             self.free_removed().await?;
         }
         if may_come_back || self.device.remove(crate::Object::Checkpoint(head.id)).await.is_err() {
-            self.handle.checkpoints.left(head);
+            self.handle.checkpoints.left(head.head());
         }
         Ok(())
     }
@@ -540,29 +548,37 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     async fn begin(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
         self.commit(Durability::Durable).await?;
         loop {
-            let plan = self.handle.writer.plan(now, (self.handle.options.nonce)());
-            let plan: Plan = plan.map_err(|error| self.handle.refused(error))?;
-            let mut begin = Begin::new(plan);
-            match drive_async(&mut begin, &mut self.device, self.handle.buf, &mut ()).await {
-                Ok(()) => {
-                    let begun = begin.begun();
-                    self.handle.begun(&begun);
-                    if self.handle.writer.is_ready() {
-                        // Before anything in it is acknowledged.
-                        self.put_meta(false).await;
-                        if self.device.free() == Some(0) {
-                            // It need not succeed: where a segment is begun or continued next, it is asked again.
-                            let _ = self.relieve().await;
-                        }
-                        return Ok(begun.copied());
-                    }
+            let copied = self.begin_next(now).await?;
+            if self.handle.writer.is_ready() {
+                // Before anything in it is acknowledged.
+                self.put_meta(false).await;
+                if self.device.free() == Some(0) {
+                    // It need not succeed: where a segment is begun or continued next, it is asked again.
+                    let _ = self.relieve().await;
                 }
-                Err(error) => self.handle.failed(error)?,
+                return Ok(copied);
             }
         }
     }
 
+    /// Does what the writer plans next: where that comes to nothing, it has another plan.
+    #[inline(never)] // A plan is large: what it takes of the stack is free again when the segment is begun.
+    async fn begin_next(&mut self, now: u64) -> Result<u64, LogError<D::Error>> {
+        let mut begin = match self.handle.writer.plan(now, (self.handle.options.nonce)()) {
+            Ok(plan) => Begin::new(plan),
+            Err(error) => return Err(self.handle.refused(error)),
+        };
+        if let Err(error) = drive_async(&mut begin, &mut self.device, self.handle.buf, &mut ()).await {
+            self.handle.failed(error)?;
+            return Ok(0);
+        }
+        let begun = begin.begun();
+        self.handle.begun(&begun);
+        Ok(begun.copied())
+    }
+
     /// Where the last slot is taken: removes what the medium says is given up, which takes no room.
+    #[inline(never)] // As above.
     async fn relieve(&mut self) -> Result<(), LogError<D::Error>> {
         let Some(view) = self.handle.writer.view_as_said() else { return Ok(()) };
         self.retire_from(view, Retention { evidence: true, ..Retention::default() }).await?;

@@ -313,11 +313,12 @@ impl Begin {
     #[must_use]
     pub fn new(plan: Plan) -> Self {
         let at = plan.header.frames_at();
-        let mut begin = Self {
+        let (cursor, copy) = Self::copying(&plan);
+        Self {
             salts: Salts::of(plan.update, &plan.header),
             state: State::Erase,
-            cursor: Cursor::new(plan.update, &plan.old, 0, 0),
-            copy: Copy::default(),
+            cursor,
+            copy,
             at,
             behind: at,
             copied: 0,
@@ -330,19 +331,22 @@ impl Begin {
             evidence: None,
             found_at: None,
             plan,
-        };
-        begin.will_copy();
-        begin
+        }
     }
 
     /// Sets out to copy what the plan says.
+    #[inline(never)] // What it takes of the stack is not there while anything is read or written.
     fn will_copy(&mut self) {
-        if let Some(Copying { start, end, .. }) = self.plan.copy {
-            self.cursor = Cursor::new(self.plan.update, &self.plan.old, start.next, end);
-            self.copy.last = start.last;
-            self.copy.through = start.last;
-            self.copy.cut = start.behind;
-        }
+        (self.cursor, self.copy) = Self::copying(&self.plan);
+    }
+
+    /// Where copying begins, if the plan says so.
+    fn copying(plan: &Plan) -> (Cursor, Copy) {
+        let Plan { update, old, copy: Some(Copying { start, end, .. }), .. } = plan else {
+            return (Cursor::new(plan.update, &plan.old, 0, 0), Copy::default());
+        };
+        let copy = Copy { last: start.last, through: start.last, cut: start.behind, ..Copy::default() };
+        (Cursor::new(*update, old, start.next, *end), copy)
     }
 
     /// Where writing goes on, once it is done.

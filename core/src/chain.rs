@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::{
     CheckpointId, Lsn,
-    checkpoint::CheckpointHeader,
+    checkpoint::CheckpointHead,
     checksum::Update,
     cursor::{Cursor, Search},
     device::Object,
@@ -62,6 +62,12 @@ impl Cut {
 }
 
 impl Dead {
+    /// Takes in what others know: nothing is known here yet.
+    pub(crate) fn take_in(&mut self, others: &Self) {
+        // They fit: there is the same room here.
+        let _ = self.0.extend_from_slice(&others.0);
+    }
+
     pub(crate) fn contains(&self, id: SegmentId) -> bool {
         self.0.iter().any(|cut| cut.contains(id))
     }
@@ -84,6 +90,12 @@ pub(crate) const MENDED_MAX: usize = 4;
 pub(crate) struct Mended(pub(crate) Vec<SegmentHeader, MENDED_MAX>);
 
 impl Mended {
+    /// Takes in what others know: nothing is known here yet.
+    pub(crate) fn take_in(&mut self, others: &Self) {
+        // They fit: there is the same room here.
+        let _ = self.0.extend_from_slice(&others.0);
+    }
+
     /// The header of this segment, if it is not to be taken as it stands.
     pub(crate) fn get(&self, id: SegmentId) -> Option<&SegmentHeader> {
         self.0.iter().find(|header| header.id == id)
@@ -114,8 +126,6 @@ const EPOCHS_SEARCHED: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct MakeOut {
     update: Update,
-    successor: SegmentHeader,
-    before: Option<SegmentHeader>,
     /// The header, as it is tried.
     header: SegmentHeader,
     attempt: Attempt,
@@ -152,23 +162,28 @@ impl MakeOut {
         let holds = |geometry: &SegmentHeader| lost.last >= first && lost.size > geometry.frames_at();
         let attempt = if holds(&header) || before.is_some_and(holds) { Attempt::First } else { Attempt::Empty };
         let search = cursor.search(0);
-        Self { update, successor: *successor, before: before.copied(), header, attempt, cursor, search }
+        Self { update, header, attempt, cursor, search }
     }
 
     /// Goes on until it is known whether anything there verifies; the header that the segment must have had then is
-    /// [`header`](Self::header).
-    pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<bool, Stopped> {
+    /// [`header`](Self::header). The segments around it are the same as when it was made.
+    pub(crate) fn next(
+        &mut self,
+        turn: &mut Turn<'_>,
+        successor: &SegmentHeader,
+        before: Option<&SegmentHeader>,
+    ) -> Result<bool, Stopped> {
         loop {
             let fits = match self.attempt {
                 Attempt::Empty => true,
-                Attempt::First | Attempt::Second => self.cursor.next(turn)? == Seen::Good && self.is_first(),
+                Attempt::First | Attempt::Second => self.cursor.next(turn)? == Seen::Good && self.is_first(successor),
                 Attempt::Search => self.search.next(&mut self.cursor, turn)?,
                 Attempt::Nothing => return Ok(false),
             };
             if fits {
                 return Ok(true);
             }
-            self.try_next();
+            self.try_next(successor, before);
         }
     }
 
@@ -178,34 +193,34 @@ impl MakeOut {
     }
 
     /// Whether the first frame may be this one: what was given up before it may have taken LSNs.
-    fn is_first(&self) -> bool {
+    fn is_first(&self, successor: &SegmentHeader) -> bool {
         let header = self.cursor.frame().header;
         let lsn = if header.kind.is_mark() { header.lsn.next_or_max() } else { header.lsn };
         let first = self.header.first;
-        if self.successor.accepted_loss >= first { lsn >= first } else { lsn == first }
+        if successor.accepted_loss >= first { lsn >= first } else { lsn == first }
     }
 
     /// On to the next epoch, or the next attempt.
-    fn try_next(&mut self) {
-        let highest = self.successor.epoch;
-        let lowest = self.before.as_ref().map_or(1, |before| before.epoch);
+    fn try_next(&mut self, successor: &SegmentHeader, before: Option<&SegmentHeader>) {
+        let highest = successor.epoch;
+        let lowest = before.map_or(1, |before| before.epoch);
         let most = if self.attempt == Attempt::Search { EPOCHS_SEARCHED } else { EPOCHS_MAX };
         if self.header.epoch > lowest && highest - self.header.epoch + 1 < most {
             self.header.epoch -= 1;
             self.cursor.salt(self.update, &self.header);
         } else {
             self.header.epoch = highest;
-            let geometry = match (self.attempt, &self.before) {
+            let geometry = match (self.attempt, before) {
                 (Attempt::First, Some(before)) => {
                     self.attempt = Attempt::Second;
                     before
                 }
                 (Attempt::First | Attempt::Second, _) => {
                     self.attempt = Attempt::Search;
-                    &self.successor
+                    successor
                 }
                 _ => {
-                    let empty = self.successor.predecessor.size <= self.header.frames_at();
+                    let empty = successor.predecessor.size <= self.header.frames_at();
                     self.attempt = if empty { Attempt::Empty } else { Attempt::Nothing };
                     return;
                 }
@@ -214,7 +229,7 @@ impl MakeOut {
             self.header.copy_offset = geometry.copy_offset;
             self.header.blank = geometry.blank;
             self.header.segment_size = geometry.segment_size;
-            let size = self.successor.predecessor.size;
+            let size = successor.predecessor.size;
             self.cursor = Cursor::new(self.update, &self.header, self.header.frames_at(), size);
         }
         self.cursor.go(self.header.frames_at());
@@ -299,45 +314,55 @@ impl HeaderReader {
     pub(crate) fn next(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
             let offset = self.offset();
-            let copy = match self.window.get(turn, u64::from(offset), SEGMENT_HEADER_LEN)? {
-                Bytes::Whole(bytes) => match SegmentHeader::decode(self.update, turn.bytes(&bytes), offset) {
-                    Ok(header) if header.id == self.id => Some(header),
-                    Ok(header) => {
-                        let SegmentHeader { log, id, nonce, .. } = header;
-                        self.read.stray.get_or_insert(StrayHeader { log, id, nonce, offset });
-                        None
-                    }
-                    Err(NotAHeader::Invalid) => None,
-                    Err(NotAHeader::Unsupported { version, flags }) => {
-                        let object = Object::Segment(self.id);
-                        let number = if version == FORMAT_VERSION { flags } else { version };
-                        return Err(turn.fault(Fault::Unsupported { object, offset: offset.into(), number }));
-                    }
-                },
-                Bytes::Short(_) => None,
-                Bytes::Unreadable => {
-                    self.read.unreadable = true;
-                    None
-                }
-            };
-            match (self.place, copy) {
-                (Place::Check(offset), copy) => {
-                    self.read.bad_copy = (copy != self.read.header).then_some(offset);
-                    return Ok(());
-                }
-                (place, Some(header)) => {
-                    self.read.header = Some(header);
-                    if place != Place::First {
-                        self.read.bad_copy = Some(0);
-                        return Ok(());
-                    }
-                    self.go(Place::Check(header.copy_offset));
-                }
-                (Place::First, None) => self.go(Place::Second(0)),
-                (Place::Second(place), None) if place + 1 < COPY_OFFSETS.len() => self.go(Place::Second(place + 1)),
-                (Place::Second(_), None) => return Ok(()),
+            let bytes = self.window.get(turn, u64::from(offset), SEGMENT_HEADER_LEN)?;
+            if self.take(turn, &bytes, offset)? {
+                return Ok(());
             }
         }
+    }
+
+    /// Takes in what stands in the place of one copy; whether that was the last to be read.
+    #[inline(never)] // What it takes of the stack is not there while a copy is read.
+    fn take(&mut self, turn: &mut Turn<'_>, bytes: &Bytes, offset: u32) -> Result<bool, Stopped> {
+        let decoded = match bytes {
+            Bytes::Whole(bytes) => SegmentHeader::decode(self.update, turn.bytes(bytes), offset),
+            Bytes::Short(_) => Err(NotAHeader::Invalid),
+            Bytes::Unreadable => {
+                self.read.unreadable = true;
+                Err(NotAHeader::Invalid)
+            }
+        };
+        let copy = match &decoded {
+            Ok(header) if header.id == self.id => Some(header),
+            Ok(SegmentHeader { log, id, nonce, .. }) => {
+                self.read.stray.get_or_insert(StrayHeader { log: *log, id: *id, nonce: *nonce, offset });
+                None
+            }
+            Err(NotAHeader::Invalid) => None,
+            Err(NotAHeader::Unsupported { version, flags }) => {
+                let object = Object::Segment(self.id);
+                let number = if *version == FORMAT_VERSION { *flags } else { *version };
+                return Err(turn.fault(Fault::Unsupported { object, offset: offset.into(), number }));
+            }
+        };
+        match (self.place, copy) {
+            (Place::Check(offset), copy) => {
+                self.read.bad_copy = (copy != self.read.header.as_ref()).then_some(offset);
+                return Ok(true);
+            }
+            (place, Some(header)) => {
+                self.read.header = Some(*header);
+                if place != Place::First {
+                    self.read.bad_copy = Some(0);
+                    return Ok(true);
+                }
+                self.go(Place::Check(header.copy_offset));
+            }
+            (Place::First, None) => self.go(Place::Second(0)),
+            (Place::Second(place), None) if place + 1 < COPY_OFFSETS.len() => self.go(Place::Second(place + 1)),
+            (Place::Second(_), None) => return Ok(true),
+        }
+        Ok(false)
     }
 }
 
@@ -439,7 +464,7 @@ impl View {
     /// Whether a state that is built up from this checkpoint and the entries behind it lacks some: they were given up, and their
     /// loss was not accepted.
     #[must_use]
-    pub fn lacks_state(&self, checkpoint: &CheckpointHeader) -> bool {
+    pub fn lacks_state(&self, checkpoint: &CheckpointHead) -> bool {
         self.lacks_from(self.needed_from(checkpoint))
     }
 
@@ -447,7 +472,7 @@ impl View {
     /// relies on no checkpoint that needs entries below the mark, of transactions that were open when it was taken; a mark that
     /// relies on none leaves those there.
     #[must_use]
-    pub fn needed_from(&self, checkpoint: &CheckpointHeader) -> Lsn {
+    pub fn needed_from(&self, checkpoint: &CheckpointHead) -> Lsn {
         if self.low_water_covered { checkpoint.floor } else { checkpoint.lsn.next_or_max() }
     }
 
@@ -568,7 +593,7 @@ pub(crate) mod tests {
         let mut make_out = MakeOut::new(portable, successor, before, Lsn::new(FIRST));
         let (mut buf, mut answer) = ([0; 1024], Answer::Nothing);
         loop {
-            match Turn::run(&mut buf, answer, |turn| make_out.next(turn)) {
+            match Turn::run(&mut buf, answer, |turn| make_out.next(turn, successor, before)) {
                 Ok(found) => return found.then_some(*make_out.header()),
                 Err(Stop::Need(Step::Read { object, at, into })) => {
                     assert_eq!(object, Object::Segment(successor.predecessor.id));

@@ -58,7 +58,26 @@ pub struct CheckpointHeader {
     pub metadata_len: u32,
 }
 
+/// What has to be known of a checkpoint as long as a log is open that has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct CheckpointHead {
+    /// The checkpoint's id.
+    pub id: CheckpointId,
+    /// The LSN up to which it contains the effect of every entry.
+    pub lsn: Lsn,
+    /// The replay floor: see [`CheckpointHeader::floor`].
+    pub floor: Lsn,
+}
+
 impl CheckpointHeader {
+    /// What has to be known of it as long as its log is open.
+    #[must_use]
+    pub const fn head(&self) -> CheckpointHead {
+        let Self { id, lsn, floor, .. } = *self;
+        CheckpointHead { id, lsn, floor }
+    }
+
     /// The header's bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {

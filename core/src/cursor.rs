@@ -75,6 +75,15 @@ impl Cursor {
         }
     }
 
+    /// From now on it is at `at` of the segment with this header: the same as a new one, in the place of this one.
+    pub(crate) fn restart(&mut self, update: Update, header: &SegmentHeader, at: u32, limit: u32) {
+        self.limit = limit.min(header.segment_size);
+        self.window = Window::new(Object::Segment(header.id), u64::from(self.limit));
+        self.salt(update, header);
+        (self.blank, self.granule, self.at) = (header.blank, header.granule, at);
+        self.frame = Frame::default();
+    }
+
     /// The segment.
     pub(crate) fn object(&self) -> Object {
         self.window.object()

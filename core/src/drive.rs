@@ -543,18 +543,18 @@ pub(crate) fn drive_unit<D: Device>(
     let mut answer = Answer::Nothing;
     let mut unreadable = None;
     loop {
-        answer = match &machine.step(buf.bytes(), answer) {
+        answer = match machine.step(buf.bytes(), answer) {
             Ok(()) => return Ok(true),
-            Err(Stop::Fault(fault)) => return Err(stopped(fault.clone(), unreadable)),
+            Err(Stop::Fault(fault)) => return Err(stopped(fault, unreadable)),
             Err(Stop::Need(Step::Grow { needed })) => {
-                buf.grow(*needed);
+                buf.grow(needed);
                 Answer::Nothing
             }
-            Err(Stop::Need(step)) if step.is_the_hosts() => match serve(step, buf.bytes(), host) {
+            Err(Stop::Need(step)) if step.is_the_hosts() => match serve(&step, buf.bytes(), host) {
                 Some(answer) => answer,
                 None => return Ok(false),
             },
-            Err(Stop::Need(step)) => perform(step, device, buf.bytes(), &mut unreadable)?,
+            Err(Stop::Need(step)) => perform(&step, device, buf.bytes(), &mut unreadable)?,
         };
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{
     CheckpointId, Lsn,
     begin::Begun,
-    checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
+    checkpoint::{CheckpointError, CheckpointHead, CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
     device::{DeviceError, ErrorKind, Object, OldWriter},
@@ -330,6 +330,15 @@ impl<F: FnMut(&mut [u8]) -> usize> Host for Snapshot<F> {
     }
 }
 
+/// What is counted while a log is open: see [`LogStats`].
+#[derive(Debug, Default)]
+struct Counts {
+    groups: u32,
+    syncs: u32,
+    bytes: u64,
+    segments: u32,
+}
+
 /// An open log without its device.
 #[derive(Debug)]
 pub(crate) struct Handle<'a> {
@@ -341,80 +350,62 @@ pub(crate) struct Handle<'a> {
     /// Newest first.
     pub(crate) checkpoints: Checkpoints,
     pub(crate) highest_checkpoint: CheckpointId,
-    stats: LogStats,
+    counts: Counts,
     /// The last LSN of an append that was answered before it was written.
     pub(crate) buffered: Lsn,
     cause: Option<Cause>,
 }
 
 impl<'a> Handle<'a> {
-    /// A new log.
-    pub(crate) fn create<E>(
-        buf: &'a mut [u8],
-        options: LogOptions,
-        (geometry, writer): (Geometry, WriterOptions),
-        log: Uuid,
-    ) -> Result<Self, OpenError<E>> {
-        if options.expect_log.is_some_and(|expected| expected != log) {
-            return Err(OpenError::Options(InvalidOptions::OtherLog));
-        }
-        let writer = Writer::create(writer, log).map_err(OpenError::Options)?;
-        let report = Report::made(log, options.policy);
-        Ok(Self {
-            writer,
+    /// The handle of no log yet. It is large: it is made once, where it stays, and then told which log it is of.
+    #[inline(never)] // Written where it is wanted, not moved there.
+    pub(crate) fn new(buf: &'a mut [u8], options: LogOptions, geometry: Geometry, old_writer: OldWriter) -> Self {
+        Self {
+            writer: Writer::blank(options.writer(geometry, old_writer)),
             buf,
             options,
             geometry,
-            report,
+            report: Report::nothing(options.policy),
             checkpoints: Checkpoints::default(),
             highest_checkpoint: CheckpointId::default(),
-            stats: LogStats::default(),
+            counts: Counts::default(),
             buffered: Lsn::ZERO,
             cause: None,
-        })
+        }
     }
 
-    /// Whether a log that was recovered may be taken over.
-    pub(crate) fn may_take_over<E>(options: &WriterOptions, recovered: &Recovered) -> Result<(), OpenError<E>> {
-        match Writer::may_take_over(options, recovered, Consent::None) {
-            Ok(()) => Ok(()),
-            Err(TakeOverError::Options(invalid)) => Err(OpenError::Options(invalid)),
+    /// Makes it the handle of a new log.
+    pub(crate) fn create<E>(&mut self, log: Uuid) -> Result<(), OpenError<E>> {
+        if self.options.expect_log.is_some_and(|expected| expected != log) {
+            return Err(OpenError::Options(InvalidOptions::OtherLog));
+        }
+        self.writer.make(log);
+        (self.report.log, self.report.epoch) = (log, 1);
+        Ok(())
+    }
+
+    /// Makes it the handle of a log that was recovered, where that may be taken over.
+    #[inline(never)] // What it takes of the stack is not there while the log is recovered.
+    pub(crate) fn take_over<E>(&mut self, recovered: &Recovered) -> Result<(), OpenError<E>> {
+        match self.writer.may_take_over(recovered, Consent::None) {
+            Ok(()) => {}
+            Err(TakeOverError::Options(invalid)) => return Err(OpenError::Options(invalid)),
             Err(TakeOverError::Unsupported { checkpoint, version }) => {
                 let object = Object::Checkpoint(checkpoint);
-                Err(Error::Fault(Fault::Unsupported { object, offset: 0, number: version }).into())
+                return Err(Error::Fault(Fault::Unsupported { object, offset: 0, number: version }).into());
             }
-            Err(TakeOverError::Refused) => Err(OpenError::Refused(recovered.report.first_damage)),
+            Err(TakeOverError::Refused) => return Err(OpenError::Refused(recovered.report.first_damage)),
         }
+        self.writer.take_over_from(recovered, Consent::None);
+        self.report = recovered.report.clone();
+        self.checkpoints.take_in(recovered);
+        self.highest_checkpoint = recovered.highest_checkpoint;
+        Ok(())
     }
 
-    /// A log that was recovered, and may be taken over.
-    #[inline(never)] // What it takes of the stack is free again while the log is used.
-    pub(crate) fn taking_over(
-        buf: &'a mut [u8],
-        options: LogOptions,
-        (geometry, writer): (Geometry, WriterOptions),
-        recovered: &Recovered,
-    ) -> Self {
-        Self {
-            writer: Writer::taking_over(writer, recovered, Consent::None),
-            buf,
-            options,
-            geometry,
-            report: recovered.report.clone(),
-            checkpoints: Checkpoints::found(recovered),
-            highest_checkpoint: recovered.highest_checkpoint,
-            stats: LogStats::default(),
-            buffered: Lsn::ZERO,
-            cause: None,
-        }
-    }
-
-    /// The writer's options, where the handle can do what it is asked.
-    pub(crate) fn checked<E>(
-        options: &LogOptions,
-        geometry: Geometry,
-        old_writer: OldWriter,
-    ) -> Result<(Geometry, WriterOptions), OpenError<E>> {
+    /// Whether it can do what its options ask of it.
+    pub(crate) fn may_open<E>(&self) -> Result<(), OpenError<E>> {
+        let options = &self.options;
         if !matches!(options.policy, Policy::Strict | Policy::Default) {
             return Err(OpenError::Policy(options.policy));
         }
@@ -424,9 +415,7 @@ impl<'a> Handle<'a> {
         if Part::Checkpoints.is_built() && !(1..=CHECKPOINTS_MAX).contains(&usize::from(options.checkpoints_kept)) {
             return Err(OpenError::Options(InvalidOptions::CheckpointsKept));
         }
-        let writer = options.writer(geometry, old_writer);
-        writer.validate().map_err(OpenError::Options)?;
-        Ok((geometry, writer))
+        self.writer.options().validate().map_err(OpenError::Options)
     }
 
     pub(crate) fn stats(&self) -> LogStats {
@@ -435,7 +424,10 @@ impl<'a> Handle<'a> {
             durable: self.writer.durable(),
             low_water: self.writer.low_water(),
             checkpoint: self.checkpoints.newest().map(|head| (head.id, head.lsn)),
-            ..self.stats
+            groups: self.counts.groups,
+            syncs: self.counts.syncs,
+            bytes: self.counts.bytes,
+            segments: self.counts.segments,
         }
     }
 
@@ -470,15 +462,15 @@ impl<'a> Handle<'a> {
 
     pub(crate) fn landed(&mut self, group: Group) {
         self.writer.landed(group);
-        self.stats.groups += u32::from(!group.is_empty());
-        self.stats.bytes += u64::from(group.len());
-        self.stats.syncs += u32::from(group.syncs());
+        self.counts.groups += u32::from(!group.is_empty());
+        self.counts.bytes += u64::from(group.len());
+        self.counts.syncs += u32::from(group.syncs());
     }
 
     pub(crate) fn begun(&mut self, begun: &Begun) {
         let before = self.writer.end().0;
         self.writer.begun(begun);
-        self.stats.segments += u32::from(self.writer.end().0 != before);
+        self.counts.segments += u32::from(self.writer.end().0 != before);
     }
 
     /// Whether this build has checkpoints.
@@ -498,7 +490,7 @@ impl<'a> Handle<'a> {
 
     /// The checkpoint that a state is loaded from, if there is one: the newest, once all were judged. Where it lacks what was given
     /// up, or there is none and the state `is_lost`, that is an error.
-    pub(crate) fn load_from<E: DeviceError>(&mut self, is_lost: bool) -> Result<Option<CheckpointHeader>, LogError<E>> {
+    pub(crate) fn load_from<E: DeviceError>(&mut self, is_lost: bool) -> Result<Option<CheckpointHead>, LogError<E>> {
         let newest = self.newest_checkpoint();
         let view = self.writer.view();
         if !Part::Checkpoints.is_built() || !newest.as_ref().map_or(is_lost, |head| view.lacks_state(head)) {
@@ -512,7 +504,7 @@ impl<'a> Handle<'a> {
     }
 
     /// The newest checkpoint, in a build that has them.
-    pub(crate) fn newest_checkpoint(&self) -> Option<CheckpointHeader> {
+    pub(crate) fn newest_checkpoint(&self) -> Option<CheckpointHead> {
         self.checkpoints.newest().copied().filter(|_| Part::Checkpoints.is_built())
     }
 
@@ -628,13 +620,6 @@ impl<'a> Handle<'a> {
 
 const _: () = assert!(SEGMENT_HEADER_LEN <= 2 * HEADER_LEN, "the least buffer holds a segment's header");
 
-impl Report {
-    /// Of a log that was just made.
-    fn made(log: Uuid, policy: Policy) -> Self {
-        Self { log, epoch: 1, ..Self::nothing(policy) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -653,10 +638,10 @@ mod tests {
 
     /// A new log, of which nothing is on a medium.
     fn handle(buf: &mut [u8], granule: u32) -> Handle<'_> {
-        let options = LogOptions::default();
         let geometry = Geometry { segment_size: 0x4000, granule, ..GEOMETRY };
-        let writer = options.writer(geometry, OldWriter::MayWrite);
-        Handle::create::<Failure>(buf, options, (geometry, writer), Uuid::nil()).unwrap()
+        let mut handle = Handle::new(buf, LogOptions::default(), geometry, OldWriter::MayWrite);
+        handle.create::<Failure>(Uuid::nil()).unwrap();
+        handle
     }
 
     fn device(action: Action, kind: ErrorKind) -> Error<Failure> {
@@ -791,7 +776,7 @@ mod tests {
     fn one_checkpoint_at_least_is_kept_and_no_more_than_a_handle_remembers() {
         let of = |checkpoints_kept| {
             let options = LogOptions { checkpoints_kept, ..LogOptions::default() };
-            Handle::checked::<Failure>(&options, GEOMETRY, OldWriter::MayWrite).map(|_| ())
+            Handle::new(&mut [], options, GEOMETRY, OldWriter::MayWrite).may_open::<Failure>()
         };
         for kept in [1, 2, 8] {
             assert!(of(kept).is_ok(), "{kept}");
@@ -807,8 +792,7 @@ mod tests {
     fn no_log_is_made_but_the_one_that_is_expected() {
         let made = |expect_log| {
             let options = LogOptions { expect_log, ..LogOptions::default() };
-            let writer = options.writer(GEOMETRY, OldWriter::MayWrite);
-            Handle::create::<Failure>(&mut [], options, (GEOMETRY, writer), Uuid::from_u128(5)).map(|_| ())
+            Handle::new(&mut [], options, GEOMETRY, OldWriter::MayWrite).create::<Failure>(Uuid::from_u128(5))
         };
         assert!(made(None).is_ok() && made(Some(Uuid::from_u128(5))).is_ok());
         let refused = made(Some(Uuid::from_u128(6))).unwrap_err();

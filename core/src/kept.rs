@@ -11,7 +11,7 @@ use heapless::Vec;
 use crate::{
     CheckpointId, Lsn,
     chain::View,
-    checkpoint::CheckpointHeader,
+    checkpoint::CheckpointHead,
     decision::Policy,
     drive::{Answer, Entry, Machine, Step, Stop, Stopped, Turn},
     operation::{Code, OperationRef},
@@ -34,7 +34,7 @@ pub struct Checkpoints {
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    head: CheckpointHeader,
+    head: CheckpointHead,
     standing: Standing,
 }
 
@@ -53,22 +53,28 @@ impl Checkpoints {
     /// Those that recovery found.
     #[must_use]
     pub fn found(recovered: &Recovered) -> Self {
-        let unread = |head: &CheckpointHeader| Known { head: *head, standing: Standing::Unread };
-        Self {
-            // No more than are kept, where the compiler sees that they have room.
-            known: recovered.checkpoints.iter().take(CHECKPOINTS_MAX).map(unread).collect(),
-            has_bad: !recovered.bad_checkpoints.is_empty(),
+        let mut checkpoints = Self::default();
+        checkpoints.take_in(recovered);
+        checkpoints
+    }
+
+    /// Takes in those that recovery found: there are none yet.
+    pub(crate) fn take_in(&mut self, recovered: &Recovered) {
+        for head in &recovered.checkpoints {
+            // There is room: no more are found than are kept.
+            let _ = self.known.push(Known { head: *head, standing: Standing::Unread });
         }
+        self.has_bad = !recovered.bad_checkpoints.is_empty();
     }
 
     /// The heads of all that a state may be loaded from, newest first.
-    pub fn heads(&self) -> impl Iterator<Item = &CheckpointHeader> {
+    pub fn heads(&self) -> impl Iterator<Item = &CheckpointHead> {
         self.known.iter().map(|known| &known.head)
     }
 
     /// The newest.
     #[must_use]
-    pub fn newest(&self) -> Option<&CheckpointHeader> {
+    pub fn newest(&self) -> Option<&CheckpointHead> {
         self.heads().next()
     }
 
@@ -104,7 +110,7 @@ impl Checkpoints {
 
     /// The newest that may be relied on; those of which only the head was read are taken for that.
     #[must_use]
-    pub fn newest_relied_on(&self) -> Option<&CheckpointHeader> {
+    pub fn newest_relied_on(&self) -> Option<&CheckpointHead> {
         self.known.iter().find(|known| known.standing != Standing::Unnamed).map(|known| &known.head)
     }
 
@@ -124,7 +130,7 @@ impl Checkpoints {
 
     /// A checkpoint is complete, and the log names it by the entry at `entry`. So many are kept, of those that may be
     /// relied on: gives the oldest.
-    pub fn keep(&mut self, head: CheckpointHeader, entry: Lsn, most: usize) -> CheckpointId {
+    pub fn keep(&mut self, head: CheckpointHead, entry: Lsn, most: usize) -> CheckpointId {
         // One that could not be read keeps its place: it is not known to be bad.
         self.known.retain(|known| known.standing != Standing::Unnamed);
         self.known.truncate(most.clamp(1, CHECKPOINTS_MAX) - 1);
@@ -134,7 +140,7 @@ impl Checkpoints {
     }
 
     /// A checkpoint was written, its entry was refused, and it could not be removed. Of such ones the newest stands for all.
-    pub fn left(&mut self, head: CheckpointHeader) {
+    pub fn left(&mut self, head: CheckpointHead) {
         self.known.retain(|known| known.standing != Standing::Unnamed);
         // There is room: no more than may be kept are left.
         let _ = self.known.insert(0, Known { head, standing: Standing::Unnamed });
@@ -212,7 +218,7 @@ enum Judging {
 impl JudgeCheckpoints {
     /// Judges the checkpoints with these heads, at most [`CHECKPOINTS_MAX`] of them, of the log that `view` shows.
     #[must_use]
-    pub fn new<'a>(view: View, heads: impl Iterator<Item = &'a CheckpointHeader>) -> Self {
+    pub fn new<'a>(view: View, heads: impl Iterator<Item = &'a CheckpointHead>) -> Self {
         let heads = heads.take(CHECKPOINTS_MAX).map(|head| (head.id, head.lsn)).collect();
         Self { view, heads, judged: Vec::new(), state: Judging::Next }
     }
@@ -330,17 +336,12 @@ mod tests {
     use super::*;
     use crate::chain::tests::view;
 
-    fn head(id: u64, lsn: u64) -> CheckpointHeader {
-        CheckpointHeader {
-            id: CheckpointId::new(id),
-            lsn: Lsn::new(lsn),
-            floor: Lsn::new(lsn - 1),
-            ..Default::default()
-        }
+    fn head(id: u64, lsn: u64) -> CheckpointHead {
+        CheckpointHead { id: CheckpointId::new(id), lsn: Lsn::new(lsn), floor: Lsn::new(lsn - 1) }
     }
 
-    fn of(heads: &[CheckpointHeader]) -> Checkpoints {
-        let unread = |head: &CheckpointHeader| Known { head: *head, standing: Standing::Unread };
+    fn of(heads: &[CheckpointHead]) -> Checkpoints {
+        let unread = |head: &CheckpointHead| Known { head: *head, standing: Standing::Unread };
         Checkpoints { known: heads.iter().map(unread).collect(), has_bad: false }
     }
 

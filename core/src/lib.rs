@@ -53,7 +53,7 @@ pub use fault::Fault;
 pub use handle::{Appended, Cause, Each, LogError, LogOptions, LogStats, OpenError};
 pub use kept::{Checkpoints, JudgeCheckpoints, JudgeLoss, Judged};
 pub use locate::Locate;
-pub use log::Log;
+pub use log::{Log, LogPlace};
 pub use lsn::{CheckpointId, Exhausted, Lsn};
 pub use part::Part;
 pub use reader::{Read, Reader};

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     CheckpointId, Lsn,
     chain::{Cut, Dead, HeaderRead, HeaderReader, MakeOut, Mended, StrayHeader, View},
-    checkpoint::{CheckpointError, CheckpointHeader, HEADER_LEN},
+    checkpoint::{CheckpointError, CheckpointHead, CheckpointHeader, HEADER_LEN},
     checksum::{Update, portable},
     decision::Policy,
     device::Object,
@@ -61,7 +61,7 @@ pub struct Recovered {
     /// What a reader has to know.
     pub view: View,
     /// Heads of the checkpoints of this log, newest first; only the head was verified.
-    pub checkpoints: Vec<CheckpointHeader, CHECKPOINTS_MAX>,
+    pub checkpoints: Vec<CheckpointHead, CHECKPOINTS_MAX>,
     /// Checkpoints whose head is bad, newest first.
     pub bad_checkpoints: Vec<CheckpointId, CHECKPOINTS_MAX>,
     /// The highest id of any checkpoint, good or bad.
@@ -96,6 +96,8 @@ pub struct Recovery {
     /// The scan of the newest segment, or of one behind a gap: beside the state, as moving it there would take stack.
     scan: TailScan,
     chain: Chain,
+    /// Which log each of the checkpoints found is of, and of which epoch: those of another are forgotten once it is known.
+    origins: Vec<Origin, CHECKPOINTS_MAX>,
     /// Findings to hand over before going on.
     findings: Deque<Finding, FINDINGS_MAX>,
 }
@@ -129,6 +131,13 @@ enum State {
     /// Nothing stands behind.
     Joined,
     Finish,
+}
+
+/// What a checkpoint is of.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    log: Uuid,
+    epoch: u64,
 }
 
 /// A segment that has a sound header of another number.
@@ -179,8 +188,8 @@ struct Gone {
     stands: bool,
     /// The first LSN of its span.
     first: Lsn,
-    /// The header that it had, once that was made out.
-    made_out: Option<SegmentHeader>,
+    /// Whether the header that it had was made out: it is the last of those that are mended.
+    made_out: bool,
     /// The segment behind it that is there.
     behind: Option<SegmentHeader>,
     /// Whether that is its own predecessor for certain, and no other one is missing between.
@@ -218,8 +227,9 @@ impl Recovery {
             lost_behind: None,
             held: None,
             found: Recovered::nothing(&options),
-            scan: TailScan::new(options.checksum, &SegmentHeader::NONE, options.policy, None, Lsn::ZERO),
+            scan: TailScan::new(options.checksum),
             chain: Chain::new(&SegmentHeader::NONE),
+            origins: Vec::new(),
             findings: Deque::new(),
         }
     }
@@ -231,8 +241,8 @@ impl Recovery {
 
     fn advance(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         loop {
-            if let Some(finding) = self.findings.pop_front() {
-                return Err(turn.need(Step::Finding(finding)));
+            if !self.findings.is_empty() {
+                return Err(self.hand_over(turn));
             }
             match &mut self.state {
                 // What was left out of this build; the states that it alone comes to are compiled away with it.
@@ -256,26 +266,17 @@ impl Recovery {
                     None => self.no_header(turn)?,
                 },
                 State::Meta(window) => {
-                    self.meta = match window.get(turn, 0, META_LEN)? {
-                        Bytes::Whole(bytes) => Meta::decode(turn.bytes(&bytes)).ok(),
-                        Bytes::Short(_) | Bytes::Unreadable => None,
-                    };
-                    self.bad_meta = self.meta.is_none();
-                    self.list(Object::Meta);
+                    let bytes = window.get(turn, 0, META_LEN)?;
+                    self.meta_read(turn, &bytes);
                 }
                 State::Checkpoint(window) => {
+                    let bytes = window.get(turn, 0, HEADER_LEN)?;
                     let object = window.object();
-                    let head = match window.get(turn, 0, HEADER_LEN)? {
-                        Bytes::Whole(bytes) => CheckpointHeader::decode(turn.bytes(&bytes)),
-                        Bytes::Short(_) | Bytes::Unreadable => Err(CheckpointError::Short),
-                    };
-                    self.list(object);
-                    self.checkpoint(object, head);
+                    self.checkpoint_read(turn, object, &bytes);
                 }
                 State::Header(reader) => {
                     reader.next(turn)?;
-                    let (id, read) = (reader.id(), reader.read.clone());
-                    self.top(turn, id, &read)?;
+                    self.top(turn)?;
                 }
                 State::Body(window, at) => {
                     let len = HEAD_PIECE.min(HEAD_AREA - *at);
@@ -294,13 +295,7 @@ impl Recovery {
                 }
                 State::Tail => {
                     if self.scan.next(turn) == Err(Stopped) {
-                        // A finding is told as all others are.
-                        let &Stop::Need(Step::Finding(finding)) = turn.stop() else { return Err(Stopped) };
-                        // What ends too early, ends where a missing segment began: that is told once it is known.
-                        match self.names_missing(&self.scan.tail.header) {
-                            Some(_) if finding.seen == Seen::End => self.lost_behind = finding.lsns,
-                            _ => self.tell(finding),
-                        }
+                        self.found_in_tail(turn)?;
                         continue;
                     }
                     self.found.tail = self.scan.tail;
@@ -313,32 +308,46 @@ impl Recovery {
                 State::Chain { .. } => self.link(turn)?,
                 State::ChainHeader(reader) => {
                     reader.next(turn)?;
-                    let (id, read) = (reader.id(), reader.read.clone());
-                    self.linked(id, &read);
+                    self.linked();
                 }
                 State::Behind { .. } => self.behind(turn)?,
                 State::BehindHeader(reader) => {
                     reader.next(turn)?;
-                    let (id, read) = (reader.id(), reader.read.clone());
-                    self.behind_read(id, &read);
+                    self.behind_read();
                 }
                 State::MakeOut(make_out) => {
-                    let header = make_out.next(turn)?.then_some(*make_out.header());
-                    self.made_out(header);
+                    let behind = self.chain.gone.as_ref().and_then(|gone| gone.behind.as_ref());
+                    let is_made_out = make_out.next(turn, &self.chain.oldest, behind)?;
+                    self.made_out(is_made_out);
                 }
                 State::End => match self.scan.next(turn) {
                     // Whoever reads the segment tells of damage in it.
                     Err(Stopped) if matches!(turn.stop(), Stop::Need(Step::Finding(_))) => {}
                     Err(stopped) => return Err(stopped),
-                    Ok(()) => {
-                        let Tail { header, last, behind, .. } = self.scan.tail;
-                        self.joined(turn, Some(&End { header, last, behind }))?;
-                    }
+                    Ok(()) => self.joined(turn)?,
                 },
-                State::Joined => self.joined(turn, None)?,
+                State::Joined => self.joined(turn)?,
                 State::Finish => return self.finish(turn),
             }
         }
+    }
+
+    /// Hands over a finding: there is one.
+    #[inline(never)] // What it takes of the stack is not there while anything is read.
+    fn hand_over(&mut self, turn: &mut Turn<'_>) -> Stopped {
+        self.findings.pop_front().map_or(Stopped, |finding| turn.need(Step::Finding(finding)))
+    }
+
+    /// The scan of the newest segment stopped: a finding is told as all others are.
+    #[inline(never)] // As above.
+    fn found_in_tail(&mut self, turn: &Turn<'_>) -> Result<(), Stopped> {
+        let &Stop::Need(Step::Finding(finding)) = turn.stop() else { return Err(Stopped) };
+        // What ends too early, ends where a missing segment began: that is told once it is known.
+        match self.names_missing(&self.scan.tail.header) {
+            Some(_) if finding.seen == Seen::End => self.lost_behind = finding.lsns,
+            _ => self.tell(&finding),
+        }
+        Ok(())
     }
 
     /// On to the object before this one.
@@ -346,6 +355,7 @@ impl Recovery {
         self.state = State::List { before: Some(before), asked: false };
     }
 
+    #[inline(never)] // A state is large, and is made before it takes the place of another.
     fn listed(&mut self, object: Object) {
         self.state = match object {
             Object::Meta => State::Meta(Window::new(object, META_LEN as u64)),
@@ -363,26 +373,57 @@ impl Recovery {
         HeaderReader::new(self.options.checksum, id)
     }
 
-    fn checkpoint(&mut self, object: Object, head: Result<CheckpointHeader, CheckpointError>) {
+    #[inline(never)] // What it takes of the stack is not there while an object is read.
+    fn meta_read(&mut self, turn: &Turn<'_>, bytes: &Bytes) {
+        self.meta = match bytes {
+            Bytes::Whole(bytes) => Meta::decode(turn.bytes(bytes)).ok(),
+            Bytes::Short(_) | Bytes::Unreadable => None,
+        };
+        self.bad_meta = self.meta.is_none();
+        self.list(Object::Meta);
+    }
+
+    #[inline(never)] // As above.
+    fn checkpoint_read(&mut self, turn: &Turn<'_>, object: Object, bytes: &Bytes) {
+        let head = match bytes {
+            Bytes::Whole(bytes) => CheckpointHeader::decode(turn.bytes(bytes)),
+            Bytes::Short(_) | Bytes::Unreadable => Err(CheckpointError::Short),
+        };
+        self.list(object);
         let Object::Checkpoint(id) = object else { return };
         if let Err(CheckpointError::UnsupportedVersion { version }) = head {
             self.found.report.unsupported.get_or_insert((id, version));
             let mut finding = Finding::rot(Seen::BadCheckpoint, object, 0);
             // What it holds, a newer program reads.
             (finding.verdict, finding.harmless) = (Verdict::Unsupported, true);
-            self.tell(finding);
+            self.tell(&finding);
         }
         self.found.highest_checkpoint = self.found.highest_checkpoint.max(id);
-        // Beyond the newest few, older ones are not remembered: a log retains fewer.
-        let _ = match head {
-            Ok(head) if head.id == id => self.found.checkpoints.push(head).map_err(|_| ()),
-            _ => self.found.bad_checkpoints.push(id).map_err(|_| ()),
-        };
+        match head {
+            Ok(head) if head.id == id => self.remember(&head),
+            // Beyond the newest few, older ones are not remembered: a log retains fewer.
+            _ => drop(self.found.bad_checkpoints.push(id)),
+        }
+    }
+
+    fn remember(&mut self, checkpoint: &CheckpointHeader) {
+        // As above: each of them has its origin.
+        let _ = self.found.checkpoints.push(checkpoint.head());
+        let _ = self.origins.push(Origin { log: checkpoint.log, epoch: checkpoint.epoch });
+    }
+
+    /// Forgets the checkpoints of other logs.
+    fn forget_foreign(found: &mut Recovered, origins: &mut Vec<Origin, CHECKPOINTS_MAX>, log: Uuid) {
+        let mut ours = origins.iter().map(|origin| origin.log == log);
+        found.checkpoints.retain(|_| ours.next() == Some(true));
+        origins.retain(|origin| origin.log == log);
     }
 
     /// Takes the header of a segment from the top down: the first valid one is the newest.
-    #[inline(never)] // A scan is large: the stack that it takes to begin one is free again while it goes on.
-    fn top(&mut self, turn: &mut Turn<'_>, id: SegmentId, read: &HeaderRead) -> Result<(), Stopped> {
+    #[inline(never)] // What it takes of the stack is free again while the segment is scanned.
+    fn top(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let State::Header(reader) = &self.state else { return Ok(()) };
+        let (id, read) = (reader.id(), &reader.read);
         self.found.highest = self.found.highest.max(id);
         if let Some(header) = &read.header {
             if let Some(expected) = self.options.expect_log
@@ -398,9 +439,10 @@ impl Recovery {
             }
             self.bad_copy = read.bad_copy;
             self.found.whole_header = read.bad_copy.is_none();
+            Self::forget_foreign(&mut self.found, &mut self.origins, header.log);
             let claim = self.claim(header, self.options.expect_durable);
-            let below = self.found.covered_below(header.log);
-            self.scan = TailScan::new(self.options.checksum, header, self.options.policy, claim, below);
+            let below = self.found.covered_below();
+            self.scan.scan(self.options.checksum, header, self.options.policy, claim, below);
             if let Some(missing) = missing {
                 // What stands behind, the missing segment has cut off, or copied.
                 self.scan.until = missing.before;
@@ -429,6 +471,7 @@ impl Recovery {
     }
 
     /// No segment has a valid header.
+    #[inline(never)] // As above.
     fn no_header(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         if let Some(expected) = self.options.expect_durable.filter(|lsn| *lsn > Lsn::ZERO) {
             return Err(turn.fault(Fault::Lost { expected }));
@@ -464,8 +507,10 @@ impl Recovery {
                 strongest = Some(Claim { durable, witness });
             }
         };
-        for head in self.found.checkpoints.iter().filter(|head| head.log == newest.log && head.epoch >= newest.epoch) {
-            add(head.lsn, Witness::Checkpoint { id: head.id, lsn: head.lsn });
+        for (head, origin) in self.found.checkpoints.iter().zip(&self.origins) {
+            if origin.log == newest.log && origin.epoch >= newest.epoch {
+                add(head.lsn, Witness::Checkpoint { id: head.id, lsn: head.lsn });
+            }
         }
         if let Some(meta) = self.meta().filter(|meta| meta.log == newest.log && meta.epoch >= newest.epoch) {
             add(meta.durable, Witness::Meta { durable: meta.durable });
@@ -485,9 +530,9 @@ impl Recovery {
         (is_newer(&meta) && !is_it(&meta)).then_some(meta)
     }
 
+    #[inline(never)] // As above.
     fn scanned(&mut self) {
         let header = self.found.tail.header;
-        self.found.checkpoints.retain(|head| head.log == header.log);
         let meta = self.meta().filter(|meta| meta.log == header.log);
         let tail = &mut self.found.tail;
         let mut says = Object::Segment(header.id);
@@ -523,7 +568,7 @@ impl Recovery {
             let behind = (self.found.tail.last.next_or_max(), known);
             finding.lsns = self.lost_behind.or(Some(behind).filter(|(first, last)| first <= last));
             finding.witness = Some(Witness::Meta { durable: meta.durable });
-            self.tell(finding);
+            self.tell(&finding);
         }
         if Part::Metadata.is_built() && core::mem::take(&mut self.bad_meta) {
             // A crash while it was being replaced looks the same.
@@ -531,7 +576,7 @@ impl Recovery {
             finding.verdict = Verdict::Unsynced;
             finding.harmless = true;
             finding.len = META_LEN as u64;
-            self.tell(finding);
+            self.tell(&finding);
         }
         self.chain = Chain::new(&header);
         self.next_link();
@@ -565,6 +610,7 @@ impl Recovery {
     }
 
     /// Takes the next segment below: the predecessor, a dead one, or the first behind a gap.
+    #[inline(never)] // As above.
     fn link(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         let wanted = self.chain.oldest.predecessor.id;
         match turn.segment() {
@@ -587,17 +633,21 @@ impl Recovery {
         self.found.view.dead.found(cut).map_err(|fault| turn.fault(fault))
     }
 
-    fn linked(&mut self, id: SegmentId, read: &HeaderRead) {
+    #[inline(never)] // As above.
+    fn linked(&mut self) {
+        let State::ChainHeader(reader) = &self.state else { return };
+        let (id, HeaderRead { header, bad_copy, unreadable, stray }) = (reader.id(), &reader.read);
+        let (bad_copy, stray) = (*bad_copy, *stray);
         let named = self.chain.oldest.predecessor;
         let is_named = |header: &SegmentHeader| {
             header.nonce == named.nonce
                 && header.first <= named.last.next_or_max()
                 && named.first().is_none_or(|first| first <= header.first)
         };
-        match &read.header {
-            None if read.unreadable => self.gone(Seen::BadSegmentHeader, Verdict::Unreadable, true),
+        match header {
+            None if *unreadable => self.gone(Seen::BadSegmentHeader, Verdict::Unreadable, true),
             None => {
-                self.met_misplaced(id, read);
+                self.met_misplaced(id, stray);
                 self.gone(Seen::BadSegmentHeader, Verdict::Rot, true);
             }
             Some(header) if header.log != self.chain.oldest.log => {
@@ -605,9 +655,10 @@ impl Recovery {
             }
             Some(header) if !is_named(header) => self.gone(Seen::MissingSegment, Verdict::Rot, false),
             Some(header) => {
-                self.tell_of_copy(id, read.bad_copy, Verdict::Rot);
+                let header = *header;
+                self.tell_of_copy(id, bad_copy, Verdict::Rot);
                 self.given_up_before();
-                self.chain.oldest = *header;
+                self.chain.oldest = header;
                 self.next_link();
             }
         }
@@ -631,7 +682,7 @@ impl Recovery {
         };
         // What met the eye where it should be, and is not it, is no part of the log.
         let passed = !stands && self.chain.at == lost.id;
-        let gone = Gone { seen, verdict, stands, first, made_out: None, behind: None, certain: false, passed };
+        let gone = Gone { seen, verdict, stands, first, made_out: false, behind: None, certain: false, passed };
         self.chain.gone = Some(gone);
         self.chain.at = lost.id;
         self.state = State::Behind { asked: false };
@@ -648,6 +699,7 @@ impl Recovery {
     }
 
     /// Takes the next segment below one that is gone: a dead one, its predecessor, or one that may stand behind that.
+    #[inline(never)] // As above.
     fn behind(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         let named = self.chain.oldest.predecessor.before();
         match turn.segment() {
@@ -671,7 +723,11 @@ impl Recovery {
         self.state = State::Behind { asked: false };
     }
 
-    fn behind_read(&mut self, id: SegmentId, read: &HeaderRead) {
+    #[inline(never)] // As above.
+    fn behind_read(&mut self) {
+        let State::BehindHeader(reader) = &self.state else { return };
+        let (id, read) = (reader.id(), &reader.read);
+        let (bad_copy, stray) = (read.bad_copy, read.stray);
         let oldest = &self.chain.oldest;
         let certain = oldest.predecessor.before() == Some(id);
         let Some(gone) = &mut self.chain.gone else { return };
@@ -682,20 +738,20 @@ impl Recovery {
         };
         let Some(header) = read.header.as_ref().filter(fits) else {
             let (lost, newest) = (oldest.predecessor.id, self.found.tail.header.id);
-            if read.stray.is_some_and(|found| found.id == lost || found.id > newest) {
-                self.met_misplaced(id, read);
+            if stray.is_some_and(|found| found.id == lost || found.id > newest) {
+                self.met_misplaced(id, stray);
             }
             return self.pass(id);
         };
         gone.behind = Some(*header);
         gone.certain = certain;
-        self.tell_of_copy(id, read.bad_copy, Verdict::Rot);
+        self.tell_of_copy(id, bad_copy, Verdict::Rot);
         self.found_behind();
     }
 
     /// What stands behind the segment that is gone is known: is that one itself to be read?
     fn found_behind(&mut self) {
-        let Some(gone) = self.chain.gone.as_ref().filter(|gone| gone.stands) else { return self.made_out(None) };
+        let Some(gone) = self.chain.gone.as_ref().filter(|gone| gone.stands) else { return self.made_out(false) };
         if !Part::Mending.is_built() {
             self.state = State::End;
             return;
@@ -705,19 +761,24 @@ impl Recovery {
     }
 
     /// The segment that has lost its header can be read under this one; or nothing that it holds can be read.
-    fn made_out(&mut self, header: Option<SegmentHeader>) {
+    #[inline(never)] // As above.
+    fn made_out(&mut self, is_made_out: bool) {
         let lost = self.chain.oldest.predecessor;
+        let Some(gone) = &mut self.chain.gone else { return self.state = State::Finish };
+        gone.made_out = is_made_out;
+        if is_made_out && let State::MakeOut(make_out) = &self.state {
+            // There is room: it was looked at before.
+            let _ = self.found.view.mended.0.push(*make_out.header());
+        }
         self.state = State::Finish;
-        let Some(gone) = &mut self.chain.gone else { return };
-        gone.made_out = header;
         let Gone { seen, verdict, first, behind, certain, .. } = *gone;
         let successor = Witness::Successor(self.chain.oldest.id);
         self.given_up_before();
-        if header.is_some() {
+        if is_made_out {
             let mut finding = headless(lost.id);
             (finding.seen, finding.verdict, finding.witness) = (seen, verdict, Some(successor));
             finding.harmless = self.is_harmless(lost.last);
-            self.tell(finding);
+            self.tell(&finding);
         } else {
             // What was given up right before it is no loss of its own.
             let given_up = self.chain.oldest.accepted_loss;
@@ -730,7 +791,7 @@ impl Recovery {
                 let until = first.previous();
                 // Its successor's header is gone, but that there was one proves it, if it is for certain its successor.
                 let claim = certain.then_some(Claim { durable: until, witness: successor });
-                self.scan = TailScan::new(self.options.checksum, &behind, Policy::Inspect, claim, Lsn::ZERO);
+                self.scan.scan(self.options.checksum, &behind, Policy::Inspect, claim, Lsn::ZERO);
                 self.scan.until = until;
                 State::End
             }
@@ -738,13 +799,16 @@ impl Recovery {
         };
     }
 
-    /// Joins the chain behind a gap: `end` is the segment there, as far as it goes.
-    fn joined(&mut self, turn: &mut Turn<'_>, end: Option<&End>) -> Result<(), Stopped> {
+    /// Joins the chain behind a gap: what stands there, if something does, was scanned as far as it goes.
+    #[inline(never)] // As above.
+    fn joined(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
+        let Tail { header, last, behind, .. } = self.scan.tail;
+        let end = matches!(self.state, State::End).then_some(End { header, last, behind });
         self.state = State::Finish;
         let lost = self.chain.oldest.predecessor;
         let Some(gone) = self.chain.gone.take() else { return Ok(()) };
         let until = gone.first.previous();
-        let predecessor = end.map(|end| match gone.certain {
+        let predecessor = end.as_ref().map(|end| match gone.certain {
             // What is not there below the end that is known is damage, and whoever reads it tells.
             true if end.last < until => end.header.cut(until, end.header.segment_size),
             _ => end.header.cut(end.last, end.behind),
@@ -754,21 +818,22 @@ impl Recovery {
             let id = lost.before().filter(|id| *id != SegmentId::NONE).unwrap_or(lost.id);
             self.gap(id, (from, until), Seen::MissingSegment, Verdict::Rot, 0);
         }
-        let mut mended = gone.made_out.unwrap_or(self.chain.oldest);
-        mended.predecessor = predecessor.unwrap_or_default();
-        if gone.made_out.is_some() {
-            if mended.first <= self.low_water() {
-                self.chain.needed.get_or_insert(mended.transaction_floor);
+        let predecessor = predecessor.unwrap_or_default();
+        let low_water = self.low_water();
+        let mended = &mut self.found.view.mended.0;
+        if let Some(made_out) = mended.last_mut().filter(|_| gone.made_out) {
+            made_out.predecessor = predecessor;
+            if made_out.first <= low_water {
+                self.chain.needed.get_or_insert(made_out.transaction_floor);
             }
-            self.chain.oldest = mended;
-        }
-        let id = mended.id;
-        if gone.made_out.is_some() || end.is_some() {
+            self.chain.oldest = *made_out;
+        } else if end.is_some() {
             // There is room: it was looked at before.
-            let _ = self.found.view.mended.0.push(mended);
+            let _ = mended.push(SegmentHeader { predecessor, ..self.chain.oldest });
         }
+        let id = self.chain.oldest.id;
         let Some(end) = end else { return Ok(()) };
-        if gone.passed || (gone.stands && gone.made_out.is_none()) {
+        if gone.passed || (gone.stands && !gone.made_out) {
             self.dead(turn, Cut { above: end.header.id, below: id })?;
         }
         self.chain.at = end.header.id;
@@ -779,17 +844,17 @@ impl Recovery {
 
     /// Whether a loss up to here was accepted, or a checkpoint holds what is lost.
     fn is_harmless(&self, last: Lsn) -> bool {
-        last <= self.found.tail.header.accepted_loss || last < self.found.covered_below(self.chain.oldest.log)
+        last <= self.found.tail.header.accepted_loss || last < self.found.covered_below()
     }
 
     /// Truncation relied on a checkpoint: where there is none, the state that it held is lost.
     fn tell_of_lost_state(&mut self, says: Object) {
         let Recovered { tail, checkpoints, bad_checkpoints, .. } = &self.found;
         let low_water = tail.low_water;
-        let held = |head: &CheckpointHeader| head.floor >= low_water;
+        let held = |head: &CheckpointHead| head.floor >= low_water;
         if tail.low_water_covered && low_water > Lsn::FIRST && !checkpoints.iter().any(held) {
             let (accepted, bad) = (tail.header.accepted_loss, bad_checkpoints.first().copied());
-            self.tell(Finding::state_lost(says, low_water, bad, accepted));
+            self.tell(&Finding::state_lost(says, low_water, bad, accepted));
         }
     }
 
@@ -799,21 +864,22 @@ impl Recovery {
             finding.verdict = verdict;
             finding.len = SEGMENT_HEADER_LEN as u64;
             finding.harmless = true;
-            self.tell(finding);
+            self.tell(&finding);
         }
     }
 
     /// A finding is handed over before anything else is done.
-    fn tell(&mut self, finding: Finding) {
+    #[inline(never)] // As above.
+    fn tell(&mut self, finding: &Finding) {
         let report = &mut self.found.report;
         if finding.harmless {
             report.harmless += 1;
         } else {
             report.damage += 1;
-            report.first_damage.get_or_insert(finding);
+            report.first_damage.get_or_insert(*finding);
         }
         // No step finds more than there is room for.
-        let told = self.findings.push_back(finding);
+        let told = self.findings.push_back(*finding);
         debug_assert!(told.is_ok());
     }
 
@@ -827,9 +893,9 @@ impl Recovery {
         finding.lsns = Some((first, last));
         finding.witness = Some(Witness::Successor(self.chain.oldest.id));
         finding.harmless = self.is_harmless(last);
-        self.tell(finding);
+        self.tell(&finding);
         // The way goes down: the last of these is the lowest.
-        if last < self.found.covered_below(self.chain.oldest.log) {
+        if last < self.found.covered_below() {
             let above = self.held.filter(|(above, _)| *above == last.next_or_max());
             self.held = Some((first, above.map_or(last.next_or_max(), |(_, end)| end)));
         }
@@ -856,7 +922,7 @@ impl Recovery {
             self.meta().is_some_and(is_it) || self.strays.iter().any(|other| other.segment == stray.found.id)
         };
         let removed = self.removed_unsaid().unwrap_or(self.low_water());
-        let removed = removed.min(self.found.covered_below(self.chain.oldest.log));
+        let removed = removed.min(self.found.covered_below());
         let front = self.chain.oldest.predecessor;
         let is_removed = |stray: &Stray| front.last < removed && stray.is(front.id, front.nonce);
         let is_misplaced = |stray: &&Stray| {
@@ -875,14 +941,15 @@ impl Recovery {
 
     /// A header of another number in a segment of the chain, or behind one that is gone: the segment is another's. Where
     /// both copies of its own header stood, nothing can be left of what its room held in an earlier life.
-    fn met_misplaced(&mut self, segment: SegmentId, read: &HeaderRead) {
+    fn met_misplaced(&mut self, segment: SegmentId, stray: Option<StrayHeader>) {
         let copies = [0, self.chain.oldest.copy_offset];
-        if let Some(found) = read.stray.filter(|found| copies.contains(&found.offset)) {
+        if let Some(found) = stray.filter(|found| copies.contains(&found.offset)) {
             self.strays.clear();
             let _ = self.strays.push(Stray { segment, found, counts: true, wanted: false });
         }
     }
 
+    #[inline(never)] // As above.
     fn finish(&mut self, turn: &mut Turn<'_>) -> Result<(), Stopped> {
         if let Some(expected) = self.options.expect_durable.filter(|expected| self.is_far_from_all(*expected)) {
             return Err(turn.fault(Fault::Lost { expected }));
@@ -890,6 +957,16 @@ impl Recovery {
         if let Some(fault) = self.misplaced() {
             return Err(turn.fault(fault));
         }
+        self.conclude();
+        match refusal(&self.found.report) {
+            Some(fault) => Err(turn.fault(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// Says what it has come to.
+    #[inline(never)] // As above.
+    fn conclude(&mut self) {
         self.found.report.low_water = self.low_water();
         // It was told, and is done.
         if let Some(end) = self.removed_unsaid() {
@@ -899,7 +976,7 @@ impl Recovery {
         let Recovered { report, view, tail, checkpoints, epoch, .. } = &mut self.found;
         let header = &tail.header;
         let meta = meta.iter().filter(|meta| meta.log == header.log).map(|meta| meta.epoch);
-        *epoch = checkpoints.iter().map(|head| head.epoch).chain(meta).fold(tail.epoch, u64::max);
+        *epoch = self.origins.iter().map(|origin| origin.epoch).chain(meta).fold(tail.epoch, u64::max);
         report.log = header.log;
         report.epoch = tail.epoch;
         report.last = tail.last;
@@ -920,10 +997,6 @@ impl Recovery {
         let newest = checkpoints.first();
         let used = newest.filter(|head| report.policy.skips_damage() || !view.lacks_state(head));
         report.checkpoint = used.map(|head| (head.id, head.lsn));
-        match refusal(report) {
-            Some(fault) => Err(turn.fault(fault)),
-            None => Ok(()),
-        }
     }
 }
 
@@ -937,24 +1010,24 @@ impl Recovered {
     }
 
     /// The LSN below which a checkpoint holds what damage takes; salvage gives that up for good all the same.
-    fn covered_below(&self, log: Uuid) -> Lsn {
+    fn covered_below(&self) -> Lsn {
         if self.report.policy == Policy::Salvage {
             return Lsn::ZERO;
         }
-        let ours = self.checkpoints.iter().filter(|head| head.log == log);
-        ours.map(|head| head.floor).max().unwrap_or_default()
+        self.checkpoints.iter().map(|head| head.floor).max().unwrap_or_default()
     }
 
     /// Whether entries are gone from the end of the log that nothing makes up for: no checkpoint holds them, truncation has
     /// not given them up, and their loss was not accepted.
     pub(crate) fn lacks_its_end(&self) -> bool {
         let Self { tail, .. } = self;
-        let made_up = tail.low_water.max(self.covered_below(tail.header.log)).previous();
+        let made_up = tail.low_water.max(self.covered_below()).previous();
         let lost = self.highest_told();
         lost > tail.last && lost > made_up.max(tail.header.accepted_loss)
     }
 
     /// What is known before anything was read.
+    #[inline(never)] // It is large: written where it is wanted, not moved there.
     fn nothing(options: &RecoveryOptions) -> Self {
         let header = SegmentHeader::NONE;
         Self {
@@ -1430,7 +1503,7 @@ pub(crate) mod tests {
             let mut recovery = at_the_end(Policy::Default);
             recovery.found.tail.low_water = Lsn::new(low_water);
             let head = CheckpointHeader { floor: Lsn::new(held_below), ..head() };
-            recovery.found.checkpoints.push(head).unwrap();
+            recovery.remember(&head);
             let front = &mut recovery.chain.oldest.predecessor;
             (front.id, front.last) = (SegmentId::new(4), Lsn::new(last));
             recovery.strays.push(Stray { wanted: true, ..stray(6, 4, 0) }).unwrap();
@@ -1474,7 +1547,7 @@ pub(crate) mod tests {
             assert_eq!(finished(recovery).epoch, epoch, "{log}");
         }
         let mut recovery = at_the_end(Policy::Default);
-        recovery.found.checkpoints.push(CheckpointHeader { epoch: 7, ..head() }).unwrap();
+        recovery.remember(&CheckpointHeader { epoch: 7, ..head() });
         assert_eq!(finished(recovery).epoch, 7);
     }
 
@@ -1500,7 +1573,7 @@ pub(crate) mod tests {
         {
             let mut recovery = at_the_end(Policy::Default);
             recovery.found.tail.truncated_to(Lsn::new(low_water), covered);
-            recovery.found.checkpoints.push(CheckpointHeader { floor: Lsn::new(floor), ..head() }).unwrap();
+            recovery.remember(&CheckpointHeader { floor: Lsn::new(floor), ..head() });
             recovery.tell_of_lost_state(Object::Meta);
             assert_eq!(recovery.findings.len(), usize::from(is_lost), "{low_water}, {covered}, {floor}");
         }
@@ -1523,7 +1596,7 @@ pub(crate) mod tests {
             recovered.report.durable = Lsn::new(durable);
             recovered.tail.low_water = Lsn::new(low_water);
             recovered.tail.header.accepted_loss = Lsn::new(accepted);
-            recovered.checkpoints.push(CheckpointHeader { floor: Lsn::new(floor), ..head() }).unwrap();
+            recovered.checkpoints.push(CheckpointHeader { floor: Lsn::new(floor), ..head() }.head()).unwrap();
             assert_eq!(recovered.lacks_its_end(), lacks, "{durable}, {low_water}, {floor}, {accepted}");
         }
     }
@@ -1661,7 +1734,7 @@ pub(crate) mod tests {
             (checkpoint(ours, 6, 5), meta(ours, 6, 4), 3, 3),
         ] {
             let mut recovery = at_the_end(Policy::Default);
-            recovery.found.checkpoints.push(head).unwrap();
+            recovery.remember(&head);
             recovery.meta = Some(said);
             let claim = recovery.claim(&newest, Some(Lsn::new(caller)));
             assert_eq!(claim.unwrap().durable, Lsn::new(strongest), "{head:?}, {said:?}, {caller}");

@@ -155,36 +155,58 @@ impl Tail {
 }
 
 impl TailScan {
-    /// Scans the segment with this header. `claim` is the strongest witness from elsewhere; below `covered_below` a
-    /// checkpoint holds what is gone.
-    pub(crate) fn new(
-        update: Update,
-        header: &SegmentHeader,
-        policy: Policy,
-        claim: Option<Claim>,
-        covered_below: Lsn,
-    ) -> Self {
-        let carried = (header.transaction_floor < header.first).then_some(header.transaction_floor);
-        let mut tail = Tail::new(header);
-        // A segment's own header proves its predecessor, not itself.
-        tail.durable = claim.filter(|claim| claim.durable > tail.last);
+    /// Scans nothing yet.
+    #[inline(never)] // It is large: written where it is wanted, not moved there.
+    pub(crate) fn new(update: Update) -> Self {
+        let header = &SegmentHeader::NONE;
         Self {
-            // The bytes behind the write limit are looked at too: a frame there proves that what fails was durable, however
-            // much is bad, and where they are blank, so is all that the next writes go into.
-            walk: Walk::new(update, header, tail.end, header.segment_size, header.first, u32::MAX),
-            tail,
-            policy,
-            covered_below,
-            given_up: header.low_water,
+            walk: Walk::new(update, header, 0, 0, Lsn::ZERO, u32::MAX),
+            tail: Tail::new(header),
+            policy: Policy::Inspect,
+            covered_below: Lsn::ZERO,
+            given_up: Lsn::ZERO,
             passes_given_up: false,
             until: Lsn::MAX,
             boundaries: Deque::new(),
-            transactions: Transactions { carried, open: Vec::new() },
+            transactions: Transactions { carried: None, open: Vec::new() },
             low_water_behind: None,
             slot_behind: None,
             last_behind: Lsn::ZERO,
             ended: false,
         }
+    }
+
+    /// From now on scans the segment with this header. `claim` is the strongest witness from elsewhere; below `covered_below` a
+    /// checkpoint holds what is gone.
+    ///
+    /// It is large: another one in its place would take as much of the stack.
+    #[inline(never)]
+    pub(crate) fn scan(
+        &mut self,
+        update: Update,
+        header: &SegmentHeader,
+        policy: Policy,
+        claim: Option<Claim>,
+        covered_below: Lsn,
+    ) {
+        self.tail = Tail::new(header);
+        // A segment's own header proves its predecessor, not itself.
+        self.tail.durable = claim.filter(|claim| claim.durable > self.tail.last);
+        // The bytes behind the write limit are looked at too: a frame there proves that what fails was durable, however
+        // much is bad, and where they are blank, so is all that the next writes go into.
+        self.walk.restart(update, header, self.tail.end, header.segment_size, header.first);
+        self.policy = policy;
+        self.covered_below = covered_below;
+        self.given_up = header.low_water;
+        self.passes_given_up = false;
+        self.until = Lsn::MAX;
+        self.boundaries.clear();
+        self.transactions.carried = (header.transaction_floor < header.first).then_some(header.transaction_floor);
+        self.transactions.open.clear();
+        self.low_water_behind = None;
+        self.slot_behind = None;
+        self.last_behind = Lsn::ZERO;
+        self.ended = false;
     }
 
     /// Goes on to the end of the segment, or of what is to be scanned of it; what was found is in `tail` then.
@@ -610,7 +632,8 @@ mod tests {
         fn scan(&self, stands: &[Stands]) -> (Tail, Vec<Finding>) {
             let (bytes, mut buf) = (bytes(&self.header, stands), [0; 512]);
             let below = Lsn::new(self.covered_below);
-            let mut scan = TailScan::new(portable, &self.header, self.policy, self.durable.map(caller), below);
+            let mut scan = TailScan::new(portable);
+            scan.scan(portable, &self.header, self.policy, self.durable.map(caller), below);
             (scan.given_up, scan.until) = (Lsn::new(self.given_up), self.until);
             let (mut answer, mut findings) = (Answer::Nothing, Vec::new());
             loop {

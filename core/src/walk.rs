@@ -123,6 +123,16 @@ impl Walk {
         }
     }
 
+    /// From now on it is the way from `at` on: the same as a new one, in the place of this one.
+    pub(crate) fn restart(&mut self, update: Update, header: &SegmentHeader, at: u32, limit: u32, expected: Lsn) {
+        self.cursor.restart(update, header, at, limit);
+        self.search = self.cursor.search(0);
+        self.of_batch = None;
+        self.is_recycled = header.recycled;
+        self.halt = Halt { at, seen: Seen::Good, frames: 0, next: None, debris_end: at, blank: true };
+        self.go(at, expected);
+    }
+
     /// Where it is; while the place behind is searched, where it stopped.
     pub(crate) fn at(&self) -> u32 {
         if self.state == State::Search { self.halt.at } else { self.cursor.at() }

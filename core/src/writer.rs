@@ -130,33 +130,41 @@ impl Writer {
     /// A value of the options that cannot be.
     pub fn create(options: WriterOptions, log: Uuid) -> Result<Self, InvalidOptions> {
         options.validate()?;
-        // The first segment is planned from the options: of what is before it, only the log and the room count.
-        let mut header = SegmentHeader::NONE;
-        header.log = log;
-        header.granule = options.geometry.granule;
-        header.copy_offset = options.geometry.copy_offset;
-        header.segment_size = options.geometry.segment_size;
-        let mut writer = Self::new(options, &header, Lsn::ZERO);
-        // What is there was never finished: a creation that was interrupted.
-        writer.unfinished_above = Some(SegmentId::NONE);
+        let mut writer = Self::blank(options);
+        writer.make(log);
         Ok(writer)
     }
 
-    fn new(options: WriterOptions, segment: &SegmentHeader, last: Lsn) -> Self {
+    /// Makes it the writer of a new log. It is a blank one.
+    pub(crate) fn make(&mut self, log: Uuid) {
+        let Self { options, segment, .. } = self;
+        // The first segment is planned from the options: of what is before it, only the log and the room count.
+        segment.log = log;
+        segment.granule = options.geometry.granule;
+        segment.copy_offset = options.geometry.copy_offset;
+        segment.segment_size = options.geometry.segment_size;
+        self.stand_behind(Lsn::ZERO);
+        // What is there was never finished: a creation that was interrupted.
+        self.unfinished_above = Some(SegmentId::NONE);
+    }
+
+    /// The writer of no log yet. It is large: it is made once, where it stays, and then told what it writes.
+    pub(crate) fn blank(options: WriterOptions) -> Self {
         Self {
             options,
-            log: segment.log,
-            epoch: segment.epoch,
-            salts: Salts::of(options.checksum, segment),
-            at: segment.segment_size,
-            behind: segment.frames_at(),
-            live: last,
-            next: last.next_or_max(),
-            time: segment.created,
-            durable: last,
-            written: last,
+            log: Uuid::nil(),
+            epoch: 0,
+            segment: SegmentHeader::NONE,
+            salts: Salts::of(options.checksum, &SegmentHeader::NONE),
+            at: 0,
+            behind: 0,
+            live: Lsn::ZERO,
+            next: Lsn::ZERO,
+            time: 0,
+            durable: Lsn::ZERO,
+            written: Lsn::ZERO,
             claimed: Lsn::ZERO,
-            proven: last,
+            proven: Lsn::ZERO,
             marked: None,
             unsynced: 0,
             stage: Stage::default(),
@@ -166,29 +174,54 @@ impl Writer {
             epoch_due: false,
             refused: false,
             slot: Slot::EMPTY,
-            low_water: segment.low_water,
-            low_water_covered: segment.low_water_covered,
+            low_water: Lsn::ZERO,
+            low_water_covered: false,
             given_up: Lsn::ZERO,
             given_up_covered: false,
             low_water_wanted: None,
             staged_marks: Said::default(),
             flying_marks: Said::default(),
             written_marks: Said::default(),
-            accepted_loss: segment.accepted_loss,
-            oldest: segment.id,
-            highest: segment.id,
+            accepted_loss: Lsn::ZERO,
+            oldest: SegmentId::NONE,
+            highest: SegmentId::NONE,
             unfinished_above: None,
             dead: Dead::default(),
             mended: Mended::default(),
-            leftovers: segment.leftovers,
+            leftovers: false,
             copy: None,
             free_at: None,
             must_begin: false,
             transactions: Vec::new(),
             floor: Lsn::MAX,
             next_after: None,
-            segment: *segment,
         }
+    }
+
+    /// Takes in what the header of the segment says that it has, in which the log ends with the entry `last`.
+    fn stand_behind(&mut self, last: Lsn) {
+        let Self { options, segment, .. } = self;
+        self.log = segment.log;
+        self.epoch = segment.epoch;
+        self.salts = Salts::of(options.checksum, segment);
+        self.at = segment.segment_size;
+        self.behind = segment.frames_at();
+        self.live = last;
+        self.next = last.next_or_max();
+        self.time = segment.created;
+        self.durable = last;
+        self.written = last;
+        self.proven = last;
+        self.low_water = segment.low_water;
+        self.low_water_covered = segment.low_water_covered;
+        self.accepted_loss = segment.accepted_loss;
+        self.oldest = segment.id;
+        self.highest = segment.id;
+        self.leftovers = segment.leftovers;
+    }
+
+    pub(crate) fn options(&self) -> &WriterOptions {
+        &self.options
     }
 
     /// The log.

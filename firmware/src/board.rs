@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 
 use duralog::slots::{Medium as _, Nor, OpenSlotsError, Slot, Slots};
-use duralog_core::{Durability, Each, Entry, Error, Fault, Flow, Log, LogOptions, Lsn, OpenError};
+use duralog_core::{Durability, Each, Entry, Error, Fault, Flow, Log, LogOptions, LogPlace, Lsn, OpenError};
 use firmware::{BUFFER, FLASH, LOG, PAYLOAD_MAX, SLOTS, layout, parse, payload, print};
 use semihosting::{experimental::env, io, println, process};
 
@@ -64,7 +64,7 @@ fn device(medium: Medium<'_>) -> Device<'_> {
 #[inline(never)]
 fn look(device: &mut Device<'_>, buf: &mut [u8], options: LogOptions) -> bool {
     let mut line = io::stdout().expect("there is a terminal");
-    let (is_log, depth) = stack::measured(|| match Log::open(device, buf, options, NOW) {
+    let (is_log, depth) = stack::measured(|| match LogPlace::new(device, buf, options).open(NOW) {
         // It took the log over.
         Ok(log) => {
             let _ = write!(Text(&mut line), "report ").and_then(|()| print(log.report(), &mut Text(&mut line)));
@@ -78,16 +78,11 @@ fn look(device: &mut Device<'_>, buf: &mut [u8], options: LogOptions) -> bool {
 }
 
 #[inline(never)]
-fn open<'a, 'm>(
-    device: &'a mut Device<'m>,
-    buf: &'a mut [u8],
-    options: LogOptions,
+fn open<'o, 'a, 'm>(
+    place: &'o mut LogPlace<'a, &'a mut Device<'m>>,
     is_log: bool,
-) -> Log<'a, &'a mut Device<'m>> {
-    let opened = match is_log {
-        true => Log::open(device, buf, options, NOW),
-        false => Log::format(device, buf, options, LOG, NOW),
-    };
+) -> &'o mut Log<'a, &'a mut Device<'m>> {
+    let opened = if is_log { place.open(NOW) } else { place.format(LOG, NOW) };
     opened.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -97,7 +92,9 @@ pub fn run(bytes: &'static mut [u8; FLASH], buf: &mut [u8; BUFFER]) -> ! {
     let mut device = device(&mut medium);
     let options = LogOptions { durability: Durability::Durable, ..LogOptions::default() };
     let is_log = look(&mut device, buf, options);
-    let mut log = open(&mut device, buf, options, is_log);
+    // The log is opened where it stays.
+    let mut place = LogPlace::new(&mut device, buf, options);
+    let log = open(&mut place, is_log);
 
     // What the log holds: here one would build the state up again.
     let mut entries = 0u32;
@@ -137,11 +134,9 @@ pub fn run(bytes: &'static mut [u8; FLASH], buf: &mut [u8; BUFFER]) -> ! {
     }
     // Most devices are never closed.
     if life.number % 2 == 0 {
-        let device = log.close(NOW).unwrap_or_else(|error| panic!("{error}"));
-        println!("steps {}", device.medium().flash().steps);
-    } else {
-        println!("steps {}", log.device().medium().flash().steps);
+        place.close(NOW).unwrap_or_else(|error| panic!("{error}"));
     }
+    println!("steps {}", place.device().medium().flash().steps);
     process::exit(0)
 }
 

@@ -10,8 +10,8 @@ use duralog::{
     faulty::{Failure, Keep, Medium, Plan},
 };
 use duralog_core::{
-    AsyncLog, Cause, Each, Entry, Error, Fault, Finding, Flow, LogError, LogOptions, OpenError, Policy, Read, Seen,
-    TransactionEnd,
+    AsyncLog, Cause, Each, Entry, Error, Fault, Finding, Flow, LogError, LogOptions, LogPlace, OpenError, Policy, Read,
+    Seen, TransactionEnd,
 };
 use duralog_tests::{
     Awaited,
@@ -259,6 +259,35 @@ fn a_log_is_made_by_one_call_and_opened_by_another() {
         assert_eq!(log.report().last, Lsn::ZERO);
         assert_eq!(log.append(b"first").unwrap().first, Lsn::FIRST);
     }
+}
+
+#[test]
+fn a_log_in_its_place_is_opened_there_made_there_and_opened_again() {
+    let buf = buf();
+    let mut place = LogPlace::new(MemoryDevice::new(GEOMETRY), buf, LogOptions::default());
+    let none = place.open(NOW).unwrap_err();
+    assert!(matches!(none, OpenError::Drive(Error::Fault(Fault::NoLog))), "{none:?}");
+    let log = place.format(ID, NOW).unwrap();
+    log.append(NOW, &b"an entry"[..]).unwrap();
+    assert!(matches!(place.format(ID, NOW).unwrap_err(), OpenError::Exists));
+    let report = place.open(NOW).unwrap().report().clone();
+    assert_eq!((report.last.value(), report.closed), (1, false));
+    // Nothing of an earlier opening is left, whatever was found then.
+    assert_eq!(place.open(NOW).unwrap().append(NOW, &b"another"[..]).unwrap().first.value(), 2);
+    assert_eq!(place.open(NOW).unwrap().stats().groups, 0);
+    place.close(NOW).unwrap();
+    assert_eq!(read(place.device()), [b"an entry".to_vec(), b"another".to_vec()]);
+    let log = duralog_core::Log::open(place.into_device(), buf, LogOptions::default(), NOW).unwrap();
+    assert!(log.report().closed);
+}
+
+#[test]
+fn a_place_refuses_options_that_cannot_be_before_it_reads_anything() {
+    let buf = buf();
+    let options = LogOptions { policy: Policy::Salvage, ..LogOptions::default() };
+    let mut place = LogPlace::new(MemoryDevice::new(GEOMETRY), buf, options);
+    assert!(matches!(place.open(NOW).unwrap_err(), OpenError::Policy(Policy::Salvage)));
+    assert!(matches!(place.format(ID, NOW).unwrap_err(), OpenError::Policy(Policy::Salvage)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use duralog_core::{
     CheckpointId, Crossing, Entry as Borrowed, Error as DriveError, Flow, Host, JudgeLoss, Lsn, Machine, Object,
     Policy, ReadCheckpoint, Reader, Reading, Recovered, Recovery, RecoveryOptions, Replay, ReverseReader, View, Writer,
-    checkpoint::{CheckpointError, CheckpointHeader},
+    checkpoint::{CheckpointError, CheckpointHead},
 };
 use uuid::Uuid;
 
@@ -253,7 +253,7 @@ pub(super) async fn check_all<D: LocalDevice>(
 async fn check<D: LocalDevice>(
     device: &mut D,
     view: &View,
-    checkpoints: &[CheckpointHeader],
+    checkpoints: &[CheckpointHead],
     report: &mut RecoveryReport,
     buf: &mut Vec<u8>,
 ) -> Fallible<()> {

@@ -597,7 +597,7 @@ impl<D: LocalDevice> Worker<D> {
         if matches!(&named, Err(error) if matches!(**error, Error::NoSpace(_) | Error::Exhausted)) {
             self.forget(header).await?;
         }
-        let oldest = self.checkpoints.keep(header, named?.1, self.retention);
+        let oldest = self.checkpoints.keep(header.head(), named?.1, self.retention);
         if self.writable()?.cover_due(header.floor) {
             // Where there is no room to say it, the next checkpoint does.
             let stage = &mut |writer: &mut Writer, buf: &mut _, now| none(writer.stage_cover(buf, now, header.floor));
@@ -621,7 +621,7 @@ impl<D: LocalDevice> Worker<D> {
             may_come_back = trimmed.is_err() || self.device.sync().await.is_err();
         }
         if may_come_back || self.device.remove(Object::Checkpoint(header.id)).await.is_err() {
-            self.checkpoints.left(header);
+            self.checkpoints.left(header.head());
         }
         Ok(())
     }

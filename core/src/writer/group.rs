@@ -256,7 +256,7 @@ impl Writer {
             self.claimed = self.claimed.max(claim);
         }
         let written = self.written;
-        self.transactions.retain(|transaction| transaction.end.is_none_or(|end| end > written));
+        self.transactions.retain(|transaction| !transaction.is_over(written));
         let flying = core::mem::take(&mut self.flying_marks);
         self.written_marks.add(flying);
         if group.sync {

@@ -69,17 +69,15 @@ impl Writer {
     /// # Errors
     /// [`TakeOverError`]: the options, or the policy's refusal.
     pub fn take_over(options: WriterOptions, recovered: &Recovered, consent: Consent) -> Result<Self, TakeOverError> {
-        Self::may_take_over(&options, recovered, consent)?;
-        Ok(Self::taking_over(options, recovered, consent))
+        let mut writer = Self::blank(options);
+        writer.may_take_over(recovered, consent)?;
+        writer.take_over_from(recovered, consent);
+        Ok(writer)
     }
 
     /// Whether options and policy allow a take-over.
-    pub(crate) fn may_take_over(
-        options: &WriterOptions,
-        recovered: &Recovered,
-        consent: Consent,
-    ) -> Result<(), TakeOverError> {
-        options.validate().map_err(TakeOverError::Options)?;
+    pub(crate) fn may_take_over(&self, recovered: &Recovered, consent: Consent) -> Result<(), TakeOverError> {
+        self.options.validate().map_err(TakeOverError::Options)?;
         let Recovered { report, .. } = recovered;
         if let Some((checkpoint, version)) = report.unsupported {
             return Err(TakeOverError::Unsupported { checkpoint, version });
@@ -91,60 +89,60 @@ impl Writer {
         if refused { Err(TakeOverError::Refused) } else { Ok(()) }
     }
 
-    /// The writer of a take-over that is allowed.
-    pub(crate) fn taking_over(options: WriterOptions, recovered: &Recovered, consent: Consent) -> Self {
+    /// Makes it the writer of a take-over that is allowed. It is a blank one.
+    pub(crate) fn take_over_from(&mut self, recovered: &Recovered, consent: Consent) {
         let Recovered { tail, view, .. } = recovered;
         // No LSN is given out again that anything tells of.
         let lost = recovered.highest_told();
-        let mut writer = Self::new(options, &tail.header, lost);
+        self.segment = tail.header;
+        self.stand_behind(lost);
         // What tells of a later epoch would go on to prove that something is missing.
-        writer.epoch = recovered.epoch;
-        writer.behind = tail.behind;
-        writer.live = tail.last;
-        writer.time = tail.last_time;
-        writer.slot = tail.slot;
-        (writer.low_water, writer.low_water_covered) = tail.low_water_said();
-        (writer.given_up, writer.given_up_covered) = (tail.low_water, tail.low_water_covered);
+        self.epoch = recovered.epoch;
+        self.behind = tail.behind;
+        self.live = tail.last;
+        self.time = tail.last_time;
+        self.slot = tail.slot;
+        (self.low_water, self.low_water_covered) = tail.low_water_said();
+        (self.given_up, self.given_up_covered) = (tail.low_water, tail.low_water_covered);
         // A crash may have kept one copy alone of a header that nothing proves: then that segment is passed over.
-        let settled = options.geometry.settled && (recovered.whole_header || tail.marked.is_some());
+        let settled = self.options.geometry.settled && (recovered.whole_header || tail.marked.is_some());
         // What a mark says that may exist only in a cache is said again, by the header of a new segment.
-        writer.must_begin = consent == Consent::AcceptLoss || tail.unproven_marks.is_some() && !settled;
-        writer.accepted_loss = match consent {
+        self.must_begin = consent == Consent::AcceptLoss || tail.unproven_marks.is_some() && !settled;
+        self.accepted_loss = match consent {
             Consent::None => tail.header.accepted_loss,
             Consent::AcceptLoss => tail.header.accepted_loss.max(lost),
         };
-        writer.oldest = view.oldest;
-        writer.highest = recovered.highest;
-        writer.unfinished_above = (recovered.highest > tail.header.id).then_some(tail.header.id);
-        writer.dead = view.dead.clone();
-        writer.mended = view.mended.clone();
-        writer.leftovers |= consent == Consent::AcceptLoss;
-        writer.floor = tail.proven.floor;
+        self.oldest = view.oldest;
+        self.highest = recovered.highest;
+        self.unfinished_above = (recovered.highest > tail.header.id).then_some(tail.header.id);
+        self.dead.take_in(&view.dead);
+        self.mended.take_in(&view.mended);
+        self.leftovers |= consent == Consent::AcceptLoss;
+        self.floor = tail.proven.floor;
         // Where a witness from elsewhere proves more than is there, it proves all that is there.
         let unproven = tail.marked < Some(tail.last) && lost == tail.last;
         let before = tail.marked.unwrap_or(tail.header.first.previous());
         if unproven {
             // A header that skips LSNs may be in a cache alone: it proves none of them.
-            writer.durable = tail.marked.unwrap_or(before.min(tail.header.predecessor.last));
+            self.durable = tail.marked.unwrap_or(before.min(tail.header.predecessor.last));
         }
         // Entries are copied one after the other: where some are gone between them, they all stay.
         if settled && (unproven || tail.unproven_marks.is_some()) || unproven && tail.has_gap {
             // A sync makes it durable where it is.
-            writer.unsynced = tail.end.saturating_sub(tail.proven.next).max(1);
+            self.unsynced = tail.end.saturating_sub(tail.proven.next).max(1);
         } else if unproven {
-            writer.copy = Some(Copying {
+            self.copy = Some(Copying {
                 start: tail.proven,
                 durable: before,
                 end: tail.behind,
                 passes_over: tail.marked.is_none(),
             });
         }
-        writer.proven = writer.durable;
+        self.proven = self.durable;
         // A header of which one copy is lost is not trusted with more.
-        if settled && lost == tail.last && recovered.whole_header && writer.may_continue() {
-            writer.free_at = tail.free_at;
+        if settled && lost == tail.last && recovered.whole_header && self.may_continue() {
+            self.free_at = tail.free_at;
         }
-        writer
     }
 
     /// Whether the newest segment is one that this writer would have begun in the same way, and nobody else writes to.

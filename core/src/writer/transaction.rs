@@ -18,8 +18,8 @@ pub enum TransactionEnd {
 pub(super) struct Transaction {
     /// Its id: the LSN of its begin.
     pub(super) id: u64,
-    /// The LSN of its commit or rollback.
-    pub(super) end: Option<Lsn>,
+    /// The LSN of its commit or rollback; [`Lsn::ZERO`]: it has none yet.
+    end: Lsn,
     /// The last entry that it holds.
     pub(super) last: Lsn,
     /// Whether entries of it were refused: it can only be rolled back.
@@ -45,9 +45,19 @@ impl Payload for Says {
 }
 
 impl Transaction {
+    /// Whether it has an end, written or not.
+    fn has_ended(&self) -> bool {
+        self.end > Lsn::ZERO
+    }
+
+    /// Whether its end is written, where all up to `written` is.
+    pub(super) fn is_over(&self, written: Lsn) -> bool {
+        self.has_ended() && self.end <= written
+    }
+
     /// Whether entries may be appended to it, and it may be committed.
     pub(super) fn is_open(&self) -> bool {
-        self.end.is_none() && !self.broken && !self.abandoned
+        !self.has_ended() && !self.broken && !self.abandoned
     }
 }
 
@@ -60,14 +70,14 @@ impl Writer {
         self.stage_rollbacks(buf, now)?;
         if self.transactions.len() >= usize::from(self.options.max_transactions) {
             // One that has ended makes room when its end is written.
-            let ends = self.transactions.iter().any(|transaction| transaction.end.is_some());
+            let ends = self.transactions.iter().any(Transaction::has_ended);
             let max = self.options.max_transactions;
             return Err(if ends { StageError::NeedsCommit } else { StageError::TooManyTransactions { max } });
         }
         let id = self.next.value();
         self.stage_control(buf, now, Some(id), Says(Code::TxnBegin))?;
         // There is room: no more than the options' most are open, and these are no more than fit.
-        let begun = Transaction { id, end: None, last: Lsn::new(id), broken: false, abandoned: false };
+        let begun = Transaction { id, end: Lsn::ZERO, last: Lsn::new(id), broken: false, abandoned: false };
         let _ = self.transactions.push(begun);
         Ok(id)
     }
@@ -112,7 +122,7 @@ impl Writer {
         other: Option<u64>,
     ) -> Result<(), StageError> {
         let is_owed = |transaction: &&Transaction| {
-            transaction.abandoned && transaction.end.is_none() && Some(transaction.id) != other
+            transaction.abandoned && !transaction.has_ended() && Some(transaction.id) != other
         };
         while let Some(id) = self.transactions.iter().find(is_owed).map(|transaction| transaction.id) {
             self.stage_its_end(buf, now, id, TransactionEnd::Rollback)?;
@@ -134,7 +144,7 @@ impl Writer {
         };
         let lsn = self.stage_control(buf, now, Some(id), Says(code))?;
         if let Some(transaction) = self.not_ended(id) {
-            transaction.end = Some(lsn);
+            transaction.end = lsn;
         }
         Ok(lsn)
     }
@@ -167,7 +177,7 @@ impl Writer {
 
     /// The transaction, if it has no end yet.
     pub(super) fn not_ended(&mut self, id: u64) -> Option<&mut Transaction> {
-        self.transactions.iter_mut().find(|transaction| transaction.id == id && transaction.end.is_none())
+        self.transactions.iter_mut().find(|transaction| transaction.id == id && !transaction.has_ended())
     }
 
     /// All behind this LSN was refused: transactions begun there are not, those that ended there are over without an end,
@@ -175,8 +185,9 @@ impl Writer {
     pub(super) fn transactions_refused_behind(&mut self, last: Lsn) {
         self.transactions.retain(|transaction| transaction.id <= last.value());
         for transaction in &mut self.transactions {
-            transaction.abandoned |= transaction.end.is_some_and(|end| end > last);
-            transaction.end = transaction.end.filter(|end| *end <= last);
+            if transaction.end > last {
+                (transaction.abandoned, transaction.end) = (true, Lsn::ZERO);
+            }
             transaction.broken |= transaction.last > last;
         }
     }
