@@ -1054,6 +1054,19 @@ mod tests {
     const IDS: [Uuid; 2] = [ID, Uuid::max()];
 
     #[test]
+    fn lists_and_embeddings_say_whether_they_hold_anything() {
+        assert!(Embedding::EMPTY.is_empty());
+        assert!(!item().embedding.is_empty());
+        assert!(Items::from(&[] as &[Item<'_>]).is_empty());
+        assert!(!Items::from(&[empty_item()][..]).is_empty());
+    }
+
+    #[test]
+    fn no_item_is_shorter_than_one_without_content_and_without_an_embedding() {
+        assert_eq!(Item::MIN_LEN, empty_item_bytes().len());
+    }
+
+    #[test]
     fn each_payload_is_the_one_that_the_format_says() {
         for (operation, code, txn_id, bytes) in golden(&[item(), empty_item()], &IDS) {
             let mut buf = [0xEE; 256];
