@@ -47,7 +47,7 @@ impl Flash {
         let holds = |slot: &usize| {
             let bytes = &self.bytes[slot * SLOT..];
             // Its label: a segment's, of this number.
-            bytes[..4] == *b"WSLT" && bytes[5] == 1 && bytes[16..24] == id.to_le_bytes()
+            bytes[..4] == *b"WSLT" && bytes[5] & 7 == 1 && bytes[16..24] == id.to_le_bytes()
         };
         (0..SIZE / SLOT).find(holds).unwrap() * SLOT
     }
