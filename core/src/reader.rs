@@ -379,6 +379,7 @@ impl Reader {
             }
         }
         if finding.stops(self.policy) {
+            self.state = State::Done;
             return Err(turn.fault(finding.fault()));
         }
         Err(self.tell(turn, finding))
@@ -457,14 +458,18 @@ impl Reader {
         finding.harmless = covered || first > last || (last < self.from && next.is_some());
         let ahead = self.ahead.as_ref().filter(|ahead| ahead.predecessor.id == segment.header.id);
         finding.witness = ahead.map(|ahead| Witness::Successor(ahead.id));
-        if finding.stops(self.policy) {
+        let stops = finding.stops(self.policy);
+        // Also who stops here tells how much goes with it.
+        let end = || segment.walk.end_behind(segment.last, segment.limit).filter(|_| !stops);
+        if let Some(next) = next.or_else(end) {
+            segment.walk.skip(&finding, next);
+            self.state = State::Frames;
+            return Ok(());
+        }
+        if stops {
             return Err(turn.fault(finding.fault()));
         }
         self.state = State::Frames;
-        if let Some(next) = next.or_else(|| segment.walk.end_behind(segment.last, segment.limit)) {
-            segment.walk.skip(&finding, next);
-            return Ok(());
-        }
         segment.walk.go(segment.limit, segment.last.next_or_max());
         Err(self.tell(turn, finding))
     }
@@ -805,6 +810,25 @@ pub(crate) mod tests {
             let found: Vec<_> = findings.iter().map(|finding| (finding.lsns, finding.harmless)).collect();
             let expected = if is_lost { vec![(lsns(3, 5), false)] } else { vec![] };
             assert_eq!((found, end.unwrap().damage), (expected, u32::from(is_lost)), "from {from}");
+        }
+    }
+
+    #[test]
+    fn whoever_stops_at_damage_tells_of_as_many_entries_as_who_passes_over_it() {
+        let entries = [(1, PLAIN), (2, PLAIN), (3, ON), (4, ON), (5, ON), (6, PLAIN), (7, PLAIN)];
+        // The place of the entry that is bad, and what is lost by it.
+        for (flipped, lost) in [(1, lsns(2, 2)), (2, lsns(3, 6)), (3, lsns(3, 6)), (5, lsns(3, 6)), (6, lsns(7, 7))] {
+            let log = log(&[&entries, &plain(8..=9)]).flipped(flipped);
+            for from in [1, lost.unwrap().1.value()] {
+                let Brought { findings, end, .. } = log.read(from, 9, Policy::Salvage);
+                let [skipped] = findings[..] else { panic!("{findings:?}") };
+                assert_eq!((skipped.lsns, end.unwrap().damage), (lost, 1));
+                let Brought { lsns: read, findings, end } = log.read(from, 9, Policy::Default);
+                let Err(Fault::Damaged(stopped)) = end else { panic!("{end:?}") };
+                assert_eq!((stopped.lsns, stopped.offset, stopped.len), (lost, skipped.offset, skipped.len));
+                assert_eq!((stopped.witness, findings), (skipped.witness, vec![]));
+                assert!(read.iter().copied().eq(from..lost.unwrap().0.value()), "from {from}: {read:?}");
+            }
         }
     }
 

@@ -284,6 +284,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.seen, self.verdict) {
             (Seen::BadCheckpoint, Verdict::Unsupported) => f.write_str("a checkpoint of a newer version")?,
+            (Seen::BadSegmentHeader, Verdict::Unreadable) => f.write_str("a segment whose header cannot be read")?,
             (seen, _) => seen.fmt(f)?,
         }
         write!(f, " in {} at offset {}", self.object, self.offset)?;

@@ -237,8 +237,8 @@ impl TailScan {
                         }
                         // A batch that ends above the mark goes with it.
                         finding.harmless = false;
-                        self.ended = !self.policy.skips_damage();
                     }
+                    self.ended = finding.stops(self.policy);
                     return Err(turn.need(Step::Finding(finding)));
                 }
             }
@@ -458,19 +458,19 @@ impl TailScan {
         if first <= last {
             self.tail.lost = self.tail.lost.max(last);
         }
-        match halt.next {
-            Some(next) if finding.harmless || self.policy.skips_damage() => {
-                self.tail.has_gap |= first <= last;
-                self.walk.skip(&finding, next);
-                Ok(false)
-            }
-            _ => {
-                self.ended = true;
-                // Whoever ends the log here gives up what stands behind it too.
-                self.tail.lost = self.tail.lost.max(self.last_behind);
-                Err(turn.need(Step::Finding(finding)))
-            }
+        if finding.stops(self.policy) || halt.next.is_none() {
+            // Whoever ends the log here gives up what stands behind it too.
+            self.tail.lost = self.tail.lost.max(self.last_behind);
+        } else {
+            self.tail.has_gap |= first <= last;
         }
+        if let Some(next) = halt.next {
+            // It is told once it is known how much goes with it, also where the scan ends then.
+            self.walk.skip(&finding, next);
+            return Ok(false);
+        }
+        self.ended = true;
+        Err(turn.need(Step::Finding(finding)))
     }
 }
 
@@ -834,7 +834,8 @@ mod tests {
             (durable(&tail), told, tail.torn.is_some())
         };
         let witness = Witness::BeyondWriteLimit { segment: SEGMENT, offset: place(6) };
-        let told = |durable: u64, witness| (Some((durable, witness)), vec![(lsns(11, 11), Some(witness))], false);
+        // Of a batch or none: with what is missing goes what stands behind it up to the next mark.
+        let told = |durable: u64, witness| (Some((durable, witness)), vec![(lsns(11, 13), Some(witness))], false);
         assert_eq!(is(None, 3), (None, vec![], true), "the second frame stands at the limit");
         assert_eq!(is(None, 5), told(11, witness), "the first of them tells");
         assert_eq!(is(Some(10), 5), told(11, witness));
@@ -856,8 +857,8 @@ mod tests {
                 len: PLACE.into(),
                 lsns: lsns(11, 11),
                 witness: Some(witness),
-                // It is looked at closer by who goes on behind it.
-                in_transaction: skips.then_some(false),
+                // It was looked at closer, to find out what went with it.
+                in_transaction: Some(false),
                 ..Finding::rot(Seen::BadEntry, Object::Segment(SEGMENT), place(1))
             };
             assert_eq!(finding, is, "{policy:?}");
@@ -875,14 +876,39 @@ mod tests {
             (&[Entry(10)][..], Seen::End, place(1), 0, lsns(11, 13)),
             (&[Entry(10), Debris], Seen::BadHeader, place(1), DEBRIS_LEN, lsns(11, 13)),
             (&[Entry(10), Blank, Debris], Seen::BadHeader, place(1), PLACE + DEBRIS_LEN, lsns(11, 13)),
-            (&[Entry(10), Blank, Entry(13)], Seen::End, place(1), PLACE, lsns(11, 12)),
-            (&[Entry(10), Entry(13)], Seen::Hole, place(1), 0, lsns(11, 12)),
-            (&[Entry(10), Batched(11), Debris, Entry(13)], Seen::BadHeader, place(2), PLACE, lsns(11, 12)),
+            // Nothing tells whether what stands behind it was of a batch with what is missing.
+            (&[Entry(10), Blank, Entry(13)], Seen::End, place(1), PLACE, lsns(11, 13)),
+            (&[Entry(10), Entry(13)], Seen::Hole, place(1), 0, lsns(11, 13)),
+            (&[Entry(10), Batched(11), Debris, Entry(13)], Seen::BadHeader, place(2), PLACE, lsns(11, 13)),
+            (&[Entry(10), Blank, Marked(12, 12, DURABLE), Entry(13)], Seen::End, place(1), PLACE, lsns(11, 12)),
         ] {
             let (tail, finding) = until_13.finding(stands);
             assert_eq!((finding.seen, finding.offset, finding.len), (seen, offset.into(), len.into()));
             assert_eq!((finding.verdict, finding.lsns, finding.harmless), (Verdict::Rot, gone, false));
             assert_eq!((tail.last.value(), tail.lost.value(), tail.damaged), (10, 13, true));
+        }
+    }
+
+    #[test]
+    fn every_policy_tells_of_the_whole_batch_that_damage_takes() {
+        let batch = [Batched(11), Batched(12), Batched(13), Entry(14), Entry(15)];
+        for bad in 0..4 {
+            let mut stands = batch;
+            stands[bad] = Rotten(11 + bad as u64, if bad < 3 { PLAIN.batch_continues() } else { PLAIN });
+            for (behind, durable) in [(4, 14), (5, 14), (5, 15)] {
+                // The one that ends the batch is bad, and nothing behind it: the witness alone tells how far it went.
+                let stands = [&[Entry(10)], &stands[..behind]].concat();
+                for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage, Policy::Inspect] {
+                    let known = Known { durable: Some(durable), policy, ..known() };
+                    let (tail, finding) = known.finding(&stands);
+                    let told = (finding.lsns, finding.offset, finding.witness);
+                    let witness = caller(durable).witness;
+                    assert_eq!(told, (lsns(11, 14), place(1 + bad as u32).into(), Some(witness)), "{policy:?}");
+                    let ends = !policy.skips_damage() || (bad == 3 && behind == 4);
+                    assert_eq!((tail.damaged, tail.last.value()), (ends, if ends || behind == 4 { 10 } else { 15 }));
+                    assert_eq!(tail.lost.value(), if ends { 10 + behind as u64 } else { 14 }, "{policy:?}");
+                }
+            }
         }
     }
 

@@ -93,6 +93,49 @@ fn every_number_about_a_damaged_log_is_exact() {
 }
 
 #[test]
+fn the_whole_batch_that_damage_takes_is_named_whoever_asks() {
+    let sound = MemoryDevice::new(GEOMETRY);
+    let reader = sound.reader();
+    let log = Log::open_device(sound, config()).unwrap();
+    for n in 1..=10_u8 {
+        log.append_batch(&[[n; 60]; 5].each_ref().map(|payload| &payload[..])).unwrap();
+    }
+    log.close().unwrap();
+    drop(log);
+    let places = entries(&reader);
+    let newest = places.last().unwrap().segment;
+    assert!(places[0].segment < newest);
+    for place in &places {
+        let lsn = place.lsn.value();
+        let medium = damaged(&reader, &[lsn]);
+        let first = (lsn - 1) / 5 * 5 + 1;
+        let batch = Some((Lsn::new(first), Lsn::new(first + 4)));
+        for policy in [Policy::Strict, Policy::Default, Policy::PointInTime, Policy::Salvage, Policy::Inspect] {
+            // Who ends the log before damage lists what it gives up: all that is behind.
+            let last = if policy == Policy::PointInTime { 50 } else { first + 4 };
+            let is_told = |report: &RecoveryReport| {
+                let told: Vec<_> = report.damage().map(|finding| finding.lsns).collect();
+                assert_eq!(told, [Some((Lsn::new(first), Lsn::new(last)))], "LSN {lsn}, {policy:?}");
+                assert_eq!(report.entries_skipped, last - first + 1, "LSN {lsn}, {policy:?}");
+            };
+            let mut reader = LogReader::open_device(medium.reader(), config().with_policy(policy)).unwrap();
+            if place.segment == newest {
+                is_told(reader.recovery());
+            } else {
+                match reader.read(Lsn::ZERO, Lsn::MAX).unwrap().find_map(Result::err) {
+                    None => assert!(matches!(policy, Policy::Salvage | Policy::Inspect)),
+                    Some(Error::Damaged(finding)) => assert_eq!(finding.lsns, batch, "LSN {lsn}, {policy:?}"),
+                    Some(error) => panic!("{error:?}"),
+                }
+            }
+            is_told(reader.verify().unwrap());
+        }
+        let refused = Log::open_device(medium.writer().unwrap(), config().with_full_check());
+        assert!(matches!(&refused, Err(Error::Refused(finding)) if finding.lsns == batch), "LSN {lsn}: {refused:?}");
+    }
+}
+
+#[test]
 fn damage_below_a_checkpoint_is_told_and_loses_nothing() {
     let medium = damaged(&log(100, Some(60)), &[10]);
     let log = Log::open_device(medium.writer().unwrap(), config().with_full_check()).unwrap();
@@ -333,7 +376,7 @@ fn how_the_log_was_left_is_told() {
 }
 
 #[test]
-fn a_cut_tail_is_kept_aside_until_the_next_checkpoint() {
+fn a_cut_tail_is_kept_aside() {
     let medium = Medium::new(GEOMETRY);
     let log = Log::open_device(medium.device(), config().with_sync_mode(SyncMode::Async)).unwrap();
     log.append(&b"one"[..]).unwrap();
