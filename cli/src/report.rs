@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 use std::path::Path;
 
-use duralog::{Finding, Lsn, Object as Stored, Policy, RecoveryReport, Verdict, Witness};
+use duralog::{Finding, Lsn, Object as Stored, Policy, RecoveryReport, Seen, Verdict, Witness};
 use serde_json::{Value, json};
 
 use crate::{
@@ -205,6 +205,27 @@ fn held(report: &RecoveryReport) -> String {
     }
 }
 
+/// What damage has taken.
+enum Takes {
+    Nothing,
+    Entries,
+    Unknown,
+}
+
+fn damage_takes(report: &RecoveryReport) -> Takes {
+    // A segment that has lost its header, and is read by that of its successor.
+    let is_read = |finding: &Finding| {
+        finding.seen == Seen::BadSegmentHeader && matches!(finding.witness, Some(Witness::Successor(_)))
+    };
+    if report.damage().any(|finding| finding.lsns.is_some()) {
+        Takes::Entries
+    } else if report.damage().all(is_read) {
+        Takes::Nothing
+    } else {
+        Takes::Unknown
+    }
+}
+
 /// The findings in words, one a line, and the verdict at the end; `cut_off` is what an image lacks that ends too early.
 pub(crate) fn words(report: &RecoveryReport, cut_off: Option<&Failure>, paint: Paint) -> String {
     let mut text = String::new();
@@ -271,7 +292,11 @@ pub(crate) fn words(report: &RecoveryReport, cut_off: Option<&Failure>, paint: P
     let verdict = if cut_off.is_some() {
         paint.red("not all of the log is in the image: nothing is known of what is missing")
     } else if !report.success {
-        paint.red("damaged: entries that were durable are gone")
+        paint.red(match damage_takes(report) {
+            Takes::Nothing => "damaged, but no entry is missing so far: `export` gives them all",
+            Takes::Entries => "damaged: entries that were durable are gone",
+            Takes::Unknown => "damaged: entries that were durable may be gone",
+        })
     } else if report.torn_tail.is_some_and(|torn| torn.verdict == Verdict::Unproven) {
         paint.yellow(
             "sound as far as anything proves: a crash or damage left the torn tail, and what it held may have been \

@@ -528,6 +528,58 @@ fn a_flipped_byte_is_found_and_named() {
 }
 
 #[test]
+fn damage_by_which_no_entry_is_missing_is_not_told_as_a_loss() {
+    let place = Place::new();
+    let dir = place.path("log");
+    let import = ["import", &dir, "-", "--batch", "10", "--segment-size", "16K"];
+    assert_eq!(code(&feed(&import, &lines(1..=500))), 0);
+    // Both copies of an older segment's header.
+    let mut bytes = fs::read(segment(&dir)).unwrap();
+    for at in [0, 4096] {
+        bytes[at..at + 128].fill(0);
+    }
+    fs::write(segment(&dir), bytes).unwrap();
+    let before = contents(&dir);
+    let output = run(&["verify", &dir, "--json"]);
+    let report = object(&output);
+    assert_eq!((code(&output), &report["success"], &report["writable"]), (1, &json!(false), &json!(false)));
+    assert_eq!((&report["entries_recovered"], &report["entries_skipped"]), (&json!(500), &json!(0)));
+    let export = run(&["export", &dir]);
+    assert_eq!(str::from_utf8(&export.stdout).unwrap().lines().count(), 500, "all of them can be read");
+    for arguments in [&["verify", &dir][..], &["recover", &dir], &["recover", &dir, "--dry-run"]] {
+        let output = run(arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("damage") && text.contains("no entry is missing so far"), "{arguments:?}: {text}");
+        assert!(!text.contains("gone"), "{arguments:?}: {text}");
+    }
+    assert_eq!(contents(&dir), before);
+
+    // Where entries are missing besides, that is what counts.
+    damage(&dir, 5);
+    let text = String::from_utf8(run(&["verify", &dir]).stdout).unwrap();
+    assert!(text.contains("entries that were durable are gone"), "{text}");
+}
+
+#[test]
+fn the_whole_batch_that_damage_takes_is_named_by_every_command() {
+    let place = Place::new();
+    let dir = place.log(30, "10");
+    // Neither its first nor its last.
+    damage(&dir, 25);
+    for arguments in [&["verify", &dir][..], &["recover", &dir, "--dry-run"], &["recover", &dir]] {
+        let report = object(&run(&[arguments, &["--json"]].concat()));
+        let damage = &report["damage"][0];
+        assert_eq!((&damage["first_lsn"], &damage["last_lsn"]), (&json!(21), &json!(30)), "{arguments:?}");
+        assert_eq!((&report["entries_recovered"], &report["entries_skipped"]), (&json!(20), &json!(10)));
+    }
+    for arguments in [&["export", &dir][..], &["import", &dir, "-"]] {
+        let output = run(arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("LSN(21) to LSN(30)"), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
 fn what_is_verified_leaves_out_what_is_gone_and_what_was_given_up() {
     let place = Place::new();
     let dir = place.log(20, "1");
