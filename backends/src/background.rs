@@ -79,18 +79,22 @@ fn pause(interval: Option<Duration>, is_waited_for: bool, until_mark: Option<Dur
     interval.into_iter().chain(until_mark.map(shortest)).min()
 }
 
+/// When the next round is due; `None` if there is none.
+fn next_round<D: SharedDevice>(shared: &Shared<D>, state: &State, quiet: &mut Quiet, now: Instant) -> Option<Instant> {
+    let is_quiet_for = quiet.lasts(state.activity, now);
+    let until_mark = shared.idle_mark.map(|idle| idle.saturating_sub(is_quiet_for));
+    let is_waited_for = outstanding(shared, state).is_some();
+    let pause = pause(shared.regular_commit().map(|(interval, _)| interval), is_waited_for, until_mark)?;
+    Some(now + pause.min(LONGEST_PAUSE))
+}
+
 /// One round of the background thread; `None` ends it.
 fn work<D: SharedDevice>(shared: &Shared<D>, quiet: &mut Quiet) -> Option<()> {
     let mut guard = shared.lock();
     while guard.resting && !guard.closed {
         guard = shared.woken.wait(guard).unwrap_or_else(PoisonError::into_inner);
     }
-    let regular = shared.regular_commit();
-    let is_quiet_for = quiet.lasts(guard.activity, Instant::now());
-    let until_mark = shared.idle_mark.map(|idle| idle.saturating_sub(is_quiet_for));
-    let is_waited_for = outstanding(shared, &guard).is_some();
-    let pause = pause(regular.map(|(interval, _)| interval), is_waited_for, until_mark)?;
-    let until = Instant::now() + pause.min(LONGEST_PAUSE);
+    let until = next_round(shared, &guard, quiet, Instant::now())?;
     loop {
         if guard.closed {
             return None;
@@ -124,14 +128,36 @@ fn work<D: SharedDevice>(shared: &Shared<D>, quiet: &mut Quiet) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Config, Durability, Geometry, Log, MemoryDevice};
+    use crate::{Config, Durability, Geometry, Log, MemoryDevice, SyncMode};
+
+    fn log(config: Config) -> Log<MemoryDevice> {
+        let geometry =
+            Geometry { segment_size: 4096, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
+        Log::open_device(MemoryDevice::new(geometry), config.with_write_limit(1024)).unwrap()
+    }
+
+    #[test]
+    fn what_was_appended_is_written_or_synced_after_the_interval_of_the_mode() {
+        let [long, longer] = [3600, 7200].map(Duration::from_secs);
+        for (mode, write_behind, due) in [
+            (SyncMode::Batched(long), longer, long),
+            (SyncMode::Batched(longer), long, longer),
+            (SyncMode::Async, long, long),
+            (SyncMode::Async, longer, longer),
+        ] {
+            let config = Config::default().with_sync_mode(mode).with_write_behind(write_behind).with_idle_mark(None);
+            let log = log(config);
+            log.append(&b"entry"[..]).unwrap();
+            let (guard, now) = (log.shared.lock(), Instant::now());
+            assert!(outstanding(&log.shared, &guard).is_some());
+            let next = next_round(&log.shared, &guard, &mut Quiet::since(now), now);
+            assert_eq!(next, Some(now + due), "{mode:?}");
+        }
+    }
 
     #[test]
     fn a_sync_of_a_log_that_rests_wakes_it_for_the_mark_that_proves_it() {
-        let geometry =
-            Geometry { segment_size: 4096, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
-        let config = Config::default().with_write_limit(1024).with_idle_mark(Duration::from_secs(3600));
-        let log = Log::open_device(MemoryDevice::new(geometry), config).unwrap();
+        let log = log(Config::default().with_idle_mark(Duration::from_secs(3600)));
         log.append_with(&b"entry"[..], Durability::Buffered).unwrap();
         // As the thread finds it some time later: nothing to sync of itself, and no mark that would say anything new.
         log.shared.lock().resting = true;

@@ -38,8 +38,6 @@ const SMALL: usize = 48;
 const SECTOR_SUBSETS_MAX: usize = 1 << 12;
 /// A sector, as the faulty device has it.
 const SECTOR: u64 = 512;
-/// Recoveries that one check of a state does.
-const RECOVERIES: u64 = 8;
 /// Failures that are told in full.
 const TOLD: usize = 6;
 
@@ -141,7 +139,7 @@ pub struct Counts {
     pub states: u64,
     /// Of those, how many left a medium unlike all others.
     pub distinct: u64,
-    /// Recoveries done.
+    /// Recoveries of a log that was there or was begun, readers' included.
     pub recoveries: u64,
     /// Crash points with more subsets of unsynced sectors than were tried.
     pub sampled: u64,
@@ -318,8 +316,7 @@ impl Explorer {
         }
         self.counts.distinct += 1;
         self.path.push(what.to_owned());
-        self.counts.recoveries += RECOVERIES;
-        match check(&moment) {
+        match check(&moment, &mut self.counts.recoveries) {
             Ok(()) => self.stage(&moment, rest, &[]),
             Err(Wrong { moment, violation }) => self.fail(&moment, &violation.to_string()),
         }
@@ -347,9 +344,13 @@ impl Explorer {
     }
 }
 
-/// Recovers, and recovers again: the entries are right, the same every time, and the log goes on.
-pub(crate) fn check(moment: &Moment) -> Result<(), Wrong> {
-    let read = read(moment)?;
+/// Recovers, and recovers again: the entries are right, the same every time, and the log goes on. `recoveries` counts them.
+pub(crate) fn check(moment: &Moment, recoveries: &mut u64) -> Result<(), Wrong> {
+    let read = read(moment, recoveries)?;
+    let mut open = |run: &mut Run, what: &str, full_check: bool, before: Option<&Held>| {
+        *recoveries += 1;
+        open(run, what, full_check, before)
+    };
     let mut run = moment.fork().run(Plan::default());
     let held = open(&mut run, "recovery", false, read.as_ref())?;
     for (what, keep) in [("keeping nothing", Keep::None), ("keeping all", Keep::All)] {
@@ -391,9 +392,13 @@ impl Wrong {
 }
 
 /// What a reader sees, if there is a log.
-fn read(moment: &Moment) -> Result<Option<Held>, Wrong> {
+fn read(moment: &Moment, recoveries: &mut u64) -> Result<Option<Held>, Wrong> {
     match moment.read(Policy::Inspect) {
-        Ok(held) => Ok(Some(held)),
+        Ok(held) => {
+            // One to open it, and one to verify it.
+            *recoveries += 2;
+            Ok(Some(held))
+        }
         // Before the first segment there is no log to be read.
         Err(_) if moment.oracle.acknowledged() == 0 => Ok(None),
         Err(violation) => Err(Wrong { moment: Box::new(moment.fork()), violation }),

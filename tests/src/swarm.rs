@@ -281,7 +281,7 @@ impl Swarm {
 
     fn recover(&mut self) -> Result<(), Violation> {
         let moment = self.moment.as_ref().expect("between two lives");
-        check(moment).map_err(|wrong| {
+        check(moment, &mut 0).map_err(|wrong| {
             if self.keeps_story {
                 self.story.push(wrong.moment.medium.trace());
             }

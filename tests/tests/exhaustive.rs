@@ -1,5 +1,6 @@
-//! Small workloads, and nothing left out: the power goes at every step, at every byte of every write, and with every
-//! subset of the unsynced sectors; and again at every step of the recovery that follows.
+//! Small workloads, and nothing left out of the first cut: the power goes at every step, at every byte of every write, and
+//! with every subset of the unsynced sectors. Then it goes twice: on the first medium, after first cuts that are coarser, again
+//! at every step of the opening that follows and of an append, where each write is kept whole or not at all.
 #![allow(missing_docs)]
 
 use Op::{
@@ -11,7 +12,7 @@ use duralog_tests::{
     Explorer, Moment, Op, Setup, figure,
 };
 
-/// Cuts once, in every way, and again in the recovery from each.
+/// Cuts once, in every way; and on the first set-up coarsely, and then again in each recovery.
 fn search(name: &str, setups: &[Setup], ops: &[Op]) {
     let mut explorer = Explorer::new();
     for setup in setups {

@@ -397,6 +397,27 @@ fn what_is_durable_without_room_for_its_proof_is_told_as_such_and_stays() {
 }
 
 #[test]
+fn a_change_that_found_no_room_is_not_made_and_the_store_goes_on_once_there_is_some() {
+    let medium = Medium::new(GEOMETRY);
+    let log = Log::open_device(medium.device(), config()).unwrap();
+    let store: MemoryStore<Seen, _> = MemoryStore::with_log(log).unwrap();
+    store.apply(Operation::opaque(*b"one")).unwrap();
+    medium.set_plan(Plan { fail: (0..40).map(|call| (call, Failure::NoSpace)).collect(), ..Plan::default() });
+    let change = || Operation::opaque(*b"refused");
+    for refused in [store.apply(change()).map(drop), store.apply_batch(&[change(), change()]).map(drop)] {
+        assert!(matches!(&refused, Err(error @ Error::NoSpace(_)) if !error.is_fatal()), "{refused:?}");
+        assert_eq!(store.state().1, [1], "the state is as it was");
+    }
+    medium.set_plan(Plan::default());
+    assert_eq!(store.apply(Operation::opaque(*b"two")).unwrap().lsn(), Lsn::new(2));
+    assert_eq!(store.state().1, [1, 2]);
+    drop(store);
+    let log = Log::open_device(medium.device(), config()).unwrap();
+    let store: MemoryStore<Seen, _> = MemoryStore::with_log(log).unwrap();
+    assert_eq!(store.state().1, [1, 2]);
+}
+
+#[test]
 fn damage_below_all_that_is_asked_for_harms_nobody() {
     let medium = MemoryDevice::new(GEOMETRY);
     let reader = medium.reader();

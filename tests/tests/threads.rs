@@ -1,13 +1,18 @@
 //! One log, many threads: LSNs in the order of the log, one sync for many, a failure for all.
 #![allow(missing_docs)]
 
-use std::{collections::BTreeMap, sync::Barrier, thread};
+use core::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Barrier, mpsc},
+    thread,
+};
 
 use duralog::{
     Config, Durability, Error, Geometry, Log, LogReader, Lsn, MemoryDevice, Operation, SyncMode,
     faulty::{Failure, Keep, Medium, Plan},
 };
-use duralog_tests::Counter;
+use duralog_tests::{Counter, Watched};
 
 const GEOMETRY: Geometry =
     Geometry { segment_size: 4096, granule: 1, copy_offset: 128, blank: 0, settled: false, slots: None };
@@ -16,6 +21,31 @@ fn config() -> Config {
     Config { environment: Counter::new(), idle_mark: None, write_behind: None, ..Config::default() }
         .with_sync_mode(SyncMode::Immediate)
 }
+
+#[test]
+fn a_mebibyte_that_nobody_waits_for_is_handed_to_the_system_before_its_time() {
+    let medium = MemoryDevice::new(Geometry { segment_size: 16 << 20, ..GEOMETRY });
+    let (tell, is_written) = mpsc::channel();
+    // Of the calls, only those that write entries are long.
+    let device = Watched::new(medium, move |call| {
+        if call.name == "write" && call.len > 64 << 10 {
+            let _ = tell.send(());
+        }
+    });
+    let config = config().with_sync_mode(SyncMode::Async).with_write_limit(4 << 20).with_write_behind(HOUR);
+    let log = Log::open_device(device, config).unwrap();
+    let quarter = vec![7; 256 << 10];
+    for _ in 0..3 {
+        log.append(&quarter[..]).unwrap();
+    }
+    assert!(is_written.try_recv().is_err(), "so much may gather");
+    log.append(&quarter[..]).unwrap();
+    // Sooner by far than in an hour.
+    assert!(is_written.recv_timeout(Duration::from_secs(60)).is_ok(), "nobody writes what has gathered");
+}
+
+/// Longer than any test takes.
+const HOUR: Duration = Duration::from_secs(3600);
 
 const THREADS: usize = 8;
 const EACH: usize = 200;
