@@ -333,7 +333,8 @@ impl Rebuilt {
     /// What was given up at the log's front is lost: that is an error, or by a policy that skips damage a finding.
     pub(crate) fn lacks_state(&mut self, view: &View, policy: Policy) -> Result<()> {
         if !policy.skips_damage() {
-            return Err(Error::StateLost { low_water: view.low_water() });
+            let rejected = self.checkpoints_rejected.as_slice().into();
+            return Err(Error::StateLost { low_water: view.low_water(), rejected });
         }
         // Once, whichever checkpoint lacks it.
         if self.findings.is_empty() {

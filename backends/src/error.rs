@@ -3,7 +3,7 @@
 use std::{error, fmt, path::PathBuf, sync::Arc};
 
 use duralog_core::{
-    Action, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict, checkpoint::CheckpointError,
+    Action, CheckpointId, Fault, Finding, InvalidOptions, Lsn, Object, SegmentId, Verdict, checkpoint::CheckpointError,
     operation::DecodeError,
 };
 use uuid::Uuid;
@@ -172,6 +172,8 @@ pub enum Error {
     StateLost {
         /// The first LSN that is kept.
         low_water: Lsn,
+        /// The checkpoints that were not loaded, newest first, and why: the medium has damaged them, or the state refused them.
+        rejected: Arc<[(CheckpointId, String)]>,
     },
     /// No LSN, epoch or segment id is left.
     Exhausted,
@@ -409,11 +411,21 @@ impl fmt::Display for Error {
                 "the place of the snapshot, {lsn}, is of another handle, or the log was cut since: take a new one"
             ),
             Self::Checkpoint(error) => error.fmt(f),
-            Self::StateLost { low_water } => write!(
+            Self::StateLost { low_water, rejected } if rejected.is_empty() => write!(
                 f,
                 "the log begins at {low_water}, and no valid checkpoint goes so far: the state before it is lost, unless it is \
                  kept elsewhere and a checkpoint of that is made; the policy `salvage` goes on with what is left"
             ),
+            Self::StateLost { low_water, rejected } => {
+                write!(f, "the log begins at {low_water}, and no checkpoint that goes so far could be loaded")?;
+                for (n, (id, error)) in rejected.iter().enumerate() {
+                    write!(f, "{} {}: {error}", if n == 0 { ":" } else { ";" }, Object::Checkpoint(*id))?;
+                }
+                f.write_str(
+                    "; the state before it is lost, unless that can be mended, or the state is kept elsewhere and a checkpoint \
+                     of that is made; the policy `salvage` goes on with what is left",
+                )
+            }
             Self::Exhausted => f.write_str("no LSN, epoch or segment id is left"),
             Self::Undecodable { lsn, error } => write!(f, "{lsn} is sound and cannot be decoded: {error}"),
             Self::Device { action, object: Some(object), source } => write!(f, "cannot {action} {object}: {source}"),

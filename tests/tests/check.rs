@@ -1,7 +1,8 @@
 //! `faulty::check`: a bug that only a crash brings out is found, its story is the shortest, and the repaired code passes.
 #![allow(missing_docs)]
 
-use std::collections::BTreeMap;
+use core::cell::Cell;
+use std::{collections::BTreeMap, panic::panic_any};
 
 use duralog::{
     Documents, Lsn, Operation, Snapshot, StateMachine, SyncMode,
@@ -19,6 +20,19 @@ enum Bug {
     ForgetsTheCount,
     /// An entry that was applied before it was loaded is applied no more, and one that was not neither.
     SkipsOneBehindASnapshot,
+    /// What a snapshot is made of is not loaded: the state is right, and its next snapshot is not.
+    SpoilsTheNextSnapshot,
+    /// No entry is expected behind a snapshot.
+    PanicsBehindASnapshot,
+    /// The same, without a text.
+    PanicsWithoutText,
+    RefusesItsSnapshots,
+    /// The number of entries is not in the state, but in the process.
+    CountsOutsideTheState,
+}
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Adds numbers up, and counts them.
@@ -26,13 +40,21 @@ enum Bug {
 struct Ledger<const BUG: u8> {
     sum: u64,
     count: u64,
+    /// The same number again, for snapshots.
+    counted: u64,
     skip: bool,
+    is_loaded: bool,
 }
 
 const fn bug(number: u8) -> Bug {
     match number {
         1 => Bug::ForgetsTheCount,
         2 => Bug::SkipsOneBehindASnapshot,
+        3 => Bug::SpoilsTheNextSnapshot,
+        4 => Bug::PanicsBehindASnapshot,
+        5 => Bug::PanicsWithoutText,
+        6 => Bug::RefusesItsSnapshots,
+        7 => Bug::CountsOutsideTheState,
         _ => Bug::None,
     }
 }
@@ -45,22 +67,36 @@ impl<const BUG: u8> StateMachine for Ledger<BUG> {
         if core::mem::take(&mut self.skip) {
             return;
         }
+        match bug(BUG) {
+            Bug::PanicsBehindASnapshot => assert!(!self.is_loaded, "{} behind a snapshot", bytes[0]),
+            Bug::PanicsWithoutText if self.is_loaded => panic_any(7),
+            _ => {}
+        }
         self.sum += u64::from(bytes[0]);
         self.count += 1;
+        self.counted += 1;
+        if bug(BUG) == Bug::CountsOutsideTheState {
+            COUNT.set(COUNT.get() + 1);
+            self.count = COUNT.get();
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
-        let bytes = [self.sum.to_le_bytes(), self.count.to_le_bytes()].concat();
+        let bytes = [self.sum.to_le_bytes(), self.counted.to_le_bytes()].concat();
         Snapshot { bytes, ..Snapshot::default() }
     }
 
     fn load(&mut self, snapshot: &Snapshot) -> Result<(), Self::Error> {
         self.sum = u64::from_le_bytes(snapshot.bytes[..8].try_into()?);
         self.count = u64::from_le_bytes(snapshot.bytes[8..].try_into()?);
+        self.counted = self.count;
+        self.is_loaded = true;
         match bug(BUG) {
-            Bug::None => {}
             Bug::ForgetsTheCount => self.count = 0,
             Bug::SkipsOneBehindASnapshot => self.skip = true,
+            Bug::SpoilsTheNextSnapshot => self.counted = 0,
+            Bug::RefusesItsSnapshots => self.sum = u64::from_le_bytes(snapshot.bytes[..7].try_into()?),
+            _ => {}
         }
         Ok(())
     }
@@ -184,4 +220,83 @@ fn what_fails_without_a_crash_is_told_as_such() {
     let large = Step::Apply(Operation::opaque(vec![7; 100_000]));
     let wrong = check(&[large], |_| (), |_: &Ledger<0>| ()).unwrap_err();
     assert!(matches!(wrong.wrong, Wrong::Failed { error: duralog::Error::TooLarge { .. } }), "{wrong}");
+}
+
+#[test]
+fn what_shows_only_in_the_steps_after_a_crash_is_found() {
+    let spoils = found::<3>(&steps());
+    println!("{spoils}");
+    assert!(spoils.shows_later, "{spoils}");
+    assert_eq!((spoils.steps.len(), spoils.crashes.len()), (2, 1), "{spoils}");
+}
+
+#[test]
+fn a_second_crash_comes_at_every_call_of_the_recovery_from_the_first_and_is_judged() {
+    // No state is begun before a recovery is through, so that none can tell: what is looked at is counted.
+    let counts = |twice| {
+        let views = Cell::new(0_u64);
+        let view = |ledger: &Ledger<0>| {
+            views.set(views.get() + 1);
+            (ledger.sum, ledger.count)
+        };
+        let checked = Check { twice, ..Check::default() }.run(&steps(), model, view).unwrap();
+        (checked.crash_points, checked.crashes, views.get())
+    };
+    let (once, twice) = (counts(false), counts(true));
+    assert_eq!(once.0, twice.0);
+    let second = twice.1 - once.1;
+    assert!(second > 0 && twice.2 - once.2 >= 2 * second, "{once:?}, {twice:?}");
+}
+
+#[test]
+fn a_panic_is_found_like_any_other_failure_and_told_with_its_message() {
+    let panics = found::<4>(&steps());
+    println!("{panics}");
+    assert_eq!((panics.steps.len(), panics.crashes.len()), (2, 1), "{panics}");
+    let is_told = |wrong: &Wrong| match wrong {
+        Wrong::Panicked { message, place: Some(place) } => {
+            message.ends_with(" behind a snapshot") && place.contains("check.rs:")
+        }
+        _ => false,
+    };
+    assert!(is_told(&panics.wrong), "{panics}");
+    assert!(panics.to_string().starts_with("after a crash the code panics (seed 0)"), "{panics}");
+
+    let panics = found::<5>(&steps());
+    assert!(panics.to_string().contains(": something that is no text\n"), "{panics}");
+
+    let model = |kept: &[Operation]| assert!(kept.len() < 3, "the model knows two");
+    let panics = check(&steps(), model, |_: &Ledger<0>| ()).unwrap_err();
+    assert!(panics.to_string().starts_with("the code panics, without any crash"), "{panics}");
+    assert!(panics.to_string().contains(": the model knows two\n"), "{panics}");
+}
+
+#[test]
+fn a_snapshot_that_is_refused_is_wrong_whether_or_not_the_log_begins_there() {
+    let mut steps = vec![Step::Apply(add(1)), Step::Checkpoint, Step::Apply(add(2)), Step::Checkpoint];
+    for truncates in [false, true] {
+        if truncates {
+            steps.push(Step::Truncate);
+        }
+        let refused = found::<6>(&steps);
+        println!("{refused}");
+        let is_told =
+            |wrong: &Wrong| matches!(wrong, Wrong::Rejected { error } if error == "could not convert slice to array");
+        assert!(is_told(&refused.wrong), "{refused}");
+        let text = refused.to_string();
+        assert!(text.starts_with("after a crash a checkpoint is not loaded"), "{text}");
+        assert!(text.contains("could not convert slice to array"), "{text}");
+    }
+}
+
+#[test]
+fn what_only_a_second_life_in_the_same_process_shows_is_told_as_such() {
+    let counts = found::<7>(&steps());
+    println!("{counts}");
+    assert!(counts.second_life, "{counts}");
+    assert_eq!((counts.steps.len(), counts.crashes.len()), (1, 0), "{counts}");
+    assert!(
+        counts.to_string().starts_with("the state is wrong in a second life in the same process (seed 0)"),
+        "{counts}"
+    );
 }

@@ -147,6 +147,46 @@ fn a_state_whose_checkpoints_are_all_bad_is_refused_when_the_log_was_truncated()
 }
 
 #[test]
+fn a_lost_state_tells_why_its_checkpoints_were_not_loaded() {
+    /// Takes no snapshot.
+    #[derive(Debug, Default)]
+    struct Refusing;
+
+    impl StateMachine for Refusing {
+        type Error = std::io::Error;
+
+        fn apply(&mut self, _: Lsn, _: &Operation) {}
+
+        fn snapshot(&self) -> Snapshot {
+            Snapshot::default()
+        }
+
+        fn load(&mut self, _: &Snapshot) -> Result<(), Self::Error> {
+            Err(std::io::Error::other("the state is of version 2, and this program knows version 1"))
+        }
+    }
+
+    let device = small();
+    let medium = device.reader();
+    let first = store(device);
+    first.apply(insert(1, "text")).unwrap();
+    let checkpoint = first.checkpoint().unwrap();
+    first.truncate_before(Lsn::MAX).unwrap();
+    drop(first);
+    let log = Log::open_device(reopen(&medium), config()).unwrap();
+    let refused = MemoryStore::<Refusing, _>::with_log(log).map(drop);
+    let why = "the state is of version 2, and this program knows version 1";
+    let is_told = |error: &Error| match error {
+        Error::StateLost { rejected, .. } => **rejected == [(checkpoint, why.to_owned())],
+        _ => false,
+    };
+    assert!(refused.as_ref().is_err_and(is_told), "{refused:?}");
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains(&format!("{}: {why}", Object::Checkpoint(checkpoint))), "{text}");
+    assert!(!text.contains("no valid checkpoint"), "{text}");
+}
+
+#[test]
 fn a_transaction_counts_where_it_is_committed_and_not_at_all_without() {
     let device = small();
     let medium = device.reader();
@@ -268,7 +308,10 @@ fn no_state_is_built_up_of_a_checkpoint_and_entries_between_which_some_were_give
         };
         let lost = |log: &Log<MemoryDevice>, low_water: Lsn| {
             let rebuilt = log.rebuild(&mut Documents::default());
-            assert!(matches!(&rebuilt, Err(Error::StateLost { low_water: lsn }) if *lsn == low_water), "{rebuilt:?}");
+            assert!(
+                matches!(&rebuilt, Err(Error::StateLost { low_water: lsn, .. }) if *lsn == low_water),
+                "{rebuilt:?}"
+            );
         };
         insert_all(1);
         log.checkpoint(log.checkpoint_at(), &Documents::default().snapshot()).unwrap();
@@ -559,7 +602,10 @@ fn a_checkpoint_that_the_log_names_and_that_is_not_valid_is_missed_where_entries
     for (what, bytes) in rotten(&medium, checkpoint).into_iter().rev() {
         replace(&medium, checkpoint, bytes);
         let (missed, again) = rebuild(Policy::Default);
-        assert!(matches!(missed, Err(Error::StateLost { low_water }) if low_water == at.lsn()), "{what}: {missed:?}");
+        assert!(
+            matches!(missed, Err(Error::StateLost { low_water, .. }) if low_water == at.lsn()),
+            "{what}: {missed:?}"
+        );
         assert!(matches!(again, Err(Error::StateLost { .. })), "{what}: {again:?}");
     }
     let lost = Some((Lsn::FIRST, at.lsn().previous()));

@@ -42,7 +42,7 @@ pub fn ways(unsynced: &[UnsyncedOp], most: usize, random: &mut Random) -> Vec<Ve
         add(way(&|other| other == n));
     }
     // Some come twice: it ends in any case.
-    for _ in 0..2 * most {
+    for _ in 0..most.saturating_mul(2) {
         let kept: Vec<bool> = (0..total).map(|_| random.once_in(2)).collect();
         add(way(&|n| kept[n]));
     }
