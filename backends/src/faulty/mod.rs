@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use duralog::faulty::{Check, FaultyDevice, Keep, Medium, Plan, Random, ways};
-//! use duralog::{Config, Log, Lsn};
+//! use duralog::{Config, Log, Lsn, SyncMode};
 //!
 //! /// A shop confirms its orders by mail. No crash takes a mail back.
 //! fn sell(log: &Log<FaultyDevice>, mail_first: bool, mails: &mut Vec<String>) -> duralog::Result<()> {
@@ -35,7 +35,8 @@
 //!
 //! /// The call at which a crash leaves a mail about an order that the log does not hold.
 //! fn first_wrong(mail_first: bool) -> duralog::Result<Option<u64>> {
-//!     let config = || Config::new("nowhere").with_idle_mark(None).with_write_behind(None);
+//!     let plain = || Config::new("nowhere").with_sync_mode(SyncMode::Immediate);
+//!     let config = || plain().with_idle_mark(None).with_write_behind(None);
 //!     let medium = || Medium::new(Check::default().geometry);
 //!     let run = |medium: &Medium| {
 //!         let mut mails = vec![];
