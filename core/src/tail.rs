@@ -892,9 +892,9 @@ mod tests {
     #[test]
     fn every_policy_tells_of_the_whole_batch_that_damage_takes() {
         let batch = [Batched(11), Batched(12), Batched(13), Entry(14), Entry(15)];
-        for bad in 0..4 {
+        for bad in 0..4_u32 {
             let mut stands = batch;
-            stands[bad] = Rotten(11 + bad as u64, if bad < 3 { PLAIN.batch_continues() } else { PLAIN });
+            stands[bad as usize] = Rotten(11 + u64::from(bad), if bad < 3 { PLAIN.batch_continues() } else { PLAIN });
             for (behind, durable) in [(4, 14), (5, 14), (5, 15)] {
                 // The one that ends the batch is bad, and nothing behind it: the witness alone tells how far it went.
                 let stands = [&[Entry(10)], &stands[..behind]].concat();
@@ -903,7 +903,7 @@ mod tests {
                     let (tail, finding) = known.finding(&stands);
                     let told = (finding.lsns, finding.offset, finding.witness);
                     let witness = caller(durable).witness;
-                    assert_eq!(told, (lsns(11, 14), place(1 + bad as u32).into(), Some(witness)), "{policy:?}");
+                    assert_eq!(told, (lsns(11, 14), place(1 + bad).into(), Some(witness)), "{policy:?}");
                     let ends = !policy.skips_damage() || (bad == 3 && behind == 4);
                     assert_eq!((tail.damaged, tail.last.value()), (ends, if ends || behind == 4 { 10 } else { 15 }));
                     assert_eq!(tail.lost.value(), if ends { 10 + behind as u64 } else { 14 }, "{policy:?}");
