@@ -23,8 +23,32 @@ const [SIZE, CURRENT, SYNCED] = Array(3).keys();
 const PAGE_BYTES = 512 << 10;
 const DOCUMENTS = 256;
 
+const invalid = (what) => new DuralogError('invalid', what);
+
 /** As they are, bit for bit, where they are such values: converting one by one would make every NaN the same. */
-const floats = (values) => (values instanceof Float32Array ? values : Float32Array.from(values));
+const floats = (values) => {
+  if (values instanceof Float32Array) return values;
+  if (Array.isArray(values) ? values.every((value) => typeof value === 'number') : values instanceof Float64Array) {
+    return Float32Array.from(values);
+  }
+  throw invalid('an embedding is a Float32Array, or a list of numbers');
+};
+
+/** The bytes of a buffer, or of a view on one. */
+const bytesOf = (given) => {
+  if (ArrayBuffer.isView(given)) return new Uint8Array(given.buffer, given.byteOffset, given.byteLength);
+  if (given instanceof ArrayBuffer) return new Uint8Array(given);
+  throw invalid('bytes are a Uint8Array, another view or an ArrayBuffer');
+};
+
+/** What an option is set to: the module takes whole numbers, and what is true or false. */
+const setting = (name, value) => {
+  if (typeof value === 'boolean' || Number.isSafeInteger(value) || typeof value === 'bigint') {
+    const number = BigInt(value);
+    if (number >= 0n && number < 1n << 64n) return number;
+  }
+  throw new DuralogError('config', `the option ${name} is none, or cannot be ${String(value)}`);
+};
 
 /** Why the module stopped for good, if it did: nothing of it can be used any more. */
 let panic;
@@ -46,8 +70,10 @@ export class Engine {
     storage.resume = (value) => this.run(() => this.core.resume(value));
   }
 
-  /** Calls the module. What it throws is its end: it stands in an unknown state. */
+  /** Calls the module. What it throws is its end: it stands in an unknown state. So whatever comes from the application is looked
+   * at before. */
   guarded(call) {
+    if (this.released) throw new DuralogError('closed', 'the log is closed');
     if (!panic) {
       try {
         return call();
@@ -194,13 +220,10 @@ export class Engine {
   /** Opens the log; gives the report of its recovery. */
   async open({ policy = 'default', ...options }) {
     if (!POLICIES.includes(policy)) throw new DuralogError('config', `there is no policy ${policy}`);
-    this.guarded(() => {
-      for (const [name, value] of Object.entries({ ...options, policy: POLICIES.indexOf(policy) })) {
-        if (value !== undefined && !this.core.option(name, BigInt(value))) {
-          throw new DuralogError('config', `there is no option ${name}`);
-        }
-      }
-    });
+    const given = Object.entries({ ...options, policy: POLICIES.indexOf(policy) }).filter(([, value]) => value != null);
+    for (const [name, value] of given.map(([name, value]) => [name, setting(name, value)])) {
+      if (!this.guarded(() => this.core.option(name, value))) throw new DuralogError('config', `there is no option ${name}`);
+    }
     return reported(await this.ask((core, ticket) => core.open(ticket, this.storage)));
   }
 
@@ -209,6 +232,8 @@ export class Engine {
       try {
         for (const operation of operations) this.put(core, operation);
       } catch (error) {
+        // A fault of the module itself is its end.
+        if (error instanceof WebAssembly.RuntimeError) throw error;
         core.discard();
         throw error instanceof DuralogError ? error : new DuralogError('invalid', String(error?.message), { cause: error });
       }
@@ -217,11 +242,12 @@ export class Engine {
   }
 
   put(core, operation) {
-    if (ArrayBuffer.isView(operation) || operation instanceof ArrayBuffer) {
-      return core.opaque(new Uint8Array(operation.buffer ?? operation, operation.byteOffset ?? 0, operation.byteLength));
-    }
-    const item = (code, { id, kind, content = '', embedding = [] }) =>
+    if (ArrayBuffer.isView(operation) || operation instanceof ArrayBuffer) return core.opaque(bytesOf(operation));
+    const item = (code, { id, kind = 'document', content = '', embedding = [] }) => {
+      if (kind !== 'document' && kind !== 'chunk') throw invalid(`a kind is 'document' or 'chunk', not ${String(kind)}`);
+      if (typeof content !== 'string') throw invalid('a content is a string');
       core.put(code, toBytes(id), kind === 'chunk', content, floats(embedding));
+    };
     const code = TYPES.indexOf(operation?.type);
     if (code === 1 || code === 2) return item(code, operation);
     if (code === 3) return core.delete(3, toBytes(operation.id));
@@ -233,8 +259,8 @@ export class Engine {
       core.several(5);
       return operation.ids.forEach((id) => core.delete(5, toBytes(id)));
     }
-    if (code === 10) return core.opaque(operation.bytes);
-    throw new DuralogError('invalid', 'an operation is bytes, or has one of the types that the documentation lists');
+    if (code === 10) return core.opaque(bytesOf(operation.bytes));
+    throw invalid('an operation is bytes, or has one of the types that the documentation lists');
   }
 
   begin() {
@@ -254,13 +280,20 @@ export class Engine {
     this.waiting.delete(this.tickets);
   }
 
-  checkpoint(snapshot) {
+  async checkpoint(snapshot) {
+    const { documentIds = [], chunkIds = [], metadata = {}, bytes = new Uint8Array() } = snapshot ?? {};
+    const [documents, chunks] = [documentIds, chunkIds].map((ids) => {
+      if (!Array.isArray(ids)) throw invalid('the ids of a snapshot are a list');
+      return ids.map(toBytes);
+    });
+    if (typeof metadata !== 'object' || !metadata) throw invalid('the metadata of a snapshot are an object');
+    const fields = Object.entries(metadata).map(([key, value]) => [key, String(value)]);
+    const given = bytesOf(bytes);
     return this.ask((core, ticket) => {
-      const { documentIds = [], chunkIds = [], metadata = {}, bytes = new Uint8Array() } = snapshot ?? {};
-      documentIds.forEach((id) => core.snapshotId(toBytes(id), false));
-      chunkIds.forEach((id) => core.snapshotId(toBytes(id), true));
-      for (const [key, value] of Object.entries(metadata)) core.snapshotMetadata(key, String(value));
-      core.checkpoint(ticket, !snapshot, bytes);
+      documents.forEach((id) => core.snapshotId(id, false));
+      chunks.forEach((id) => core.snapshotId(id, true));
+      for (const [key, value] of fields) core.snapshotMetadata(key, value);
+      core.checkpoint(ticket, !snapshot, given);
     });
   }
 
@@ -347,6 +380,7 @@ export class Engine {
     const error = new DuralogError('closed', 'the log is closed');
     for (const { reject } of this.waiting.values()) reject(error);
     this.waiting.clear();
-    this.core?.free();
+    if (!this.released) this.core?.free();
+    this.released = true;
   }
 }

@@ -39,7 +39,8 @@ export interface Item {
   embedding?: Float32Array | readonly number[];
 }
 
-/** What can be appended: bytes that only the application knows, or an operation on documents and chunks. */
+/** What can be appended: bytes that only the application knows, or an operation on documents and chunks. An `insert` and an
+ * `update` both put the whole item in the place of the one with that id, if there is one. */
 export type Operation =
   | Uint8Array
   | ArrayBuffer
@@ -178,14 +179,16 @@ export interface OpenOptions {
   fullCheck?: boolean;
   /** Wait for the writer that has the log open, rather than being refused. */
   wait?: boolean;
-  /** Take the log from the writer that has it open. That one can write nothing any more. */
+  /** Take the log from the writer that has it open. In IndexedDB that one can write nothing any more. In OPFS its files are its
+   * own until it closes or its page goes: this one waits for that. What is in memory cannot be taken. */
   steal?: boolean;
   /** Stops opening, and waiting for the lock. */
   signal?: AbortSignal;
   onProgress?(progress: { phase: 'recovery' | 'open'; report?: RecoveryReport }): void;
   /** Another writer has taken the log. */
   onLost?(): void;
-  /** A worker that has imported `duralog/worker`, for OPFS in a window. */
+  /** A worker for OPFS in a window, of this log alone, that has imported `duralog/worker`: it has to be a module and be started
+   * with the name `duralog:worker`. */
   worker?: Worker;
   /** Bytes of a new segment: 4 MiB. */
   segmentSize?: number;
@@ -211,7 +214,7 @@ export interface AppendOptions {
 
 /** What is read. */
 export interface ReadOptions {
-  /** The first LSN; the first one kept unless said. */
+  /** The first LSN; the first one kept unless said. An LSN below 0 is an error here and wherever one is given. */
   from?: bigint;
   /** The last LSN. */
   to?: bigint;

@@ -3,6 +3,7 @@
 import { Engine } from './engine.js';
 import { DuralogError, stopped } from './errors.js';
 import { Files, Memory } from './files.js';
+import { toLsn } from './ids.js';
 import { IndexedDb } from './indexeddb.js';
 import { importInWorker, inWorker } from './remote.js';
 import { Importer, exportTo } from './transfer.js';
@@ -143,6 +144,9 @@ export class Log {
     device(kind);
     if (!Object.hasOwn(MODES, syncMode)) throw new DuralogError('config', `there is no sync mode ${syncMode}`);
     if (durability !== 'strict' && durability !== 'relaxed') throw new DuralogError('config', `there is no durability ${durability}`);
+    // A timer takes no longer ones.
+    if (!(interval >= 0 && interval < 2 ** 31)) throw new DuralogError('config', `an interval is in milliseconds, not ${String(interval)}`);
+    if (steal && kind === 'memory') throw new DuralogError('unsupported', 'a log in memory cannot be taken from its writer');
     available(kind);
     stopped(signal);
     const reads = rest.readOnly || rest.policy === 'inspect';
@@ -151,7 +155,7 @@ export class Log {
     const release = reads ? () => {} : await lock(`${kind}:${name}`, { wait, signal, steal }, lost);
     try {
       onProgress?.({ phase: 'recovery' });
-      const given = { ...rest, device: kind, durability, [syncMode]: interval };
+      const given = { ...rest, device: kind, durability, [syncMode]: Math.round(interval) };
       const engine = await (inWindow(kind) ? inWorker(name, given, worker) : openEngine(name, given));
       log = new this(engine, release, { name, device: kind, syncMode, interval, durability });
       await log.opened();
@@ -162,7 +166,8 @@ export class Log {
       onProgress?.({ phase: 'open', report: log.recoveryReport() });
       return log;
     } catch (error) {
-      if (!log) release();
+      if (log) await log.close().catch(() => {});
+      else release();
       throw error;
     }
   }
@@ -279,27 +284,32 @@ export class Log {
   }
 
   async waitDurable(lsn) {
-    const receipt = await this.#open().wait(BigInt(lsn));
+    const receipt = await this.#open().wait(toLsn(lsn));
     this.#note(receipt);
     return receipt.lsn;
   }
 
   async checkpoint(snapshot) {
-    if (!snapshot) throw new DuralogError('invalid', 'a checkpoint needs a snapshot; MemoryStore makes its own');
+    const isOne = typeof snapshot === 'object' && snapshot && !ArrayBuffer.isView(snapshot) && !(snapshot instanceof ArrayBuffer);
+    if (!isOne) throw new DuralogError('invalid', 'a checkpoint needs a snapshot, an object; MemoryStore makes its own');
     return this.#open().checkpoint(snapshot);
   }
 
   async truncateBefore(lsn) {
-    return this.#open().truncate(BigInt(lsn), false);
+    return this.#open().truncate(toLsn(lsn), false);
   }
 
   async discardBefore(lsn) {
-    return this.#open().truncate(BigInt(lsn), true);
+    return this.#open().truncate(toLsn(lsn), true);
   }
 
-  async *read({ from = 0n, to = 0n, reverse = false, counting = false, signal } = {}) {
+  async *read({ from = 0n, to = (1n << 64n) - 1n, reverse = false, counting = false, signal } = {}) {
     stopped(signal);
-    let place = await this.#open().read(BigInt(from), BigInt(to), reverse ? 1 : counting ? 2 : 0);
+    if (reverse && counting) throw new DuralogError('invalid', 'what counts is read forwards alone: leave out reverse or counting');
+    const [first, last] = [toLsn(from), toLsn(to)];
+    // There is no entry 0.
+    if (last === 0n) return;
+    let place = await this.#open().read(first, last, reverse ? 1 : counting ? 2 : 0);
     try {
       while (place) {
         stopped(signal);

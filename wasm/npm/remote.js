@@ -8,6 +8,8 @@ const CALLS = [
   'append', 'begin', 'end_', 'wait', 'checkpoint', 'truncate', 'read', 'next', 'rebuild', 'get',
   'feed', 'end', 'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
 ];
+/** What these are given is taken as it is when they are called. */
+const TAKEN = ['append', 'checkpoint', 'feed'];
 /** Nobody waits for what comes of these. */
 const UNHEARD = ['idle', 'endRead'];
 
@@ -35,6 +37,11 @@ class Remote {
 
   call(call, args) {
     if (this.#ended) return Promise.reject(this.#ended);
+    try {
+      if (TAKEN.includes(call)) args = structuredClone(args);
+    } catch (cause) {
+      return Promise.reject(new DuralogError('invalid', cause.message, { cause }));
+    }
     return new Promise((resolve, reject) => {
       const id = ++this.#count;
       this.#waiting.set(id, { resolve, reject });

@@ -263,6 +263,87 @@ export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
         await Log.delete(name, { device });
       }),
 
+    'a wrong argument is refused by name, and neither its log nor another one is harmed': () =>
+      within({ syncMode: 'batched' }, async (other) => {
+        const id = '6ba7b810-9dad-11d1-80b4-00c04fd430c8';
+        await other.append(text('answered before'));
+        for (const options of [
+          { segmentSize: 1500000.5 },
+          { readOnly: 'no' },
+          { onBlocked() {} },
+          { nonsense: {} },
+          { syncMode: 'batched', interval: NaN },
+          { syncMode: 'batched', interval: -1 },
+        ]) {
+          await open(fresh(), options).then(
+            () => equal(options, 'refused'),
+            ({ code }) => equal(['config', 'invalid'].includes(code), true, JSON.stringify(options)),
+          );
+        }
+        await within({ expectDurable: null, create: null, syncMode: 'batched', interval: 16.7 }, async (log) => {
+          for (const operation of [
+            { type: 'opaque', bytes: 'hello' },
+            { type: 'opaque', bytes: {} },
+            { type: 'insert', id, content: 12345 },
+            { type: 'insert', id, embedding: 0.5 },
+            { type: 'insert', id, embedding: '12a' },
+            { type: 'insert', id, kind: 'Chunk' },
+            { type: 'insert', id: { toString: () => id } },
+            'hello',
+            null,
+          ]) {
+            await rejects(log.append(operation), 'invalid');
+          }
+          const wrong = [{ metadata: null }, { documentIds: 'abc' }, { documentIds: [[id]] }, { bytes: 'hello' }, { bytes: null }];
+          for (const snapshot of [...wrong, new Uint8Array(4), 'hello', 7]) await rejects(log.checkpoint(snapshot), 'invalid');
+          await log.appendBatch(Array.from({ length: 20 }, (_, n) => text(`${n}`)));
+          for (const lsn of [-1n, -100n, 1n << 64n, 1.5, '7', null, undefined]) {
+            await rejects(log.discardBefore(lsn), 'invalid');
+            await rejects(log.truncateBefore(lsn), 'invalid');
+            await rejects(log.waitDurable(lsn), 'invalid');
+          }
+          await rejects(collect(log.read({ from: -3n })), 'invalid');
+          await rejects(collect(log.read({ reverse: true, counting: true })), 'invalid');
+          equal(await contents(log, { to: 0n }), []);
+          equal((await contents(log)).length, 20);
+        });
+        equal((await other.append(text('goes on'))).lsn, 2n);
+      }),
+
+    'what is given to an append is taken as it is then': () =>
+      within({}, async (log) => {
+        const bytes = text('1111');
+        const appends = [1, 2, 3].map((n) => (bytes.fill(48 + n), log.append(bytes)));
+        bytes.fill(57);
+        await Promise.all(appends);
+        equal(await contents(log), ['1111', '2222', '3333']);
+      }),
+
+    'a log is closed while a transaction runs, and its page goes on': () =>
+      within({}, async (log) => {
+        let end;
+        const running = log.transaction(async (tx) => {
+          await tx.append(text('within'));
+          await new Promise((resolve) => (end = resolve));
+        });
+        while (!end) await new Promise((resolve) => setTimeout(resolve));
+        await log.close();
+        end();
+        await rejects(running, 'closed');
+        await within({}, async (other) => equal((await other.append(text('goes on'))).lsn, 1n));
+      }),
+
+    'whoever is told of an opening and throws has not opened it': async () => {
+      const name = fresh();
+      const onProgress = ({ phase }) => {
+        if (phase === 'open') throw new Error('enough');
+      };
+      equal(await open(name, { onProgress }).catch(({ message }) => message), 'enough');
+      const log = await open(name);
+      await log.close();
+      await Log.delete(name, { device });
+    },
+
     'a reader stops where it is told to, and the log goes on': () =>
       within({}, async (log) => {
         await log.appendBatch(Array.from({ length: 100 }, (_, n) => text(`${n}`)));
