@@ -161,7 +161,10 @@ export class IndexedDb {
     const { wanted, end, values } = ahead || this.get(name, pieces, index, readsOn ? Math.max(length, READ_AHEAD) : length);
     this.ahead = undefined;
     const found = await values;
-    if (found.length !== wanted.length) throw new DOMException('pieces of the log are missing', 'NotFoundError');
+    const isWhole = (piece, index) => found[index] instanceof Uint8Array && found[index].length === piece.length;
+    if (found.length !== wanted.length || !wanted.every(isWhole)) {
+      throw new DOMException('pieces of the log are missing, or not as they were written', 'NotFoundError');
+    }
     wanted.forEach((piece, index) => (piece.bytes = found[index]));
     this.hold(wanted);
     if (ahead || readsOn) this.getAhead(name, pieces, end);

@@ -32,6 +32,10 @@ const device = (name) => {
   return DEVICES[name];
 };
 
+const named = (name) => {
+  if (typeof name !== 'string' || !name) throw new DuralogError('config', 'a log has a name');
+};
+
 const available = (name) => {
   const there = name === 'memory' || (name === 'opfs' ? globalThis.navigator?.storage?.getDirectory : globalThis.indexedDB);
   if (!there) throw new DuralogError('unsupported', `there is no ${name} here: take the device 'memory', or a browser`);
@@ -140,7 +144,7 @@ export class Log {
       onLost,
       ...rest
     } = options;
-    if (typeof name !== 'string' || !name) throw new DuralogError('config', 'a log has a name');
+    named(name);
     device(kind);
     if (!Object.hasOwn(MODES, syncMode)) throw new DuralogError('config', `there is no sync mode ${syncMode}`);
     if (durability !== 'strict' && durability !== 'relaxed') throw new DuralogError('config', `there is no durability ${durability}`);
@@ -361,6 +365,7 @@ export class Log {
 
   /** Makes a log of a stream of bytes, as `duralog pack` makes it; never over one that is there. */
   static async importFrom(name, readable, { device: kind = 'indexeddb', durability = 'strict', wait, signal, worker, onProgress } = {}) {
+    named(name);
     device(kind);
     available(kind);
     const release = await lock(`${kind}:${name}`, { wait, signal });
@@ -431,8 +436,10 @@ export class Log {
   }
 
   static async delete(name, { device: kind = 'indexeddb', wait, signal } = {}) {
+    named(name);
     device(kind);
     available(kind);
+    stopped(signal);
     const release = await lock(`${kind}:${name}`, { wait, signal });
     try {
       await DEVICES[kind].delete(name);

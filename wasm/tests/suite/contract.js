@@ -251,6 +251,11 @@ export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
         await rejects(open(fresh(), { nonsense: 1 }), 'config');
         await rejects(open(fresh(), { segmentSize: 100 }), 'config');
         await rejects(Log.open('x', { device: 'tape' }), 'config');
+        for (const none of ['', undefined, 7]) {
+          await rejects(open(none), 'config');
+          await rejects(Log.delete(none, { device }), 'config');
+          await rejects(Log.importFrom(none, new ReadableStream(), { device }), 'config');
+        }
         await log.close();
         await log.close();
         await rejects(log.append(text('x')), 'closed');

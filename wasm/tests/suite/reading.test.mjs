@@ -90,3 +90,24 @@ test('who reads on while values are put together, removed and written behind wha
   assert.equal(n, count);
   await log.close();
 });
+
+test('a value that is not what its key says is told, whatever it is, and nobody waits for ever', async () => {
+  for (const [name, change] of Object.entries({
+    shorter: (bytes) => bytes.slice(1),
+    longer: (bytes) => new Uint8Array(bytes.length + 1),
+    text: () => 'no bytes',
+  })) {
+    const log = await Log.open(`other ${name}`, { segmentSize: SEGMENT });
+    await log.appendBatch(batch(0, 100));
+    await log.close();
+    const request = indexedDB.open(`duralog:other ${name}`);
+    const database = await new Promise((resolve) => (request.onsuccess = () => resolve(request.result)));
+    const transaction = database.transaction('pieces', 'readwrite');
+    transaction.objectStore('pieces').openCursor(IDBKeyRange.upperBound(['segment_z']), 'prev').onsuccess = ({ target: { result: last } }) => last.update(change(last.value));
+    await new Promise((resolve) => (transaction.oncomplete = resolve));
+    database.close();
+    const opened = await Log.open(`other ${name}`, { segmentSize: SEGMENT }).then(() => 'opened', ({ code }) => code);
+    assert.equal(opened, 'refused', name);
+    await Log.delete(`other ${name}`);
+  }
+});
