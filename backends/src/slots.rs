@@ -52,7 +52,7 @@ pub use table::Slot;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum SlotError<E> {
-    /// No slot is free: truncate the log.
+    /// No slot is free that can be erased and labelled: truncate the log. [`Slots::worn_slots`] tells how many are worn.
     Full,
     /// The object is there already, made by another writer.
     Exists {
