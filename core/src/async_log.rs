@@ -4,6 +4,8 @@
 
 use uuid::Uuid;
 
+#[cfg(doc)]
+use crate::Fault;
 use crate::{
     CheckpointId, Durability, Host, JudgeLoss, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading,
     Recovery, Replay, Report, Retention, Retire, TransactionEnd, Trim,
@@ -12,8 +14,7 @@ use crate::{
     checkpoint::CheckpointHeader,
     device::AsyncDevice,
     drive::{Action, Error, Machine, drive_async, drive_async_until_pause},
-    fault::Fault,
-    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot},
+    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, none_found},
     part::Part,
     segment::SegmentId,
     writer::{Commit, StageError, Writer},
@@ -81,18 +82,7 @@ impl<'a, D: AsyncDevice> AsyncLog<'a, D> {
     async fn find_none(&mut self) -> Result<(), OpenError<D::Error>> {
         self.handle.may_open()?;
         let recovery = self.handle.options.recovery();
-        match drive_async(&mut Recovery::new(recovery), &mut self.device, self.handle.buf, &mut ()).await {
-            Err(Error::Fault(Fault::NoLog)) => Ok(()),
-            Ok(_)
-            | Err(Error::Fault(
-                Fault::Damaged(_)
-                | Fault::Foreign { .. }
-                | Fault::Misplaced { .. }
-                | Fault::Unsupported { .. }
-                | Fault::LeftOut { .. },
-            )) => Err(OpenError::Exists),
-            Err(error) => Err(error.into()),
-        }
+        none_found(drive_async(&mut Recovery::new(recovery), &mut self.device, self.handle.buf, &mut ()).await)
     }
 
     /// Recovers the log, and has it ready to be taken over.

@@ -304,6 +304,22 @@ impl<E: core::error::Error + 'static> core::error::Error for OpenError<E> {
     }
 }
 
+/// Whether a recovery found that there is no log. What it found to be broken, foreign or too new may be one.
+pub(crate) fn none_found<T, E>(recovered: Result<T, Error<E>>) -> Result<(), OpenError<E>> {
+    match recovered {
+        Err(Error::Fault(Fault::NoLog)) => Ok(()),
+        Ok(_)
+        | Err(Error::Fault(
+            Fault::Damaged(_)
+            | Fault::Foreign { .. }
+            | Fault::Misplaced { .. }
+            | Fault::Unsupported { .. }
+            | Fault::LeftOut { .. },
+        )) => Err(OpenError::Exists),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// A host that hands each entry to a closure.
 #[derive(Debug)]
 pub struct Each<F>(pub F);

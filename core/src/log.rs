@@ -9,6 +9,8 @@
 
 use uuid::Uuid;
 
+#[cfg(doc)]
+use crate::Fault;
 use crate::{
     CheckpointId, Durability, Host, JudgeLoss, Lsn, Payload, PutCheckpoint, Read, ReadCheckpoint, Reader, Reading,
     Recovery, Replay, Report, Retention, Retire, TransactionEnd, Trim,
@@ -17,8 +19,7 @@ use crate::{
     checkpoint::CheckpointHeader,
     device::Device,
     drive::{Action, Error, Machine, drive, drive_unit, drive_until_pause},
-    fault::Fault,
-    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot},
+    handle::{Appended, Handle, LogError, LogOptions, LogStats, OpenError, Snapshot, none_found},
     part::Part,
     segment::SegmentId,
     writer::{Commit, StageError, Writer},
@@ -89,18 +90,9 @@ impl<'a, D: Device> Log<'a, D> {
     fn find_none(&mut self) -> Result<(), OpenError<D::Error>> {
         self.handle.may_open()?;
         let recovery = self.handle.options.recovery();
-        match drive_unit(&mut &mut Recovery::new(recovery), &mut self.device, &mut { &mut *self.handle.buf }, &mut ()) {
-            Err(Error::Fault(Fault::NoLog)) => Ok(()),
-            Ok(_)
-            | Err(Error::Fault(
-                Fault::Damaged(_)
-                | Fault::Foreign { .. }
-                | Fault::Misplaced { .. }
-                | Fault::Unsupported { .. }
-                | Fault::LeftOut { .. },
-            )) => Err(OpenError::Exists),
-            Err(error) => Err(error.into()),
-        }
+        let found =
+            drive_unit(&mut &mut Recovery::new(recovery), &mut self.device, &mut { &mut *self.handle.buf }, &mut ());
+        none_found(found)
     }
 
     /// Recovers the log, and has it ready to be taken over.
