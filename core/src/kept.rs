@@ -334,7 +334,11 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
-    use crate::chain::tests::view;
+    use crate::{
+        chain::tests::view,
+        device::Object,
+        reader::tests::{Log, log, plain},
+    };
 
     fn head(id: u64, lsn: u64) -> CheckpointHead {
         CheckpointHead { id: CheckpointId::new(id), lsn: Lsn::new(lsn), floor: Lsn::new(lsn - 1) }
@@ -392,6 +396,35 @@ mod tests {
             checkpoints.judged(&[judged(3, false, None), judged(2, false, Some(21)), judged(1, true, Some(11))], true);
         assert_eq!(removed.iter().map(|id| id.value()).collect::<Vec<_>>(), [3]);
         assert_eq!((ids(&checkpoints), relied_on(&checkpoints)), (Vec::from([1]), Some(1)));
+    }
+
+    /// What a machine comes to which hands over nothing of what it reads on its way.
+    fn come_to<M: Machine>(mut machine: M, log: &Log) -> M::Output {
+        log.next(&mut machine, &mut [0; 512]).unwrap().unwrap_or_else(|step| panic!("it hands over {step:?}"))
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_not_whole_counts_as_named_where_its_entry_may_be_what_is_damaged() {
+        let named = |damaged: Option<(usize, u32)>| {
+            let mut log = log(&[&plain(1..=4), &plain(5..=8)]);
+            if let Some((segment, number)) = damaged {
+                log = log.flipped_in(segment, number);
+            }
+            log.others.push((Object::Checkpoint(CheckpointId::new(5)), Vec::from([0; 10])));
+            let judged = come_to(JudgeCheckpoints::new(log.view.clone(), [head(5, 6)].iter()), &log);
+            assert_eq!(judged.iter().map(|it| (it.id.value(), it.valid)).collect::<Vec<_>>(), [(5, false)]);
+            judged[0].named.map(Lsn::value)
+        };
+        assert_eq!(named(None), None, "no entry names it");
+        assert_eq!(named(Some((1, 1))), None, "entry 2 was there before the checkpoint");
+        assert_eq!(named(Some((2, 2))), Some(6), "entry 7 may be the one");
+    }
+
+    #[test]
+    fn no_state_is_lost_where_entries_were_given_up_without_a_checkpoint_and_none_names_one() {
+        let log = log(&[&plain(1..=4), &plain(5..=8)]).flipped_in(2, 2);
+        let view = View { low_water: Lsn::new(3), ..log.view.clone() };
+        assert!(!come_to(JudgeLoss::new(view), &log));
     }
 
     #[test]

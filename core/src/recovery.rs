@@ -1166,6 +1166,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_checkpoint_of_another_log_is_not_among_those_that_are_found() {
+        let mut log = three();
+        for (id, of) in [(5, log.view.log), (7, FOREIGN), (8, log.view.log)] {
+            let head = CheckpointHeader { id: CheckpointId::new(id), log: of, epoch: 6, lsn: Lsn::new(10), ..head() };
+            log.others.push((Object::Checkpoint(head.id), head.encode().to_vec()));
+        }
+        let (findings, recovered) = recover(&log, by(Policy::Default));
+        let Recovered { checkpoints, highest_checkpoint, .. } = recovered.unwrap();
+        assert_eq!(checkpoints.iter().map(|head| head.id.value()).collect::<Vec<_>>(), [8, 5]);
+        assert_eq!((findings, highest_checkpoint), (vec![], CheckpointId::new(8)), "its id is not given out again");
+    }
+
+    #[test]
     fn a_checkpoint_that_names_another_one_is_a_bad_one() {
         let mut log = three();
         for (id, named) in [(5, 5), (7, 6)] {
