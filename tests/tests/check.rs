@@ -1,8 +1,11 @@
 //! `faulty::check`: a bug that only a crash brings out is found, its story is the shortest, and the repaired code passes.
 #![allow(missing_docs)]
 
-use core::cell::Cell;
-use std::{collections::BTreeMap, panic::panic_any};
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicU8, Ordering},
+};
+use std::{collections::BTreeMap, panic::panic_any, sync::Arc};
 
 use duralog::{
     Documents, Lsn, Operation, Snapshot, StateMachine, SyncMode,
@@ -299,4 +302,48 @@ fn what_only_a_second_life_in_the_same_process_shows_is_told_as_such() {
         counts.to_string().starts_with("the state is wrong in a second life in the same process (seed 0)"),
         "{counts}"
     );
+}
+
+/// A sum that what is frozen shares.
+#[derive(Default)]
+struct Shared<const THAWS: bool>(Arc<AtomicU8>);
+
+impl<const THAWS: bool> StateMachine for Shared<THAWS> {
+    type Error = core::array::TryFromSliceError;
+
+    fn apply(&mut self, _: Lsn, operation: &Operation) {
+        if let Operation::Opaque { bytes } = operation {
+            self.0.fetch_add(bytes[0], Ordering::Relaxed);
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot { bytes: vec![self.0.load(Ordering::Relaxed)], ..Snapshot::default() }
+    }
+
+    fn freeze(&self) -> Box<dyn FnOnce() -> Snapshot + Send> {
+        let frozen =
+            if THAWS { Self(Arc::clone(&self.0)) } else { Self(Arc::new(self.0.load(Ordering::Relaxed).into())) };
+        Box::new(move || frozen.snapshot())
+    }
+
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), Self::Error> {
+        let [sum] = snapshot.bytes[..].try_into()?;
+        self.0 = Arc::new(AtomicU8::new(sum));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_snapshot_that_goes_on_changing_after_the_state_was_frozen_is_found() {
+    let sum = |kept: &[Operation]| u8::try_from(model(kept).0).unwrap();
+    let thaws = check(&steps(), sum, |shared: &Shared<true>| shared.0.load(Ordering::Relaxed)).unwrap_err();
+    println!("{thaws}");
+    let is_told =
+        |wrong: &Wrong| matches!(wrong, Wrong::Thawed { expected, found } if (&expected[..], &found[..]) == ("0", "7"));
+    assert!(is_told(&thaws.wrong), "{thaws}");
+    assert_eq!(thaws.steps, [Step::Checkpoint, Step::Apply(add(7))]);
+    assert!(thaws.to_string().starts_with("what is frozen goes on changing, without any crash (seed 0)"), "{thaws}");
+
+    check(&steps(), sum, |shared: &Shared<false>| shared.0.load(Ordering::Relaxed)).unwrap();
 }

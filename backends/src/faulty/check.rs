@@ -171,6 +171,14 @@ pub enum Wrong {
         /// What [`StateMachine::load`] said.
         error: String,
     },
+    /// A snapshot holds what was changed after the state was [frozen](StateMachine::freeze) for it: one that is written out while
+    /// other threads change the state is that of no moment.
+    Thawed {
+        /// What is seen of a state that is loaded from a snapshot which was written out at once.
+        expected: String,
+        /// The same of one that was written out when all steps had been done.
+        found: String,
+    },
     /// The code panicked: that of the state, of the model or of the view.
     Panicked {
         /// What it panicked with.
@@ -238,6 +246,13 @@ impl fmt::Display for Counterexample {
             Wrong::State { last, expected, found } => {
                 writeln!(f, "\n  the log holds all up to {last}\n  expected  {expected}\n  found     {found}")?;
             }
+            Wrong::Thawed { expected, found } => {
+                writeln!(
+                    f,
+                    "\n  written out when the steps behind it are done, a checkpoint is not what it is at once"
+                )?;
+                writeln!(f, "  expected  {expected}\n  found     {found}")?;
+            }
             Wrong::Lost { acknowledged, last } => {
                 writeln!(f, "\n  {acknowledged} was acknowledged, and the log ends at {last}")?;
             }
@@ -277,6 +292,7 @@ impl Counterexample {
             Wrong::Failed { .. } if has_crashed => "the store cannot go on",
             Wrong::Failed { .. } => "a step fails",
             Wrong::Rejected { .. } => "a checkpoint is not loaded",
+            Wrong::Thawed { .. } => "what is frozen goes on changing",
             Wrong::Panicked { .. } => "the code panics",
         };
         match (has_crashed, self.second_life) {
@@ -306,16 +322,16 @@ impl Counterexample {
 /// opened again and must hold what the log kept; the rest of the steps is done, and it must hold that.
 ///
 /// `model` says what the operations that the log kept amount to; `view` says the same of a state. What these two say is
-/// compared, and printed where it differs. A snapshot that [`StateMachine::load`] refuses is wrong as well, and so is a panic of
-/// any of this code: an `assert!` in a state is found like all else. Panics are told in the story and not on standard error; for
-/// that the first check of a process sets a panic hook, which passes on those of other threads and stays. With
-/// `panic = "abort"` a panic ends the process, with the hook's message and no story.
+/// compared, and printed where it differs. A snapshot that [`StateMachine::load`] refuses is wrong as well, one that changes with
+/// what is applied after the state was [frozen](StateMachine::freeze) for it, and a panic of any of this code: an `assert!` in a
+/// state is found like all else. Panics are told in the story and not on standard error; for that the first check of a process
+/// sets a panic hook, which passes on those of other threads and stays. With `panic = "abort"` a panic ends the process, with the
+/// hook's message and no story.
 ///
 /// # What it does not see
 /// - *Memory outside the state.* The crash is simulated: a `static`, a cache or a file of the process survives it. Where that
 ///   makes a repeated life go wrong, it is told ([`Counterexample::second_life`]); where it hides that a snapshot lacks
 ///   something, it is not.
-/// - *A snapshot that is not [frozen](StateMachine::freeze).* No change is made between `freeze` and the call of what it gave.
 /// - *What the program does before it appends.* The check makes the changes itself: a mail that is sent for a change which a
 ///   crash then takes away is not noticed.
 /// - *Transactions, a full medium, syncs that fail, damage.* None of them comes up.
@@ -481,6 +497,10 @@ impl Check {
         let life = self.live(Medium::new(self.geometry), None, steps, user);
         if let Some(wrong) = life.wrong {
             return Err(self.story(steps, &[], &life.progress, wrong, &life.medium, Look::AtOnce));
+        }
+        let frozen = judged(|| user.stays_frozen(steps, &life.progress.logged));
+        if let Err(wrong) = frozen {
+            return Err(self.story(steps, &[], &life.progress, *wrong, &life.medium, Look::AtOnce));
         }
         // What shows at once makes the better story.
         self.crash_everywhere(&life, steps, user, Look::AtOnce)?;
@@ -782,16 +802,47 @@ struct User<'a, S, V> {
     view: &'a dyn Fn(&S) -> V,
 }
 
-impl<S: StateMachine, V: PartialEq + fmt::Debug> User<'_, S, V> {
+impl<S: StateMachine + Default, V: PartialEq + fmt::Debug> User<'_, S, V> {
+    /// What each of the checkpoints froze is still that when all that was logged behind it has been applied.
+    fn stays_frozen(&self, steps: &[Step], logged: &[(Lsn, Operation)]) -> Result<(), Box<Wrong>> {
+        let mut before = 0;
+        for step in steps {
+            before += step.operations().len();
+            let (held, later) = logged.split_at(before);
+            if *step != Step::Checkpoint || later.is_empty() {
+                continue;
+            }
+            let mut state = S::default();
+            held.iter().for_each(|(lsn, operation)| state.apply(*lsn, operation));
+            let (at_once, frozen) = (state.freeze()(), state.freeze());
+            later.iter().for_each(|(lsn, operation)| state.apply(*lsn, operation));
+            let seen = |snapshot: &Snapshot| {
+                let mut loaded = S::default();
+                loaded.load(snapshot).ok().map(|()| (self.view)(&loaded))
+            };
+            // Whether the state and its snapshot are right, the crashes tell.
+            let Some(expected) = seen(&at_once) else { continue };
+            let found = seen(&frozen());
+            if found.as_ref() != Some(&expected) {
+                let found = found.map_or("what `load` refuses".into(), |found| format!("{found:?}"));
+                return Err(Box::new(Wrong::Thawed { expected: format!("{expected:?}"), found }));
+            }
+        }
+        Ok(())
+    }
+
     fn compare(&self, logged: &[(Lsn, Operation)], last: Lsn, store: &Store<S>) -> Result<(), Box<Wrong>> {
-        let operations: Vec<_> = logged.iter().map(|(_, operation)| operation.clone()).collect();
-        let (expected, found) = ((self.model)(&operations), (self.view)(&store.state().state));
+        let (expected, found) = ((self.model)(&operations(logged)), (self.view)(&store.state().state));
         if expected == found {
             return Ok(());
         }
         let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
         Err(Box::new(Wrong::State { last, expected, found }))
     }
+}
+
+fn operations(logged: &[(Lsn, Operation)]) -> Vec<Operation> {
+    logged.iter().map(|(_, operation)| operation.clone()).collect()
 }
 
 /// How far a run came.
