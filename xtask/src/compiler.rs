@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::tools::{Tool, WASM_LD, output, program, root};
+use crate::tools::{Tool, WASM_LD, is_ci, output, program, root};
 
 /// The packages of Debian's compiler; they go together only in one version.
 pub(crate) const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
@@ -18,6 +18,10 @@ const OLDEST: &str = env!("CARGO_PKG_RUST_VERSION");
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    if is_ci() {
+        // Each thing is built once there: nothing is gained by what would make the next build quicker.
+        command.env("CARGO_INCREMENTAL", "0");
+    }
     command
 }
 
