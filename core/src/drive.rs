@@ -769,11 +769,32 @@ mod tests {
     use crate::{
         CheckpointId,
         device::tests::{Failure, Untouched, ready},
+        report::Seen,
     };
 
     #[test]
     fn a_host_that_gives_nothing_makes_an_empty_snapshot_that_is_whole() {
         assert_eq!((().fill(&mut [0; 4]), ().broke_off()), (0, false));
+    }
+
+    #[test]
+    fn each_step_is_the_host_s_or_the_device_s_and_its_failure_names_what_was_asked_of_which_object() {
+        let object = Object::Meta;
+        let finding = Finding::rot(Seen::BadEntry, object, 0);
+        for (step, action, of) in [
+            (Step::Next { after: Some(object) }, Action::List, None),
+            (Step::Prev { before: None }, Action::List, None),
+            (Step::Create { object, size: 1 }, Action::Create, Some(object)),
+            (Step::Read { object, at: 0, into: 0..1 }, Action::Read, Some(object)),
+            (Step::Write { object, at: 0, from: 0..1 }, Action::Write, Some(object)),
+            (Step::Trim { object, at: 0 }, Action::Trim, Some(object)),
+            (Step::Remove { object }, Action::Remove, Some(object)),
+            (Step::Sync, Action::Sync, None),
+        ] {
+            assert_eq!((step.action(), step.object(), step.is_the_hosts()), (action, of, false), "{step:?}");
+        }
+        let of_hosts = [Step::Finding(finding), Step::Fill { into: 0..1 }];
+        assert!(of_hosts.iter().all(Step::is_the_hosts));
     }
 
     #[test]

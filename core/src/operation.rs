@@ -1109,6 +1109,16 @@ mod tests {
             assert_eq!(Code::from_u8(value).map(Code::value), (1..=10).contains(&value).then_some(value));
         }
         assert_eq!(OperationRef::Opaque(b"").op_type(), "OPAQUE");
+        let free = Code::ALL.map(Code::is_free);
+        assert_eq!(free, [true, true, true, true, true, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_list_without_an_id_is_empty() {
+        for (ids, is_empty) in [(&[][..], true), (&[ID][..], false)] {
+            let ids = Ids::from(ids);
+            assert_eq!((ids.is_empty(), ids.len()), (is_empty, usize::from(!is_empty)));
+        }
     }
 
     #[test]

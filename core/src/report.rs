@@ -418,6 +418,36 @@ mod tests {
     }
 
     #[test]
+    fn each_verdict_has_a_word_of_its_own() {
+        use Verdict::{Conflict, Foreign, Rot, Unproven, Unreadable, Unsupported, Unsynced};
+        let all = [Unsynced, Unproven, Rot, Unreadable, Foreign, Conflict, Unsupported];
+        let words = ["unsynced", "unproven", "rot", "unreadable", "foreign", "conflict", "unsupported"];
+        assert_eq!(all.map(Verdict::name), words);
+    }
+
+    #[test]
+    fn whether_a_log_is_written_on_after_a_torn_tail_or_damage_is_told_by_the_policy() {
+        let torn =
+            Some(TornTail { verdict: Verdict::Unproven, segment: SegmentId::new(1), offset: 256, len: 48, frames: 0 });
+        for (policy, whole, tail, damaged) in [
+            (Policy::Strict, true, false, false),
+            (Policy::Default, true, true, false),
+            (Policy::PointInTime, true, true, true),
+            (Policy::Salvage, true, true, true),
+            (Policy::Inspect, false, false, false),
+        ] {
+            let clean = Report::nothing(policy);
+            let tail_only = Report { torn_tail: torn, ..clean.clone() };
+            let rotten = Report { damage: 1, ..clean.clone() };
+            let writable = [&clean, &tail_only, &rotten].map(Report::is_writable);
+            assert_eq!(writable, [whole, tail, damaged], "{policy:?}");
+            assert_eq!([&clean, &tail_only, &rotten].map(Report::is_clean), [true, false, false]);
+            let newer = Report { unsupported: Some((CheckpointId::new(1), 2)), ..clean };
+            assert!(!newer.is_writable(), "{policy:?}");
+        }
+    }
+
+    #[test]
     fn a_finding_is_told_in_one_sentence_with_all_that_is_known_of_it() {
         let lsns = |first, last| Some((Lsn::new(first), Lsn::new(last)));
         let is_behind = Some(Witness::Successor(SegmentId::new(4)));
