@@ -726,6 +726,62 @@ fn what_no_checkpoint_holds_is_given_up_only_where_that_can_be_said_first() {
 }
 
 #[test]
+fn of_what_goes_before_anything_says_so_a_crash_leaves_no_gap_behind_a_segment_that_is_there() {
+    for kind in both() {
+        let capacity = Some(6 * u64::from(GEOMETRY.segment_size));
+        for call in 0.. {
+            let medium = Medium::new(GEOMETRY);
+            let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+            for _ in 0..60 {
+                log.append(b"held by a checkpoint").unwrap();
+            }
+            log.checkpoint(b"").unwrap();
+            medium.set_plan(Plan { capacity, ..Plan::default() });
+            while log.append(b"until there is no room").is_ok() {}
+            let last = log.stats().durable;
+            medium.set_plan(Plan { capacity, cut_at_call: Some(call), ..Plan::default() });
+            let truncated = log.truncate_before(Lsn::MAX);
+            drop(log);
+            if !medium.is_off() {
+                assert!(call > 6, "{call} calls, {truncated:?}");
+                break;
+            }
+            for kept in 0..medium.unsynced().len() {
+                let (left, mut number) = (medium.snapshot(), 0..);
+                left.power_cut(|_| if number.next() == Some(kept) { Keep::All } else { Keep::None });
+                left.set_plan(Plan::default());
+                let opened = kind.open(left.device(), LogOptions::default());
+                let found = opened.map(|log| log.report().last);
+                assert!(matches!(found, Ok(found) if found >= last), "{call}, {kept}: {found:?}\n{}", left.trace());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_kept_as_evidence_goes_with_a_truncation_where_slots_are_few() {
+    for (kind, slots) in both().flat_map(|kind| [(kind, None), (kind, Some(8))]) {
+        let medium = Medium::new(Geometry { slots, ..GEOMETRY });
+        let mut log = kind.format(medium.device(), LogOptions::default()).unwrap();
+        while medium.names().len() < 3 {
+            log.append(b"until there are three segments").unwrap();
+        }
+        drop(log);
+        medium.kill();
+        // Of the newest the header alone is left: it is passed over.
+        let newest = medium.names()[2];
+        let mut bytes = medium.object(newest).unwrap();
+        bytes[GEOMETRY.frames_at() as usize..].fill(GEOMETRY.blank);
+        medium.put(newest, bytes);
+        let mut log = kind.open(medium.device(), LogOptions::default()).unwrap();
+        log.append(b"behind it").unwrap();
+        assert!(medium.names().contains(&newest), "it is kept as evidence");
+        log.discard_before(Lsn::new(2)).unwrap();
+        assert_eq!(medium.names().contains(&newest), slots.is_none(), "{slots:?}");
+    }
+}
+
+#[test]
 fn the_room_of_what_a_truncation_removed_is_free_for_the_segment_that_was_refused() {
     for kind in both() {
         let medium = Medium::new(GEOMETRY);
