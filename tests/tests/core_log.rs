@@ -725,6 +725,13 @@ fn what_no_checkpoint_holds_is_given_up_only_where_that_can_be_said_first() {
     }
 }
 
+fn segment(object: Object) -> Option<u64> {
+    match object {
+        Object::Segment(id) => Some(id.value()),
+        _ => None,
+    }
+}
+
 #[test]
 fn of_what_goes_before_anything_says_so_a_crash_leaves_no_gap_behind_a_segment_that_is_there() {
     for kind in both() {
@@ -739,6 +746,9 @@ fn of_what_goes_before_anything_says_so_a_crash_leaves_no_gap_behind_a_segment_t
             medium.set_plan(Plan { capacity, ..Plan::default() });
             while log.append(b"until there is no room").is_ok() {}
             let last = log.stats().durable;
+            drop(log);
+            // It finds no room for a segment of its own, in which it could say what goes.
+            let mut log = kind.open(medium.device(), LogOptions::default()).unwrap();
             medium.set_plan(Plan { capacity, cut_at_call: Some(call), ..Plan::default() });
             let truncated = log.truncate_before(Lsn::MAX);
             drop(log);
@@ -749,6 +759,8 @@ fn of_what_goes_before_anything_says_so_a_crash_leaves_no_gap_behind_a_segment_t
             for kept in 0..medium.unsynced().len() {
                 let (left, mut number) = (medium.snapshot(), 0..);
                 left.power_cut(|_| if number.next() == Some(kept) { Keep::All } else { Keep::None });
+                let segments: Vec<_> = left.names().into_iter().filter_map(segment).collect();
+                assert!(segments.windows(2).all(|two| two[0] + 1 == two[1]), "{call}, {kept}: {segments:?}");
                 left.set_plan(Plan::default());
                 let opened = kind.open(left.device(), LogOptions::default());
                 let found = opened.map(|log| log.report().last);
