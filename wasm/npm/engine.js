@@ -62,7 +62,10 @@ export class Engine {
   built = {};
   parts = [];
   page = [];
+  /** Entries that were read, by the ticket of who reads. */
   pages = new Map();
+  /** What ended reading, by the place that stands for it. */
+  ends = new Map();
 
   constructor(module, storage) {
     this.storage = storage;
@@ -134,10 +137,15 @@ export class Engine {
     this.take(ticket)?.resolve({ lsn, first, durability: durable ? (durability ?? 'strict') : 'buffered' });
   }
 
-  number(ticket, value) {
-    // Requests are served one at a time: the entries that came since the last page are of this one.
-    if (this.page.length) this.pages.set(ticket, this.page);
+  /** Requests are served one at a time: the entries that came are of the one who reads. */
+  turn(ticket) {
+    if (!this.pages.has(ticket)) return;
+    this.pages.set(ticket, this.page);
     this.page = [];
+  }
+
+  number(ticket, value) {
+    this.turn(ticket);
     this.built = {};
     this.take(ticket)?.resolve(value);
   }
@@ -153,8 +161,8 @@ export class Engine {
   }
 
   failed(ticket, code, message, lsn, place) {
+    this.turn(ticket);
     this.built = {};
-    this.page = [];
     const cause = /^(quota|fenced|gone|poisoned|device)$/.test(code) ? this.storage.failure : undefined;
     this.take(ticket)?.reject(new DuralogError(code, message, { cause, lsn, place }));
   }
@@ -309,16 +317,28 @@ export class Engine {
     return place;
   }
 
-  /** Reads on; gives entries, and the name of the place behind them if there may be more. */
+  /** Reads on; gives entries, and the name of the place behind them if there may be more: the next call tells of an error there. */
   async next(place) {
+    const end = this.ends.get(place);
+    this.ends.delete(place);
+    if (end) throw end;
     let ticket;
-    const more = await this.ask((core, next) => core.page((ticket = next), place, PAGE_BYTES));
+    let error;
+    const asked = this.ask((core, next) => {
+      this.pages.set((ticket = next), []);
+      core.page(next, place, PAGE_BYTES);
+    });
+    const more = await asked.catch((caught) => (error = caught));
     const entries = this.pages.get(ticket) ?? [];
     this.pages.delete(ticket);
+    // What stands before the error comes first.
+    if (error && !entries.length) throw error;
+    if (error) this.ends.set(ticket, error);
     return { entries, place: more ? ticket : 0 };
   }
 
   endRead(place) {
+    this.ends.delete(place);
     this.guarded(() => this.core.endRead(place));
   }
 

@@ -281,7 +281,9 @@ export class Log implements AsyncDisposable {
   truncateBefore(lsn: bigint): Promise<bigint>;
   /** Gives up entries below the LSN, whether a checkpoint holds them or not. */
   discardBefore(lsn: bigint): Promise<bigint>;
-  /** The entries as they stand when reading begins. Damage and gaps are errors in their place. */
+  /** The entries as they stand when reading begins. Damage and gaps are errors in their place: what stands before them comes first.
+   * They stop a log that is open for writing (`poisoned`), unless a checkpoint holds what is gone: nothing is written behind
+   * what is lost before it was opened by a policy that gives it up. One that was opened `readOnly` stops no other. */
   read(options?: ReadOptions): AsyncGenerator<Entry, void, undefined>;
   [Symbol.asyncIterator](): AsyncGenerator<Entry, void, undefined>;
   /** What recovery found when the log was opened. */

@@ -26,6 +26,21 @@ const collect = async (iterable) => {
 const contents = async (log, options) =>
   (await collect(log.read(options))).filter(({ bytes }) => bytes).map(({ bytes }) => new TextDecoder().decode(bytes));
 
+const bytesOf = async (log) => {
+  const stream = new TransformStream();
+  const bytes = new Response(stream.readable).arrayBuffer();
+  await log.exportTo(stream.writable);
+  return new Uint8Array(await bytes);
+};
+
+/** Where the bytes of a text begin. */
+const find = (bytes, string) => {
+  const wanted = text(string);
+  let at = bytes.indexOf(wanted[0]);
+  while (at >= 0 && !wanted.every((byte, index) => bytes[at + index] === byte)) at = bytes.indexOf(wanted[0], at + 1);
+  return at;
+};
+
 export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
   let count = 0;
   const fresh = () => `contract ${device} ${Date.now()} ${++count}`;
@@ -40,6 +55,42 @@ export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
       await Log.delete(name, { device });
     }
   };
+
+  const LONG = 'x'.repeat(1000);
+  const opened = async (name, options, run) => {
+    const log = await open(name, options);
+    try {
+      await run(log);
+    } finally {
+      await log.close().catch(() => {});
+    }
+  };
+  /** Runs with a closed log of 300 entries in several segments, of which some are damaged. */
+  const damaged = (lsns, run) =>
+    within({ segmentSize: 1 << 16 }, async (log) => {
+      for (let n = 1; n < 301; n++) log.append(text(`${n} ${LONG}`), { durable: false });
+      await log.sync();
+      const bytes = await bytesOf(log);
+      for (const lsn of lsns) bytes[find(bytes, `${lsn} ${LONG}`) + 9] ^= 1;
+      const name = fresh();
+      await Log.importFrom(name, new Blob([bytes]).stream(), { device });
+      try {
+        await run(name);
+      } finally {
+        await Log.delete(name, { device });
+      }
+    });
+  /** The LSNs that are read, and the error that ended reading. */
+  const read = async (log, options) => {
+    const lsns = [];
+    try {
+      for await (const { lsn } of log.read(options)) lsns.push(Number(lsn));
+    } catch (error) {
+      return [lsns, error];
+    }
+    return [lsns];
+  };
+  const range = (from, to) => Array.from({ length: Math.abs(to - from) + 1 }, (_, n) => (from < to ? from + n : from - n));
 
   return {
     'an append is there after a reopening, with its LSN': () =>
@@ -348,6 +399,33 @@ export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
       await log.close();
       await Log.delete(name, { device });
     },
+
+    'what stands before damage is read, and then it is told, whichever way is read': () =>
+      damaged([145], async (name) => {
+        for (const [options, expected] of [
+          [{}, range(1, 144)],
+          [{ counting: true }, range(1, 144)],
+          [{ reverse: true }, range(300, 146)],
+          [{ from: 145n }, []],
+        ]) {
+          await opened(name, { readOnly: true }, async (log) => {
+            const [lsns, error] = await read(log, options);
+            equal([lsns, error?.code, error?.lsn], [expected, 'damaged', 145n], Object.keys(options).join());
+          });
+        }
+        await opened(name, {}, async (log) => {
+          // Another reader's damage is none of the writer's.
+          await log.append(text('goes on'));
+          // Its own stops it, and whoever appends meanwhile is told.
+          const appending = async () => {
+            for (let turn = 0; turn < 30; turn++) await Promise.race([log.append(text('meanwhile')).catch(() => {}), undefined]);
+          };
+          const [[lsns, error]] = await Promise.all([read(log), appending()]);
+          equal([lsns, error?.lsn], [range(1, 144), 145n]);
+          await rejects(log.append(text('more')), 'poisoned');
+          for await (const { lsn } of log.read()) if (lsn === 100n) break;
+        });
+      }),
 
     'a reader stops where it is told to, and the log goes on': () =>
       within({}, async (log) => {
