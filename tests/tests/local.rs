@@ -11,11 +11,11 @@ use core::{
 use std::{collections::BTreeSet, rc::Rc};
 
 use duralog::{
-    Config, Documents, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Operation, Result, SharedDevice,
+    Config, Documents, Durability, Error, Geometry, Lsn, MemoryDevice, Object, Operation, Policy, Result, SharedDevice,
     Snapshot, StateMachine, SyncMode,
-    core::{AsyncDevice, Flow, OldWriter, Room, TransactionEnd},
+    core::{AsyncDevice, Entry, Finding, Flow, Host, OldWriter, Room, TransactionEnd},
     faulty::{Failure, Keep, Medium, Plan, Random},
-    local::{Access, Client, Direction, GiveUp, LocalDevice, Log, Outcome, Request},
+    local::{Access, Client, Direction, GiveUp, LocalDevice, Log, Outcome, Request, Sink},
 };
 use duralog_tests::misses_nothing;
 use uuid::Uuid;
@@ -102,6 +102,19 @@ impl Client for Outcomes {
     }
 }
 
+struct Each<F>(F);
+
+impl<F: FnMut(Entry<'_>) -> Flow> Host for Each<F> {
+    fn entry(&mut self, entry: Entry<'_>) -> Flow {
+        (self.0)(entry)
+    }
+}
+
+/// A sink that does this with each entry.
+fn each(take: impl FnMut(Entry<'_>) -> Flow + 'static) -> Sink {
+    Box::new(Each(take))
+}
+
 /// A log with its task and what it has told.
 struct Opened {
     log: Log,
@@ -121,8 +134,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 impl Opened {
     fn open<D: SharedDevice>(device: D, config: Config) -> Result<Self> {
+        Self::open_for(device, config, Access::Write)
+    }
+
+    fn open_for<D: SharedDevice>(device: D, config: Config, access: Access) -> Result<Self> {
         let told = Rc::new(Outcomes::default());
-        let (log, task) = block_on(Log::open(Awaited(device), config, Access::Write, told.clone()))?;
+        let (log, task) = block_on(Log::open(Awaited(device), config, access, told.clone()))?;
         Ok(Self { log, task: Box::pin(task), told, tickets: 0 })
     }
 
@@ -162,7 +179,7 @@ impl Opened {
         let mut cursor = self.done(Request::Read { from: Lsn::ZERO, to: Lsn::MAX, direction }).unwrap();
         while let Outcome::Cursor(Some(place)) = cursor {
             let taken = entries.clone();
-            let sink = Box::new(move |entry: duralog::core::Entry<'_>| {
+            let sink = each(move |entry| {
                 taken.borrow_mut().push(entry.payload.to_vec());
                 Flow::Pause
             });
@@ -852,7 +869,7 @@ fn rotten(bytes: &MemoryDevice) -> MemoryDevice {
 fn to_the_end(log: &mut Opened, mut place: Outcome) -> Result<usize> {
     let mut pages = 0;
     while let Outcome::Cursor(Some(cursor)) = place {
-        place = log.done(Request::Page { cursor, sink: Box::new(|_| Flow::Pause) })?;
+        place = log.done(Request::Page { cursor, sink: each(|_| Flow::Pause) })?;
         pages += 1;
     }
     Ok(pages)
@@ -869,7 +886,7 @@ fn a_reader_that_a_truncation_overtakes_is_told_so_and_the_log_goes_on() {
         (0..400).for_each(|n| drop(log.done(append(n)).unwrap()));
         let place = log.done(Request::Read { from: Lsn::ZERO, to: Lsn::MAX, direction }).unwrap();
         let Outcome::Cursor(Some(cursor)) = place else { panic!("{place:?}") };
-        let place = log.done(Request::Page { cursor, sink: Box::new(|_| Flow::Pause) }).unwrap();
+        let place = log.done(Request::Page { cursor, sink: each(|_| Flow::Pause) }).unwrap();
         log.done(Request::Truncate { lsn: Lsn::new(300), give_up: GiveUp::Anyway }).unwrap();
         let read = to_the_end(&mut log, place);
         let low_water = Lsn::new(300);
@@ -900,6 +917,88 @@ fn damage_stops_writing_unless_a_checkpoint_holds_what_is_gone() {
         assert_eq!(appended.is_ok(), goes_on, "{appended:?}");
         assert!(goes_on || matches!(appended, Err(Error::Poisoned { .. })));
     }
+}
+
+/// What a reader is told: the LSNs of entries, and of what was skipped.
+#[derive(Clone, Default)]
+struct Shown(Rc<RefCell<Vec<(u64, &'static str)>>>);
+
+impl Host for Shown {
+    fn entry(&mut self, entry: Entry<'_>) -> Flow {
+        self.0.borrow_mut().push((entry.lsn.value(), "entry"));
+        Flow::Continue
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        let (first, last) = finding.lsns.unwrap();
+        assert_eq!(first, last);
+        self.0.borrow_mut().push((first.value(), "skipped"));
+    }
+}
+
+#[test]
+fn a_reader_by_a_policy_that_skips_damage_is_told_of_it_in_its_place() {
+    let bytes = changed(&checkpointed(), |object, mut bytes| {
+        bytes.iter_mut().skip(700).take(1).for_each(|byte| {
+            *byte ^= u8::from(object == Object::Segment(duralog::SegmentId::new(1)));
+        });
+        Some(bytes)
+    });
+    let config = Config { policy: Policy::Inspect, ..config() };
+    let reference = duralog::LogReader::open_device(bytes.reader(), config.clone()).unwrap();
+    for direction in [Direction::Forward, Direction::Counting] {
+        let mut entries = match direction {
+            Direction::Counting => reference.replay_from(Lsn::ZERO).unwrap(),
+            _ => reference.read(Lsn::ZERO, Lsn::MAX).unwrap(),
+        };
+        let mut expected: Vec<_> = entries.by_ref().map(|entry| (entry.unwrap().lsn.value(), "entry")).collect();
+        let [skipped] = entries.findings() else { panic!("{:?}", entries.findings()) };
+        expected.push((skipped.lsns.unwrap().0.value(), "skipped"));
+        expected.sort_unstable();
+        let mut log = Opened::open_for(bytes.writer().unwrap(), config.clone(), Access::Read).unwrap();
+        let place = log.done(Request::Read { from: Lsn::ZERO, to: Lsn::MAX, direction }).unwrap();
+        let Outcome::Cursor(Some(cursor)) = place else { panic!("{place:?}") };
+        let told = Shown::default();
+        log.done(Request::Page { cursor, sink: Box::new(told.clone()) }).unwrap();
+        assert_eq!(*told.0.borrow(), expected, "{direction:?}");
+    }
+}
+
+#[test]
+fn a_checkpoint_is_loaded_without_what_follows_it_and_no_state_is_kept() {
+    let mut log = Opened::open(memory(), config()).unwrap();
+    let load = |log: &mut Opened| {
+        let state = documents();
+        match log.done(Request::Load { state: state.clone() }) {
+            Ok(Outcome::Rebuilt(rebuilt)) => {
+                assert_eq!(rebuilt.entries_replayed, 0);
+                Ok((rebuilt.checkpoint_used.map(|(_, lsn)| lsn.value()), state.borrow().len()))
+            }
+            Err(error) => Err(error),
+            other => panic!("{other:?}"),
+        }
+    };
+    let insert = |n| Request::Append {
+        operations: vec![Operation::insert(Uuid::from_u128(n), "content", [0.5])],
+        transaction: None,
+        durability: Durability::Durable,
+    };
+    assert_eq!(load(&mut log).unwrap(), (None, 0));
+    log.done(insert(1)).unwrap();
+    let state = documents();
+    state.borrow_mut().apply(Lsn::FIRST, &Operation::insert(Uuid::from_u128(1), "content", [0.5]));
+    let snapshot = StateMachine::snapshot(&*state.borrow());
+    log.done(Request::Checkpoint { snapshot: Some(snapshot.clone()) }).unwrap();
+    log.done(insert(2)).unwrap();
+    assert_eq!(load(&mut log).unwrap(), (Some(1), 1));
+    // None is kept yet: a snapshot is taken.
+    log.done(Request::Checkpoint { snapshot: Some(snapshot.clone()) }).unwrap();
+    log.done(Request::Rebuild { state: documents() }).unwrap();
+    let refused = log.done(Request::Checkpoint { snapshot: Some(snapshot) });
+    assert!(matches!(refused, Err(Error::InStore)), "{refused:?}");
+    assert_eq!(load(&mut log).unwrap(), (Some(3), 1));
+    log.done(Request::Checkpoint { snapshot: None }).unwrap();
+    assert_eq!(load(&mut log).unwrap().0, Some(4));
 }
 
 #[test]
@@ -1055,7 +1154,7 @@ fn what_was_given_up_without_a_checkpoint_is_missed_once_one_held_it_and_is_gone
         }
         let rebuilt = log.done(Request::Rebuild { state: documents() });
         assert!(rebuilt.is_ok(), "{rebuilt:?}");
-        log.done(Request::Checkpoint { snapshot: Some(Snapshot::default()) }).unwrap();
+        log.done(Request::Checkpoint { snapshot: None }).unwrap();
         if !before {
             discard(&mut log, 7);
         }
@@ -1114,7 +1213,7 @@ fn a_lost_state_stops_the_log_until_its_loss_was_accepted() {
     drop(blocking);
 
     let gone = changed(&whole, |object, bytes| Some(bytes).filter(|_| !matches!(object, Object::Checkpoint(_))));
-    let salvage = config().with_policy(duralog::Policy::Salvage);
+    let salvage = config().with_policy(Policy::Salvage);
     duralog::Log::open_device(gone.writer().unwrap(), salvage).unwrap().close().unwrap();
     let mut log = Opened::open(gone.writer().unwrap(), config()).unwrap();
     let rebuilt = log.done(Request::Rebuild { state: documents() });

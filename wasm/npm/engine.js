@@ -18,7 +18,7 @@ const TYPES = [
 ];
 const POLICIES = ['strict', 'default', 'point-in-time', 'salvage', 'inspect'];
 // Requests that numbers say all of, and figures that are at hand: `request` and `figure` of the module.
-const [BEGIN, END, WAIT, MARK, TRUNCATE, READ, REBUILD, VERIFY, STATS, OBJECTS, CLOSE] = Array(11).keys();
+const [BEGIN, END, WAIT, MARK, TRUNCATE, READ, REBUILD, VERIFY, STATS, OBJECTS, LOAD, CLOSE] = Array(12).keys();
 const [SIZE, CURRENT, SYNCED] = Array(3).keys();
 const PAGE_BYTES = 512 << 10;
 const DOCUMENTS = 256;
@@ -175,6 +175,10 @@ export class Engine {
     this.built = entry;
   }
 
+  skipped() {
+    this.page.push((this.built = {}));
+  }
+
   bytes(bytes) {
     this.built.bytes = bytes.slice();
   }
@@ -303,6 +307,15 @@ export class Engine {
       for (const [key, value] of fields) core.snapshotMetadata(key, value);
       core.checkpoint(ticket, !snapshot, given);
     });
+  }
+
+  async loadCheckpoint() {
+    const { checkpointUsed, bytes, metadata, documentIds = [], chunkIds = [], checkpointsRejected, findings } = await this.request(LOAD);
+    // A policy that skips damage tells of a state that is lost; there is nothing beside which that could stand here.
+    if (!checkpointUsed && findings) throw new DuralogError('state_lost', findings[0].message);
+    if (!checkpointUsed) return null;
+    const ids = (list) => list.map(({ logId }) => logId);
+    return { ...checkpointUsed, bytes, metadata, documentIds: ids(documentIds), chunkIds: ids(chunkIds), checkpointsRejected, findings };
   }
 
   truncate(lsn, anyway) {

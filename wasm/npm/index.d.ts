@@ -13,7 +13,7 @@ export type Durability = 'buffered' | 'relaxed' | 'strict' | 'memory';
 /** The stable words for what goes wrong. Later versions may add some. */
 export type ErrorCode =
   | 'locked' | 'quota' | 'damaged' | 'refused' | 'poisoned' | 'fenced' | 'gone' | 'closed' | 'unsupported' | 'lost'
-  | 'panic' | 'not_found' | 'foreign' | 'too_large' | 'read_only' | 'truncated' | 'no_transaction'
+  | 'panic' | 'not_found' | 'foreign' | 'too_large' | 'read_only' | 'truncated' | 'no_transaction' | 'in_store'
   | 'too_many_transactions' | 'checkpoint' | 'state_lost' | 'exhausted' | 'undecodable' | 'device' | 'config' | 'invalid' | 'exists'
   | 'fault' | (string & {});
 
@@ -233,6 +233,22 @@ export interface Snapshot {
   metadata?: Readonly<Record<string, string>>;
 }
 
+/** A checkpoint that was loaded. What counts behind its LSN is not in it: read that `counting` from there on. */
+export interface Checkpoint extends Required<Snapshot> {
+  id: bigint;
+  lsn: bigint;
+  /** Newer ones that were passed over, and what is wrong with them. */
+  checkpointsRejected?: { id: bigint; message: string }[];
+  /** What a policy that skips damage passed over. */
+  findings?: Finding[];
+}
+
+/** The entries that are read. */
+export interface Reading extends AsyncGenerator<Entry, void, undefined> {
+  /** What was skipped so far, where the policy skips damage (`inspect`, `salvage`): look at it when reading has ended. */
+  readonly findings: readonly Finding[];
+}
+
 /** Operations that count together, or not at all. */
 export interface Transaction {
   readonly id: bigint;
@@ -275,17 +291,22 @@ export class Log implements AsyncDisposable {
   sync(): Promise<bigint>;
   /** Waits until the entry is durable, which it makes it. */
   waitDurable(lsn: bigint): Promise<bigint>;
-  /** Writes a checkpoint: a snapshot that contains everything appended before. Gives its id. */
+  /** Writes a checkpoint: a snapshot that contains everything appended before. Gives its id. Of the log of a `MemoryStore` the
+   * store makes it (`in_store`). */
   checkpoint(snapshot: Snapshot): Promise<bigint>;
+  /** Loads the newest valid checkpoint; `null` if there is none. */
+  loadCheckpoint(): Promise<Checkpoint | null>;
   /** Gives up entries below the LSN, as far as checkpoints hold them; gives the first LSN that is kept. */
   truncateBefore(lsn: bigint): Promise<bigint>;
   /** Gives up entries below the LSN, whether a checkpoint holds them or not. */
   discardBefore(lsn: bigint): Promise<bigint>;
   /** The entries as they stand when reading begins. Damage and gaps are errors in their place: what stands before them comes first.
    * They stop a log that is open for writing (`poisoned`), unless a checkpoint holds what is gone: nothing is written behind
-   * what is lost before it was opened by a policy that gives it up. One that was opened `readOnly` stops no other. */
-  read(options?: ReadOptions): AsyncGenerator<Entry, void, undefined>;
-  [Symbol.asyncIterator](): AsyncGenerator<Entry, void, undefined>;
+   * what is lost before it was opened by a policy that gives it up. One that was opened `readOnly` stops no other.
+   * By the policies `inspect` and `salvage` reading goes on behind damage, and `findings` of what is returned tells of it; but
+   * `reverse` ends there by any. */
+  read(options?: ReadOptions): Reading;
+  [Symbol.asyncIterator](): Reading;
   /** What recovery found when the log was opened. */
   recoveryReport(): RecoveryReport;
   /** Reads and verifies every entry. */
@@ -311,6 +332,10 @@ export class MemoryStore implements AsyncDisposable, AsyncIterable<StoredItem> {
     entriesReplayed: bigint;
     checkpointUsed?: { id: bigint; lsn: bigint };
     checkpointsRejected?: { id: bigint; message: string }[];
+    /** Entries that could not be decoded, by a policy that skips damage. */
+    undecodableEntries?: { lsn: bigint }[];
+    /** What was skipped, by such a policy. */
+    findings?: Finding[];
   };
   insert(item: Item, options?: AppendOptions): Promise<Receipt>;
   update(item: Item, options?: AppendOptions): Promise<Receipt>;

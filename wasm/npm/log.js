@@ -299,6 +299,10 @@ export class Log {
     return this.#open().checkpoint(snapshot);
   }
 
+  async loadCheckpoint() {
+    return this.#open().loadCheckpoint();
+  }
+
   async truncateBefore(lsn) {
     return this.#open().truncate(toLsn(lsn), false);
   }
@@ -307,7 +311,12 @@ export class Log {
     return this.#open().truncate(toLsn(lsn), true);
   }
 
-  async *read({ from = 0n, to = (1n << 64n) - 1n, reverse = false, counting = false, signal } = {}) {
+  read(options) {
+    const findings = [];
+    return Object.assign(this.#read(findings, options), { findings });
+  }
+
+  async *#read(findings, { from = 0n, to = (1n << 64n) - 1n, reverse = false, counting = false, signal } = {}) {
     stopped(signal);
     if (reverse && counting) throw new DuralogError('invalid', 'what counts is read forwards alone: leave out reverse or counting');
     const [first, last] = [toLsn(from), toLsn(to)];
@@ -321,7 +330,9 @@ export class Log {
         place = page.place;
         for (const entry of page.entries) {
           stopped(signal);
-          yield entry;
+          // In its place, so that who reads knows it there.
+          if (entry.findings) findings.push(...entry.findings);
+          else yield entry;
         }
       }
     } finally {

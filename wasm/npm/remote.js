@@ -5,7 +5,7 @@ import { DuralogError } from './errors.js';
 // Bundlers want the same name as a literal where a worker is made.
 const WORKER = 'duralog:worker';
 const CALLS = [
-  'append', 'begin', 'end_', 'wait', 'checkpoint', 'truncate', 'read', 'next', 'rebuild', 'get',
+  'append', 'begin', 'end_', 'wait', 'checkpoint', 'loadCheckpoint', 'truncate', 'read', 'next', 'rebuild', 'get',
   'feed', 'end', 'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
 ];
 /** What these are given is taken as it is when they are called. */

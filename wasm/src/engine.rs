@@ -11,10 +11,10 @@ use core::{
 use std::{rc::Rc, sync::Arc};
 
 use duralog::{
-    BatchItem, Config, Document, Documents, Durability, Environment, Error, Kind, Lsn, Object, Operation, Policy,
-    Receipt, Result, Snapshot, SyncMode,
-    core::{Entry, Flow, TransactionEnd, operation::OperationRef},
-    local::{Access, Client, Cursor, Direction, GiveUp, Log, Outcome, Request},
+    BatchItem, Config, Document, Documents, Durability, Environment, Error, Finding, Kind, Lsn, Object, Operation,
+    Policy, Receipt, Result, Snapshot, SyncMode,
+    core::{Entry, Flow, Host as Sink, TransactionEnd, operation::OperationRef},
+    local::{Access, Client, Cursor, Direction, GiveUp, Log, Outcome, Request, State},
 };
 use uuid::Uuid;
 use wasm_bindgen::prelude::wasm_bindgen;
@@ -278,6 +278,7 @@ impl Engine {
             7 => Request::Verify,
             8 => Request::Stats,
             9 => Request::Objects,
+            10 => Request::Load { state: Rc::new(RefCell::new(Loaded(self.teller.clone()))) },
             _ => Request::Close,
         };
         self.ask(ticket, request);
@@ -307,13 +308,7 @@ impl Engine {
     /// more, and the place has the name of this ticket; else 0.
     pub fn page(&self, ticket: u32, place: u32, bytes: u32) {
         let Some(cursor) = self.end_read(place) else { return self.teller.host.number(ticket, 0) };
-        let teller = self.teller.clone();
-        let mut left = bytes as usize;
-        let sink = Box::new(move |entry: Entry<'_>| {
-            show(&teller.host, &entry);
-            left = left.saturating_sub(entry.payload.len() + 64);
-            if left == 0 { Flow::Pause } else { Flow::Continue }
-        });
+        let sink = Box::new(Page { teller: self.teller.clone(), left: bytes as usize });
         self.ask(ticket, Request::Page { cursor, sink });
     }
 
@@ -380,6 +375,41 @@ fn uuid_of(id: &[u8]) -> Uuid {
 
 fn durability(durable: bool) -> Durability {
     if durable { Durability::Durable } else { Durability::Buffered }
+}
+
+/// Shows the host the checkpoint that is loaded: how that went is told right behind.
+struct Loaded(Rc<Teller>);
+
+impl State for Loaded {
+    fn load(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        report::snapshot(&self.0.host, snapshot);
+        Ok(())
+    }
+
+    fn apply(&mut self, _: Lsn, _: &Operation) {}
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+}
+
+/// Shows the host what is read, for about so many bytes more.
+struct Page {
+    teller: Rc<Teller>,
+    left: usize,
+}
+
+impl Sink for Page {
+    fn entry(&mut self, entry: Entry<'_>) -> Flow {
+        show(&self.teller.host, &entry);
+        self.left = self.left.saturating_sub(entry.payload.len() + 64);
+        if self.left == 0 { Flow::Pause } else { Flow::Continue }
+    }
+
+    fn finding(&mut self, finding: &Finding) {
+        self.teller.host.skipped();
+        report::finding(&self.teller.host, finding);
+    }
 }
 
 /// Shows an entry to the host.

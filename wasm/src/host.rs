@@ -26,13 +26,16 @@ extern "C" {
     /// An entry of the page that is read.
     #[wasm_bindgen(method)]
     pub(crate) fn entry(this: &Host, lsn: u64, timestamp: f64, code: u8, transaction: u64, batch: bool);
-    /// The bytes of an opaque entry, or of one that cannot be decoded.
+    /// Something of the page that is read was skipped: what was found there follows.
+    #[wasm_bindgen(method)]
+    pub(crate) fn skipped(this: &Host);
+    /// The bytes of an opaque entry, of one that cannot be decoded, or of a checkpoint.
     #[wasm_bindgen(method)]
     pub(crate) fn bytes(this: &Host, bytes: &[u8]);
     /// A document or chunk of the entry.
     #[wasm_bindgen(method)]
     pub(crate) fn item(this: &Host, id: &[u8], chunk: bool, content: &str, embedding: &[f32]);
-    /// An id of the entry.
+    /// An id of the entry, or of what is built.
     #[wasm_bindgen(method)]
     pub(crate) fn id(this: &Host, id: &[u8]);
 

@@ -1,6 +1,6 @@
 //! Reports and figures as objects of JavaScript.
 
-use duralog::{Finding, Lsn, Object, Policy, Rebuilt, RecoveryReport, Stats};
+use duralog::{Finding, Lsn, Object, Policy, Rebuilt, RecoveryReport, Snapshot, Stats};
 
 use crate::{error::place, host::Host};
 
@@ -47,7 +47,8 @@ pub(crate) fn report(host: &Host, report: &RecoveryReport) {
     host.lsn("durationUs", report.duration_us);
 }
 
-fn finding(host: &Host, finding: &Finding) {
+/// Builds what was found at a place.
+pub(crate) fn finding(host: &Host, finding: &Finding) {
     host.part("findings");
     host.text("verdict", finding.verdict.name());
     host.text("message", &finding.to_string());
@@ -104,6 +105,31 @@ pub(crate) fn rebuilt(host: &Host, rebuilt: &Rebuilt) {
         host.text("message", why);
         host.end();
     }
+    for lsn in &rebuilt.undecodable {
+        host.part("undecodableEntries");
+        host.lsn("lsn", lsn.value());
+        host.end();
+    }
+    for found in &rebuilt.findings {
+        finding(host, found);
+    }
+}
+
+/// Builds what a checkpoint holds.
+pub(crate) fn snapshot(host: &Host, snapshot: &Snapshot) {
+    for (list, ids) in [("documentIds", &snapshot.document_ids), ("chunkIds", &snapshot.chunk_ids)] {
+        for id in ids {
+            host.part(list);
+            host.id(id.as_bytes());
+            host.end();
+        }
+    }
+    host.part("metadata");
+    for (key, value) in &snapshot.metadata {
+        host.text(key, value);
+    }
+    host.end();
+    host.bytes(&snapshot.bytes);
 }
 
 /// Builds the list of a log's objects.

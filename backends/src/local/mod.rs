@@ -135,7 +135,8 @@ pub enum Request {
     /// Write a durable mark, if the durable LSN has moved since the last: for a log that has fallen idle.
     Mark,
     /// Write a checkpoint. The answer is its id. Without a snapshot it is that of the state which the log keeps, as
-    /// it is when everything appended before is durable, and nothing appended later is in it.
+    /// it is when everything appended before is durable, and nothing appended later is in it. Where the log keeps a state,
+    /// another snapshot would take its place at the next opening: the error is [`Error::InStore`].
     Checkpoint {
         /// What it holds.
         snapshot: Option<Snapshot>,
@@ -156,12 +157,18 @@ pub enum Request {
         /// The order.
         direction: Direction,
     },
-    /// Read on: entries go to `sink` until it pauses. The answer is the cursor to read on with, or none at the end.
+    /// Read on: entries go to `sink` until it pauses, and what a policy skips is told to it. The answer is the cursor to read
+    /// on with, or none at the end.
     Page {
         /// From where.
         cursor: Cursor,
         /// Who takes the entries.
         sink: Sink,
+    },
+    /// Load the newest valid checkpoint, if there is one, and nothing of what counts behind it. The answer is how that went.
+    Load {
+        /// What it is loaded into. The log does not keep it.
+        state: Rc<RefCell<dyn State>>,
     },
     /// Build a state up again: load the newest valid checkpoint and apply what counts behind it. From then on the log
     /// keeps it: what is appended is applied as it is answered, in the order of the LSNs, and what belongs to a transaction
@@ -209,8 +216,8 @@ pub enum GiveUp {
     Anyway,
 }
 
-/// What a reader does with an entry.
-pub type Sink = Box<dyn FnMut(Entry<'_>) -> Flow>;
+/// What a reader does with entries, and with what was found in the place of some.
+pub type Sink = Box<dyn Host>;
 
 /// A log, open on a medium that is awaited. Handles are cheap to clone; all are of one log.
 #[derive(Clone)]

@@ -4,8 +4,8 @@ use core::{cell::RefCell, fmt};
 use std::rc::Rc;
 
 use duralog_core::{
-    CheckpointId, Crossing, Entry as Borrowed, Error as DriveError, Flow, Host, JudgeLoss, Lsn, Machine, Object,
-    Policy, ReadCheckpoint, Reader, Reading, Recovered, Recovery, RecoveryOptions, Replay, ReverseReader, View, Writer,
+    CheckpointId, Crossing, Error as DriveError, Host, JudgeLoss, Lsn, Machine, Object, Policy, ReadCheckpoint, Reader,
+    Reading, Recovered, Recovery, RecoveryOptions, Replay, ReverseReader, View, Writer,
     checkpoint::{CheckpointError, CheckpointHead},
 };
 use uuid::Uuid;
@@ -36,6 +36,13 @@ pub enum Direction {
     Counting,
 }
 
+/// Whether a state is built up of what counts behind its checkpoint, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replaying {
+    Yes,
+    No,
+}
+
 /// A place in the log from which reading goes on, with what was read ahead.
 pub struct Cursor {
     machine: Box<dyn Machine<Output = ()>>,
@@ -64,9 +71,8 @@ impl<D: LocalDevice> Worker<D> {
         Ok(Cursor { machine, buf: scratch(self.options.geometry), seen: view })
     }
 
-    pub(super) async fn page(&mut self, mut cursor: Cursor, sink: Sink) -> Fallible<Option<Cursor>> {
-        let mut host = Sinking(sink);
-        match drive(&mut *cursor.machine, &mut self.device, &mut cursor.buf, &mut host).await {
+    pub(super) async fn page(&mut self, mut cursor: Cursor, mut sink: Sink) -> Fallible<Option<Cursor>> {
+        match drive(&mut *cursor.machine, &mut self.device, &mut cursor.buf, &mut *sink).await {
             Ok(Ended::Paused) => Ok(Some(cursor)),
             Ok(Ended::Done) => Ok(None),
             Err(error) => Err(self.met(&cursor.seen, error.into()).await),
@@ -95,9 +101,15 @@ impl<D: LocalDevice> Worker<D> {
         error
     }
 
-    pub(super) async fn rebuild(&mut self, view: Box<View>, state: Rc<RefCell<dyn State>>) -> Fallible<Rebuilt> {
+    /// Loads the newest checkpoint; and, replaying, applies what counts behind it, and keeps the state from then on.
+    pub(super) async fn rebuild(
+        &mut self,
+        view: Box<View>,
+        state: Rc<RefCell<dyn State>>,
+        replaying: Replaying,
+    ) -> Fallible<Rebuilt> {
         // All of the view is written, and only to be synced. Then nobody waits, and nothing is applied twice.
-        if self.writable().is_ok() {
+        if replaying == Replaying::Yes && self.writable().is_ok() {
             self.commit_until(Settled::All).await?;
         }
         let heads: Vec<_> = self.checkpoints.heads().copied().collect();
@@ -120,6 +132,9 @@ impl<D: LocalDevice> Worker<D> {
         }
         if rebuilt.checkpoint_used.is_none() && is_lost(&mut self.device, &view, &mut self.scratch).await? {
             self.lacks_state(&mut rebuilt, &view).await?;
+        }
+        if replaying == Replaying::No {
+            return Ok(rebuilt);
         }
         let from = rebuilt.behind_checkpoint().max(view.low_water());
         let mut replay = Keeping::new(Replay::new((*view).clone(), from, self.policy));
@@ -290,12 +305,4 @@ async fn is_lost<D: LocalDevice>(device: &mut D, view: &View, buf: &mut Vec<u8>)
     let mut judging = Keeping::new(JudgeLoss::new(view.clone()));
     drive(&mut judging, device, buf, &mut ()).await?;
     Ok(judging.output())
-}
-
-struct Sinking(Sink);
-
-impl Host for Sinking {
-    fn entry(&mut self, entry: Borrowed<'_>) -> Flow {
-        (self.0)(entry)
-    }
 }

@@ -11,7 +11,7 @@ use duralog_core::{
 
 use super::{
     Client, Driven, Fallible, GiveUp, Keeping, LocalDevice, Outcome, Request, Shared, State, answer_after_close,
-    device_error, drive, transactions::Transactions,
+    device_error, drive, read::Replaying, transactions::Transactions,
 };
 use crate::{
     checkpoint::{Source, count},
@@ -254,7 +254,8 @@ impl<D: LocalDevice> Worker<D> {
                     Request::Read { from, to, direction } => {
                         Outcome::Cursor(Some(self.cursor(view, from, to, direction)?))
                     }
-                    Request::Rebuild { state } => Outcome::Rebuilt(self.rebuild(view, state).await?),
+                    Request::Rebuild { state } => Outcome::Rebuilt(self.rebuild(view, state, Replaying::Yes).await?),
+                    Request::Load { state } => Outcome::Rebuilt(self.rebuild(view, state, Replaying::No).await?),
                     Request::Verify => Outcome::Report(self.verify(view, &shared.report).await?),
                     Request::Stats => Outcome::Stats(self.stats().await?),
                     _ => Outcome::Objects(self.objects().await?),
@@ -559,6 +560,9 @@ impl<D: LocalDevice> Worker<D> {
     }
 
     async fn checkpoint(&mut self, snapshot: Option<Snapshot>) -> Fallible<CheckpointId> {
+        if snapshot.is_some() && self.state.is_some() {
+            return Err(Error::InStore.into());
+        }
         self.commit_until(Settled::All).await?;
         if !self.writable()?.is_all_durable() {
             self.take_over_later().await?;

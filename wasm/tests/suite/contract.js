@@ -427,6 +427,73 @@ export const contract = ({ Log, MemoryStore, DuralogError }, device) => {
         });
       }),
 
+    'a policy that skips damage tells of what it has skipped, in its place': () =>
+      damaged([30, 145], async (name) => {
+        await opened(name, { policy: 'inspect' }, async (log) => {
+          for (const options of [{}, { counting: true }]) {
+            const reading = log.read(options);
+            const told = new Map();
+            for await (const { lsn } of reading) told.set(lsn, reading.findings.length);
+            equal(told.size, 298);
+            equal([29n, 31n, 144n, 146n].map((lsn) => told.get(lsn)), [0, 1, 1, 2], Object.keys(options).join());
+            const lsns = reading.findings.map(({ lsns: { first, last } }) => [first, last]);
+            equal(lsns, [[30n, 30n], [145n, 145n]]);
+          }
+          const [backwards, error] = await read(log, { reverse: true });
+          equal([backwards, error?.lsn], [range(300, 146), 145n]);
+          equal(log.read().findings, []);
+        });
+        const store = await MemoryStore.open(name, { device, policy: 'inspect' });
+        equal(store.rebuilt.findings.map(({ lsns }) => lsns.first), [30n, 145n]);
+        await store.close();
+      }),
+
+    'a checkpoint is loaded as it was given, by whoever opens the log': () =>
+      within({}, async (log, name) => {
+        equal(await log.loadCheckpoint(), null);
+        await log.append(text('before'));
+        const ids = ['00112233-4455-6677-8899-aabbccddeeff', '10112233-4455-6677-8899-aabbccddeeff', '20112233-4455-6677-8899-aabbccddeeff'];
+        const bytes = crypto.getRandomValues(new Uint8Array(50_000));
+        const snapshot = { bytes, documentIds: ids.slice(0, 2), chunkIds: ids.slice(2), metadata: { of: 'Zürich ✓', type: 'insert' } };
+        await log.checkpoint({ bytes: text('first') });
+        await log.append(text('between'));
+        await log.checkpoint(snapshot);
+        await log.append(text('behind'));
+        const loads = async (log) => {
+          const { id, lsn, checkpointsRejected, findings, ...loaded } = await log.loadCheckpoint();
+          equal(loaded, { bytes, metadata: snapshot.metadata, documentIds: snapshot.documentIds, chunkIds: snapshot.chunkIds });
+          equal([id, lsn, checkpointsRejected, findings], [2n, 3n, undefined, undefined]);
+          equal(await contents(log, { from: lsn + 1n, counting: true }), ['behind']);
+        };
+        await loads(log);
+        await opened(name, { readOnly: true }, loads);
+        await log.checkpoint({});
+        const { bytes: none, metadata, documentIds } = await log.loadCheckpoint();
+        equal([none.length, metadata, documentIds], [0, {}, []]);
+        await log.truncateBefore(log.currentLsn);
+        equal((await log.append(text('goes on'))).lsn, 7n);
+        await log.close();
+        await rejects(log.loadCheckpoint(), 'closed');
+      }),
+
+    "a store's log takes no checkpoint but the store's": async () => {
+      const name = fresh();
+      const options = { device, segmentSize: 1 << 16 };
+      const store = await MemoryStore.open(name, options);
+      const id = crypto.randomUUID();
+      await store.insert({ id, content: 'kept' });
+      for (const snapshot of [{}, { bytes: text('another') }]) await rejects(store.log.checkpoint(snapshot), 'in_store');
+      for (let n = 0; n < 100; n++) store.insert({ id: crypto.randomUUID(), content: LONG });
+      equal(await store.checkpoint(), 1n);
+      await store.log.truncateBefore(store.log.currentLsn);
+      equal((await store.log.loadCheckpoint()).documentIds.length, 101);
+      await store.close();
+      const again = await MemoryStore.open(name, options);
+      equal([await again.size(), (await again.get(id)).content], [101, 'kept']);
+      await again.close();
+      await Log.delete(name, { device });
+    },
+
     'a reader stops where it is told to, and the log goes on': () =>
       within({}, async (log) => {
         await log.appendBatch(Array.from({ length: 100 }, (_, n) => text(`${n}`)));

@@ -13,6 +13,9 @@ export async function use(signal: AbortSignal): Promise<bigint> {
     const lsn: bigint = entry.lsn;
     if (lsn === batch?.lsn) break;
   }
+  const reading = log.read();
+  for await (const { lsn } of reading) if (reading.findings.some(({ lsns }) => lsns?.last === lsn - 1n)) break;
+  const loaded: Uint8Array | undefined = (await log.loadCheckpoint())?.bytes;
   const report: RecoveryReport = log.recoveryReport();
   // @ts-expect-error: an LSN is no number.
   await log.truncateBefore(5);
@@ -25,7 +28,7 @@ export async function use(signal: AbortSignal): Promise<bigint> {
   } catch (error) {
     if (error instanceof DuralogError && error.code === 'quota') return error.lsn ?? 0n;
   }
-  return receipt.lsn + BigInt(report.findings.length) + BigInt(content?.length ?? 0);
+  return receipt.lsn + BigInt(report.findings.length) + BigInt((content?.length ?? 0) + (loaded?.length ?? 0));
 }
 
 export type Kinds = Entry['type'];
