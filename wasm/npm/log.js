@@ -1,28 +1,16 @@
 // The log and the store as applications use them.
 
-import { Engine } from './engine.js';
 import { DuralogError, stopped } from './errors.js';
-import { Files, Memory } from './files.js';
 import { toLsn } from './ids.js';
-import { IndexedDb } from './indexeddb.js';
+import { DEVICES, openEngine, openImporter } from './opening.js';
 import { importInWorker, inWorker } from './remote.js';
-import { Importer, exportTo } from './transfer.js';
+import { exportTo } from './transfer.js';
 
-const DEVICES = { indexeddb: IndexedDb, opfs: Files, memory: Memory };
 const MODES = { immediate: true, batched: true, async: true };
 const LOCK = 'duralog:';
 const IDLE_MS = 1000;
 /** What a window is told before it may be gone; what its document is told passes it on the way down. */
 const LEAVING = ['pagehide', 'visibilitychange', 'freeze'];
-
-/** How the module is got: set by the entry that is imported. */
-export const wasm = { load: undefined };
-let loading;
-
-/** Loads the module once; after a failure it is tried again. */
-const load = () => (loading ??= wasm.load().catch((error) => ((loading = undefined), Promise.reject(unsupported(error)))));
-const unsupported = (error) =>
-  new DuralogError('unsupported', `the WebAssembly module could not be loaded: ${error?.message}`, { cause: error });
 
 /** Logs that are open for writing in this page. */
 const open = new Map();
@@ -82,33 +70,6 @@ async function lock(key, { wait, signal, steal }, lost) {
 
 const aborted = (signal) =>
   new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason), { once: true }));
-
-/** Opens the engine of a log in this thread, without locks. Used in a window and, for OPFS, in the worker. */
-export async function openEngine(name, { device: kind, durability, ...options }) {
-  const write = !options.readOnly && options.policy !== 'inspect';
-  const storage = new DEVICES[kind](name, { durability, write, create: options.create ?? true });
-  storage.durability = kind === 'memory' ? 'memory' : kind === 'opfs' ? 'strict' : durability;
-  const engine = new Engine(await load(), storage);
-  try {
-    engine.report = await engine.open(options);
-  } catch (error) {
-    engine.release();
-    throw error;
-  }
-  return engine;
-}
-
-/** Begins an import in this thread, without locks. */
-export async function openImporter(name, { device: kind, durability }) {
-  const importer = new Importer(new DEVICES[kind](name, { durability, write: true, create: true }));
-  try {
-    await importer.begin();
-  } catch (error) {
-    importer.release();
-    throw error;
-  }
-  return importer;
-}
 
 const inWindow = (kind) => kind === 'opfs' && typeof globalThis.FileSystemSyncAccessHandle === 'undefined';
 

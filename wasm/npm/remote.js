@@ -1,9 +1,8 @@
 // A log in a worker, as the window sees it: the calls of an engine, each a message.
 
 import { DuralogError } from './errors.js';
+import { WORKER } from './serve.js';
 
-// Bundlers want the same name as a literal where a worker is made.
-const WORKER = 'duralog:worker';
 const CALLS = [
   'append', 'begin', 'end_', 'wait', 'checkpoint', 'loadCheckpoint', 'truncate', 'read', 'next', 'rebuild', 'get',
   'feed', 'end', 'count_', 'documentsAfter', 'verify', 'stats', 'objects', 'bytesOf', 'lsns', 'close',
@@ -114,36 +113,3 @@ export async function inWorker(name, options, given, open = 'open') {
   }
   return open === 'open' ? remote : { remote };
 }
-
-/** Serves a window from this worker. */
-export function serve(openEngine, openImporter) {
-  let engine;
-  let answers = [];
-  const answer = (one) => {
-    // What comes in one turn goes back in one message.
-    if (!answers.length) queueMicrotask(() => globalThis.postMessage(answers.splice(0)));
-    answers.push(one);
-  };
-  const perform = async ({ id, call, args }) => {
-    try {
-      let value;
-      if (call === 'open') {
-        engine = await openEngine(...args);
-        value = engine.report;
-      } else if (call === 'import') {
-        engine = await openImporter(...args);
-      } else if (call !== 'hello') {
-        value = await engine[call](...args);
-        if (call === 'close') engine.release();
-      }
-      answer({ id, value });
-    } catch (error) {
-      const { code = 'panic', message, lsn, place, cause } = error;
-      answer({ id, error: { code, message, lsn, place, cause: cause && new DOMException(cause.message, cause.name) } });
-    }
-  };
-  globalThis.onmessage = ({ data }) => data.forEach(perform);
-}
-
-/** Whether this is a worker that the package has started. */
-export const isWorker = () => typeof WorkerGlobalScope !== 'undefined' && globalThis.name === WORKER;

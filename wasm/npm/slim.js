@@ -1,7 +1,7 @@
 // The slim entry: whoever imports it says where the WebAssembly module is.
 
 import * as glue from './glue.js';
-import { wasm } from './log.js';
+import { wasm } from './opening.js';
 
 let source;
 

@@ -1,3 +1,3 @@
 // The worker that serves a log to a window.
 
-import './index.js';
+import './inlined.js';

@@ -127,6 +127,20 @@ describe('consumers', { skip: !chromiumPath() && 'there is no Chromium' }, () =>
   });
 });
 
+// Turbopack follows a worker into what it imports, and where that makes the worker it goes round for ever.
+test('what the worker imports makes no worker', () => {
+  const seen = new Set();
+  const visit = (name) => {
+    if (seen.has(name)) return;
+    seen.add(name);
+    const source = readFileSync(join('node_modules/duralog', name), 'utf8');
+    assert.ok(!source.includes('new Worker('), name);
+    for (const [, other] of source.matchAll(/^(?:import|export) [^;]*?'\.\/([\w.]+)';/gm)) visit(other);
+  };
+  visit('worker.js');
+  assert.ok(seen.has('engine.js') && seen.has('glue.js'), [...seen].join());
+});
+
 test('the types hold under tsc --strict', async () => {
   const options = ['--strict', '--noEmit', '--target', 'esnext', '--module', 'nodenext', '--moduleResolution', 'nodenext', '--lib', 'esnext,dom,dom.asynciterable', '--types', ''];
   await run(tool('tsc'), [...options, 'types.ts']).catch(({ stdout }) => assert.fail(stdout));
