@@ -179,8 +179,9 @@ export interface OpenOptions {
   fullCheck?: boolean;
   /** Wait for the writer that has the log open, rather than being refused. */
   wait?: boolean;
-  /** Take the log from the writer that has it open. In IndexedDB that one can write nothing any more. In OPFS its files are its
-   * own until it closes or its page goes: this one waits for that. What is in memory cannot be taken. */
+  /** Take the log from the writer that has it open. In IndexedDB that one can write nothing any more, or over quota the log is not
+   * taken (`quota`). In OPFS its files are its own until it closes or its page goes: this one waits for that. What is in memory
+   * cannot be taken. */
   steal?: boolean;
   /** Stops opening, and waiting for the lock. */
   signal?: AbortSignal;

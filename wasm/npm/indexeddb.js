@@ -1,13 +1,18 @@
 // Storage in IndexedDB. See `Storage` in the Rust sources for what the calls promise.
 //
 //   store `objects`: name -> 0      store `pieces`: [name, offset, length] -> bytes
-//   store `state`: the number of the writer -> { is: 'writer' }, and no two with the same `is`
+//   store `state`: the number of the writer, which is random -> { is: 'writer' }, and no two with the same `is`
 //
 // What is created, written and removed is gathered, shown to whoever reads, and goes out in one transaction at the next
 // sync: whole or not at all. The transaction puts its writer's number first. Where a later writer has opened the log and
 // put its own there, that breaks the rule of the store, and nothing is written: the fence costs no round trip, and a page
-// that is left can hand over all of it at once. A write is one value; when a segment is sealed, closed or recovered, small values are put together to larger
-// ones, which changes no byte of it. A segment's header keeps values of its own, so that reading headers is cheap.
+// that is left can hand over all of it at once. A transaction that only removes asks for the number and puts nothing, so
+// that the browser lets it through over quota. A writer that is given no room for its number, and has the lock because nobody
+// else had it, takes away the number that is there, and does something only while no other has come and the pieces are those
+// that it found. One that took the lock from another is refused: what only removes fences nobody who wakes up late.
+//
+// A write is one value; when a segment is sealed, closed or recovered, small values are put together to larger ones, which
+// changes no byte of it. A segment's header keeps values of its own, so that reading headers is cheap.
 
 import { later, whole } from './storage.js';
 
@@ -38,14 +43,16 @@ export class IndexedDb {
   settled = true;
   rollsBack = true;
 
-  constructor(name, { durability, write, create }) {
-    Object.assign(this, { name: PREFIX + name, durability, write_: write, create_: create });
+  constructor(name, { durability, write, create, steal }) {
+    // The number of each writer is another one.
+    Object.assign(this, { name: PREFIX + name, durability, write_: write, create_: create, steal, writer: Math.random() });
     this.forget();
   }
 
   forget() {
     this.objects = new Map(); // Name -> its pieces by offset, or null if they were not listed yet.
     this.gathered = [];
+    this.puts = false; // Whether any of it takes room.
     this.bytes = 0;
     this.fresh = []; // The pieces among it: their bytes are nowhere else.
     this.held = []; // What was read or written last, oldest first.
@@ -71,18 +78,25 @@ export class IndexedDb {
       // It is to be deleted, or was: whoever asks for anything from now on is told that it is gone.
       this.db.onversionchange = this.db.onclose = () => this.db.close();
       if (this.write_) {
-        const transaction = this.db.transaction('state', 'readwrite', { durability: this.durability });
-        const state = transaction.objectStore('state');
-        const last = state.getAllKeys();
-        last.onsuccess = () => {
-          this.writer = Math.max(0, ...last.result) + 1;
-          state.clear();
-          state.put(WRITER, this.writer);
-        };
-        await this.ended(transaction);
+        await this.take(true).catch((error) => {
+          if (this.steal || error.name !== 'QuotaExceededError') throw error;
+          return this.take(false);
+        });
       }
       await this.load();
     });
+  }
+
+  /** Takes the log from whoever wrote last: that one's number goes, and this one's comes where it `puts` it. */
+  async take(puts) {
+    const transaction = this.db.transaction('state', 'readwrite', { durability: this.durability });
+    const state = transaction.objectStore('state');
+    state.clear();
+    if (puts) state.put(WRITER, this.writer);
+    await this.ended(transaction);
+    this.isNumbered = puts;
+    // Before anything else is read: who comes in between is noticed.
+    if (!puts) this.found = await done(this.db.transaction('pieces').objectStore('pieces').getAllKeys());
   }
 
   async load() {
@@ -100,6 +114,7 @@ export class IndexedDb {
     if (!this.write_) return -4;
     if (this.objects.has(name)) this.remove(name);
     this.objects.set(name, []);
+    this.puts = true;
     this.gathered.push(({ objects }) => objects.put(0, name));
     return 0;
   }
@@ -226,6 +241,7 @@ export class IndexedDb {
       this.fresh.push(piece);
       this.gathered.push(({ pieces }) => pieces.put(part, key));
     }
+    this.puts = true;
     this.bytes += bytes.length;
     return this.bytes > GATHER_MAX ? this.sync() : 0;
   }
@@ -268,19 +284,35 @@ export class IndexedDb {
 
   /** Does all that was gathered, in one transaction. `whole`: no step of it waits for what another reads. */
   async commit(whole) {
-    const gathered = this.gathered;
+    const { gathered, puts, isNumbered } = this;
     this.gathered = [];
+    this.puts = false;
     this.bytes = 0;
     const fresh = this.fresh;
     this.fresh = [];
     const transaction = this.db.transaction(['objects', 'pieces', 'state'], 'readwrite', { durability: this.durability });
     const stores = {};
     for (const store of ['objects', 'pieces', 'state']) stores[store] = transaction.objectStore(store);
-    stores.state.put(WRITER, this.writer).onerror = ({ target }) => (this.fenced ||= target.error.name === 'ConstraintError');
+    const { pieces, state } = stores;
+    const holds = (request, isRight) =>
+      (request.onsuccess = () => {
+        if (isRight(request.result)) return;
+        this.fenced = true;
+        transaction.abort();
+      });
+    if (!isNumbered) {
+      holds(state.count(), (count) => !count);
+      holds(pieces.getAllKeys(), (keys) => keys.join() === this.found.join());
+    } else if (!puts) {
+      holds(state.getKey(this.writer), (key) => key !== undefined);
+    }
+    if (puts) state.put(WRITER, this.writer).onerror = ({ target }) => (this.fenced ||= target.error.name === 'ConstraintError');
     for (const step of gathered) step(stores);
-    if (whole) transaction.commit?.();
+    if (whole && puts && isNumbered) transaction.commit?.();
     try {
       await this.ended(transaction);
+      this.isNumbered ||= puts;
+      this.found = this.found?.filter(([name]) => this.objects.has(name));
     } catch (error) {
       // All of it was taken back: what is there is what was there before.
       if (error.name === 'QuotaExceededError') await this.load();
@@ -328,6 +360,7 @@ export class IndexedDb {
     const merged = groups.filter(({ parts, least }) => parts.length > 1 && least < PIECE_GOOD);
     const isAtHand = ({ parts }) => parts.every(({ bytes }) => bytes);
     for (const group of merged) {
+      this.puts = true;
       this.gathered.push(({ pieces }) => {
         const { at, length, parts } = group;
         const range = between(name, at, at + length);

@@ -120,7 +120,7 @@ export class Log {
     const release = reads ? () => {} : await lock(`${kind}:${name}`, { wait, signal, steal }, lost);
     try {
       onProgress?.({ phase: 'recovery' });
-      const given = { ...rest, device: kind, durability, [syncMode]: Math.round(interval) };
+      const given = { ...rest, device: kind, durability, steal, [syncMode]: Math.round(interval) };
       const engine = await (inWindow(kind) ? inWorker(name, given, worker) : openEngine(name, given));
       log = new this(engine, release, { name, device: kind, syncMode, interval, durability });
       await log.opened();

@@ -19,9 +19,9 @@ const unsupported = (error) =>
   new DuralogError('unsupported', `the WebAssembly module could not be loaded: ${error?.message}`, { cause: error });
 
 /** Opens the engine of a log in this thread, without locks. Used in a window and, for OPFS, in the worker. */
-export async function openEngine(name, { device: kind, durability, ...options }) {
+export async function openEngine(name, { device: kind, durability, steal, ...options }) {
   const write = !options.readOnly && options.policy !== 'inspect';
-  const storage = new DEVICES[kind](name, { durability, write, create: options.create ?? true });
+  const storage = new DEVICES[kind](name, { durability, write, create: options.create ?? true, steal });
   storage.durability = kind === 'memory' ? 'memory' : kind === 'opfs' ? 'strict' : durability;
   const engine = new Engine(await load(), storage);
   try {
