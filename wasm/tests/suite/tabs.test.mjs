@@ -29,6 +29,10 @@ const act = async ([step, argument]) => {
       await globalThis.log.discardBefore(globalThis.log.currentLsn);
       return String((await globalThis.log.stats()).totalSegments);
     },
+    checkpoint: () => outcome(globalThis.log.checkpoint({})),
+    segments: async () => (await globalThis.log.stats()).totalSegments,
+    // What comes of the mark behind it depends on how soon the backend gives the room back.
+    giveUp: () => globalThis.log.truncateBefore(globalThis.log.currentLsn).then(() => 'given up', ({ code }) => code === 'quota' ? 'given up' : code),
     close: () => outcome(globalThis.log.close().then(() => 'closed')),
     wait: () => {
       globalThis.waiting = Log.open('shared', { wait: true }).then((log) => ((globalThis.log = log), 'open'));
@@ -138,6 +142,39 @@ for (const backend of chromiumPath() ? Object.keys(BACKENDS) : []) {
       await says(one, 'truncate', 0, '1');
       await says(one, 'close', 0, 'closed');
       await says(one, 'open', { fullCheck: true }, 'open');
+      await one.close();
+      await site.close();
+    });
+
+    test('over quota a log is opened and read, and truncation removes what a checkpoint holds', async () => {
+      const site = await serve(process.cwd());
+      const one = await browser.page(site.url);
+      const session = await browser.context.newCDPSession(one);
+      const { origin } = new URL(site.url);
+      await session.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 4_000_000 });
+      await says(one, 'open', { segmentSize: 1 << 20 }, 'open');
+      for (let n = 1; n < 13; n++) await says(one, 'append', 200_000, String(n));
+      await says(one, 'checkpoint', 0, '1');
+      // To the last byte, as far as the browser's account goes.
+      let kept = 12;
+      for (const size of [200_000, 20_000, 2000, 200, 20]) {
+        for (let tries = 0; tries < 30; tries++) {
+          const said = await one.evaluate(act, ['append', size]);
+          if (said === 'quota') break;
+          assert.equal(said, String(++kept + 1));
+        }
+      }
+      await one.evaluate(act, ['close']);
+      await says(one, 'open', { segmentSize: 1 << 20 }, 'open');
+      await says(one, 'count', 0, String(kept));
+      const before = await one.evaluate(act, ['segments']);
+      await says(one, 'giveUp', 0, 'given up');
+      assert.ok((await one.evaluate(act, ['segments'])) < before);
+      await one.evaluate(act, ['close']);
+      await session.send('Storage.overrideQuotaForOrigin', { origin });
+      await says(one, 'open', { segmentSize: 1 << 20, fullCheck: true }, 'open');
+      await says(one, 'append', 10, String(kept + 2));
+      await says(one, 'close', 0, 'closed');
       await one.close();
       await site.close();
     });
