@@ -268,11 +268,13 @@ export class Log implements AsyncDisposable {
   static delete(name: string, options?: { device?: Device; wait?: boolean; signal?: AbortSignal }): Promise<void>;
   /** Writes the whole log to a stream of bytes, as `duralog unpack` takes it: a tar archive of its files. */
   exportTo(writable: WritableStream<Uint8Array>, options?: TransferOptions): Promise<{ objects: number; bytes: number }>;
-  /** Makes a log of a stream of bytes, as `duralog pack` makes it. Never over a log that is there (`exists`). */
+  /** Makes a log of a stream of bytes, as `duralog pack` makes it. Never over a log that is there (`exists`). All of it is read and
+   * verified before it is a log, and a damaged one is refused (`damaged`), unless `verify` is false: what can be read of one is
+   * read by the policies `inspect` and `salvage`. */
   static importFrom(
     name: string,
     readable: ReadableStream<Uint8Array>,
-    options?: TransferOptions & { device?: Device; durability?: FlushDurability; wait?: boolean; worker?: Worker },
+    options?: TransferOptions & { device?: Device; durability?: FlushDurability; verify?: boolean; wait?: boolean; worker?: Worker },
   ): Promise<{ objects: number; bytes: number }>;
   /** Asks the browser to keep what this site stores; tells whether it will. */
   static persist(): Promise<boolean>;

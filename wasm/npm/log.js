@@ -336,14 +336,14 @@ export class Log {
   }
 
   /** Makes a log of a stream of bytes, as `duralog pack` makes it; never over one that is there. */
-  static async importFrom(name, readable, { device: kind = 'indexeddb', durability = 'strict', wait, signal, worker, onProgress } = {}) {
+  static async importFrom(name, readable, { device: kind = 'indexeddb', durability = 'strict', verify = true, wait, signal, worker, onProgress } = {}) {
     named(name);
     device(kind);
     available(kind);
     const release = await lock(`${kind}:${name}`, { wait, signal });
     let importer;
     try {
-      const given = { device: kind, durability };
+      const given = { device: kind, durability, verify };
       importer = await (inWindow(kind) ? importInWorker(name, given, worker) : openImporter(name, given));
       let bytes = 0;
       const reader = readable.getReader();

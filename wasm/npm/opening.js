@@ -33,9 +33,23 @@ export async function openEngine(name, { device: kind, durability, steal, ...opt
   return engine;
 }
 
+/** Reads all of a log that is being imported, and refuses what cannot be relied on. */
+async function verified(storage) {
+  // It is open.
+  storage.open = () => 0;
+  const engine = new Engine(await load(), storage);
+  const { success, findings } = await engine.open({ policy: 'inspect', fullCheck: true });
+  engine.core.free();
+  if (success) return;
+  const { message, place, lsns } = findings.find(({ harmless }) => !harmless) ?? {};
+  const what = `the packed log is damaged: ${message}; import it with verify: false to keep what can be read`;
+  throw new DuralogError('damaged', what, { place, lsn: lsns?.first });
+}
+
 /** Begins an import in this thread, without locks. */
-export async function openImporter(name, { device: kind, durability }) {
-  const importer = new Importer(new DEVICES[kind](name, { durability, write: true, create: true }));
+export async function openImporter(name, { device: kind, durability, verify }) {
+  const storage = new DEVICES[kind](name, { durability, write: true, create: true });
+  const importer = new Importer(storage, verify && verified);
   try {
     await importer.begin();
   } catch (error) {

@@ -52,6 +52,7 @@ export async function exportTo(engine, writable, { signal, onProgress } = {}) {
 /** Takes the chunks of an archive and puts what they hold into an empty storage. */
 export class Importer {
   #storage;
+  #verify;
   #pending = [];
   #have = 0;
   #object;
@@ -62,8 +63,9 @@ export class Importer {
   objects = 0;
   bytes = 0;
 
-  constructor(storage) {
+  constructor(storage, verify) {
     this.#storage = storage;
+    this.#verify = verify;
   }
 
   /** Does something with the storage, and waits for it. */
@@ -145,6 +147,7 @@ export class Importer {
   async end() {
     if (!this.#ended || !this.objects) throw new DuralogError('invalid', 'the packed log ends too early');
     await this.#do((storage) => storage.sync());
+    if (this.#verify) await this.#verify(this.#storage);
     await this.#do((storage) => storage.remove(MARK));
     await this.#do((storage) => storage.sync());
     return { objects: this.objects, bytes: this.bytes };
