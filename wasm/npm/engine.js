@@ -330,7 +330,8 @@ export class Engine {
     return place;
   }
 
-  /** Reads on; gives entries, and the name of the place behind them if there may be more: the next call tells of an error there. */
+  /** Reads on; gives entries, and the name of the place behind them if there may be more. An error there is told when it is read
+   * on from. */
   async next(place) {
     const end = this.ends.get(place);
     this.ends.delete(place);

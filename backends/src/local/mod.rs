@@ -135,7 +135,7 @@ pub enum Request {
     /// Write a durable mark, if the durable LSN has moved since the last: for a log that has fallen idle.
     Mark,
     /// Write a checkpoint. The answer is its id. Without a snapshot it is that of the state which the log keeps, as
-    /// it is when everything appended before is durable, and nothing appended later is in it. Where the log keeps a state,
+    /// it is when everything appended before is durable, and nothing appended later is in it. Where the log keeps one,
     /// another snapshot would take its place at the next opening: the error is [`Error::InStore`].
     Checkpoint {
         /// What it holds.
@@ -157,15 +157,16 @@ pub enum Request {
         /// The order.
         direction: Direction,
     },
-    /// Read on: entries go to `sink` until it pauses, and what a policy skips is told to it. The answer is the cursor to read
-    /// on with, or none at the end.
+    /// Read on: entries go to `sink` until it pauses, and what a policy skips is told to it. The answer is the cursor
+    /// to read on with, or none at the end.
     Page {
         /// From where.
         cursor: Cursor,
         /// Who takes the entries.
         sink: Sink,
     },
-    /// Load the newest valid checkpoint, if there is one, and nothing of what counts behind it. The answer is how that went.
+    /// Load the newest valid checkpoint, if there is one, and nothing of what counts behind it. The answer is how that
+    /// went. The errors are those of building a state up again.
     Load {
         /// What it is loaded into. The log does not keep it.
         state: Rc<RefCell<dyn State>>,
