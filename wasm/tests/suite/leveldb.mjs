@@ -3,7 +3,9 @@
 // LevelDB writes a record of its log in two steps, first the 7 bytes of its header. A process that is killed between them
 // leaves a header alone at the end of the file. The next opening passes over it, and goes on writing in the same file, right
 // behind it; the opening after that finds a record whose checksum does not fit in the middle, takes the store for corrupt,
-// and Chromium deletes it, with all that every sync of it had made durable. Nothing that a page does helps, or hurts.
+// and Chromium deletes it, with all that every sync of it had made durable. Nothing that a page does helps, or hurts. It is the
+// same where a record goes on in the next block: a process that is killed between its parts leaves the first ones, each of them
+// sound, and the opening after the next finds a record without an end in the middle.
 //
 // Format: https://github.com/google/leveldb/blob/main/doc/log_format.md
 
@@ -35,8 +37,13 @@ function record(log, at) {
   return fits && masked(log.subarray(at + 6, end)) === log.readUInt32LE(at) ? end - at : 0;
 }
 
-/** Where a record is torn, and a sound one stands inside of what it announces; -1 if nowhere. */
+const [FULL, FIRST, , LAST] = [1, 2, 3, 4];
+
+/** Where a record is torn, and a sound one stands inside of what it announces, or behind its parts; -1 if nowhere. */
 export function writtenOnBehindTorn(log) {
+  /** Where the record began whose parts were read last, and how many bytes of it came. */
+  let begun = -1;
+  let bytes = 0;
   for (let at = 0; at + HEADER <= log.length; ) {
     const left = BLOCK - (at % BLOCK);
     if (left < HEADER) {
@@ -49,6 +56,14 @@ export function writtenOnBehindTorn(log) {
       for (let inside = at + HEADER; inside < end; inside++) if (record(log, inside) > HEADER) return at;
       return -1;
     }
+    const type = log[at + 6];
+    if (type === FULL || type === FIRST) {
+      // LevelDB lets a part pass that holds nothing.
+      if (begun >= 0 && bytes) return begun;
+      [begun, bytes] = [type === FIRST ? at : -1, 0];
+    }
+    if (type === LAST) begun = -1;
+    bytes += length - HEADER;
     at += length;
   }
   return -1;
