@@ -1344,6 +1344,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_mark_that_is_lost_right_before_what_is_copied_is_passed_over() {
+        let mut filled = Filled::new(old(16), 2048).with(&[20]);
+        let mark = filled.at();
+        filled = filled.with_mark().with(&[20, 20]);
+        let behind = filled.end_of(FIRST);
+        filled.medium.bytes(OLD)[mark as usize..behind as usize].fill(0xEE);
+        let mut plan = filled.plan(FIRST, false);
+        let copying = plan.copy.as_mut().unwrap();
+        copying.start = Boundary { last: Lsn::new(FIRST), behind: mark, next: mark, ..copying.start };
+        let begun = filled.medium.run(&mut Begin::new(plan)).unwrap();
+        assert_eq!((begun.copied(), filled.medium.frames(NEW).len()), (2, 2));
+    }
+
+    #[test]
     fn of_two_entries_with_the_same_number_the_first_is_copied() {
         let mut filled = Filled::new(old(16), 512).with(&[20, 20]);
         let end = filled.put(filled.at(), FIRST + 1, PLAIN, &[0xDD; 20]);
