@@ -1235,7 +1235,7 @@ fn checkpoints_that_crashes_left_half_written_hide_none_that_is_whole() {
         let mut log = Opened::open(medium.device(), config()).unwrap();
         log.done(append(crash)).unwrap();
         let loaded = Rc::new(RefCell::new(Held::default()));
-        let rebuilt = log.done(Request::Rebuild { state: loaded.clone() });
+        let rebuilt = log.done(Request::Load { state: loaded.clone() });
         let used = matches!(&rebuilt, Ok(Outcome::Rebuilt(rebuilt)) if rebuilt.checkpoint_used.is_some());
         assert!(used && loaded.borrow().0 == 40 << 10, "after {crash} crashes: {rebuilt:?}");
         // The process ends as soon as the checkpoint's head is on the medium.
