@@ -8,8 +8,8 @@
 // put its own there, that breaks the rule of the store, and nothing is written: the fence costs no round trip, and a page
 // that is left can hand over all of it at once. A transaction that only removes asks for the number and puts nothing, so
 // that the browser lets it through over quota. A writer that is given no room for its number, and has the lock because nobody
-// else had it, takes away the number that is there, and does something only while no other has come and the pieces are those
-// that it found. One that took the lock from another is refused: what only removes fences nobody who wakes up late.
+// else had it, leaves the number of the one before it, which goes on fencing all that came earlier, and does something only
+// while that number and the pieces are those that it found. One that took the lock from another is refused.
 //
 // A write is one value; when a segment is sealed, closed or recovered, small values are put together to larger ones, which
 // changes no byte of it. A segment's header keeps values of its own, so that reading headers is cheap.
@@ -87,16 +87,19 @@ export class IndexedDb {
     });
   }
 
-  /** Takes the log from whoever wrote last: that one's number goes, and this one's comes where it `puts` it. */
+  /** Takes the log from whoever wrote last; where this one's number is not to be put, that one's stays. */
   async take(puts) {
-    const transaction = this.db.transaction('state', 'readwrite', { durability: this.durability });
+    const transaction = this.db.transaction('state', puts ? 'readwrite' : 'readonly', { durability: this.durability });
     const state = transaction.objectStore('state');
-    state.clear();
-    if (puts) state.put(WRITER, this.writer);
-    await this.ended(transaction);
     this.isNumbered = puts;
+    if (puts) {
+      state.clear();
+      state.put(WRITER, this.writer);
+      return this.ended(transaction);
+    }
     // Before anything else is read: who comes in between is noticed.
-    if (!puts) this.found = await done(this.db.transaction('pieces').objectStore('pieces').getAllKeys());
+    this.before = await done(state.getAllKeys());
+    this.found = await done(this.db.transaction('pieces').objectStore('pieces').getAllKeys());
   }
 
   async load() {
@@ -301,8 +304,9 @@ export class IndexedDb {
         transaction.abort();
       });
     if (!isNumbered) {
-      holds(state.count(), (count) => !count);
+      holds(state.getAllKeys(), (keys) => keys.join() === this.before.join());
       holds(pieces.getAllKeys(), (keys) => keys.join() === this.found.join());
+      if (puts) state.clear();
     } else if (!puts) {
       holds(state.getKey(this.writer), (key) => key !== undefined);
     }

@@ -123,14 +123,17 @@ test('a writer that was replaced removes nothing', async () => {
 test('of writers that were given no room for their number, and the one before, whoever writes first fences the others', async () => {
   const begin = async (name) => {
     isFull = false;
+    const early = await writer(name);
+    for (const object of ['a', 'b', 'c']) assert.equal(await early.write(object, 0), 0);
     const before = await writer(name);
-    for (const object of ['a', 'b', 'c']) assert.equal(await before.write(object, 0), 0);
     isFull = true;
-    return { before, one: await writer(name), two: await writer(name) };
+    return { early, before, one: await writer(name), two: await writer(name) };
   };
   {
-    const { before } = await begin('alone');
-    assert.equal(await before.remove('a'), FENCED, 'its number is gone');
+    const { early } = await begin('early');
+    isFull = false;
+    assert.equal(await early.write('a', 100), FENCED, 'it was replaced before, and wakes up late');
+    assert.equal(await early.remove('a'), FENCED);
   }
   {
     const { one } = await begin('later');
@@ -153,7 +156,7 @@ test('of writers that were given no room for their number, and the one before, w
     for (const late of [before, one]) assert.equal(await late.write('b', 100), FENCED);
     for (const late of [before, one]) assert.equal(await late.remove('b'), FENCED);
     assert.equal(await two.write('a', 200), 0);
-    // Another one that has no room, and takes the number away: the first has seen what was there before.
+    // Another one that has no room: the first has seen another number than this one.
     isFull = true;
     const three = await writer('room');
     assert.equal(await one.remove('b'), FENCED);
