@@ -11,7 +11,7 @@ use duralog::{
 };
 use duralog_core::{
     AsyncLog, Cause, Each, Entry, Error, Fault, Finding, Flow, LogError, LogOptions, LogPlace, OpenError, Policy, Read,
-    Room, Seen, TransactionEnd,
+    Seen, TransactionEnd,
 };
 use duralog_tests::{
     Awaited,
