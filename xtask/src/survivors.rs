@@ -196,7 +196,8 @@ fn in_copy<'a>(bench: &Bench, command: &'a mut Command) -> &'a mut Command {
     // A figure that comes out otherwise notices any change, and says nothing of the promises.
     command.env("DURALOG_FIGURES", bench.target.join("figures"));
     // Built often and never debugged.
-    command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0").env_remove("RUST_BACKTRACE")
+    command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_TEST_DEBUG", "0");
+    command.env_remove("CARGO_INCREMENTAL").env_remove("RUST_BACKTRACE")
 }
 
 /// What a stage is told of how many seeds its swarm runs.

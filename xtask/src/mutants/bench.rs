@@ -126,6 +126,8 @@ impl Bench {
     /// Builds a suite, with these variables besides; gives its program and the folder it runs in.
     pub(crate) fn build(&self, suite: &[String], variables: &[(&str, &str)]) -> Result<(PathBuf, PathBuf), String> {
         let mut command = cargo();
+        // One after the other changes a few lines: that is built by increments, under CI too.
+        command.env_remove("CARGO_INCREMENTAL");
         command.current_dir(&self.tree).arg("test").args(suite);
         command.args(["--no-run", "--quiet", "--message-format=json-render-diagnostics"]);
         command.env("CARGO_TARGET_DIR", &self.target);
