@@ -21,8 +21,12 @@ export function serve(openEngine, openImporter) {
       } else if (call === 'import') {
         engine = await openImporter(...args);
       } else if (call !== 'hello') {
-        value = await engine[call](...args);
-        if (call === 'close') engine.release();
+        try {
+          value = await engine[call](...args);
+        } finally {
+          // However it ends: the files of OPFS are this worker's until it lets go of them, or is gone some time later.
+          if (call === 'close') engine.release();
+        }
       }
       answer({ id, value });
     } catch (error) {
